@@ -1,0 +1,62 @@
+# Everything that these commands need is set up by themselves, inside this folder.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export IMPASTO_HOME ?= $(CURDIR)/.impasto
+
+.PHONY: help demo up test lint format bench-service constraints clean
+
+help: ## what can be made here
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
+
+demo: $(VENV)/ready ## turn the sample photograph into a painting, into out/demo
+	$(BIN)/impasto render samples/skyline.jpg samples/brushstrokes.jpg \
+	    --size 384 --iterations 150 --snapshot-every 15 \
+	    --output out/demo/result.png --report out/demo
+
+up: $(VENV)/ready ## serve on http://127.0.0.1:7777 until Ctrl-C
+	$(BIN)/impasto up
+
+test: $(VENV)/ready-dev ## every test, against real servers that it starts itself
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/ready-dev ## style, types, and which module may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/ready-dev ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench-service: $(VENV)/ready-dev ## what the service adds to a render's own time
+	$(BIN)/python -m bench.service
+
+constraints: $(VENV)/ready-dev ## pin the newest versions that go together
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
+	    --no-annotate --custom-compile-command "make constraints" --output-file constraints.txt
+
+clean: ## remove what was made here
+	rm -rf $(VENV) .impasto .cache out build dist *.egg-info
+
+# uv is three times faster than pip; where it cannot be had, pip does the same.
+install = if $(BIN)/python -m pip install --quiet uv; \
+	then $(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable "$(1)"; \
+	else $(BIN)/python -m pip install --constraint constraints.txt --editable "$(1)"; fi
+
+$(VENV)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || \
+	    { echo "Python 3.11 to 3.14 is needed; say which with make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/ready: $(VENV)/python pyproject.toml constraints.txt
+	$(call install,.[client,api,worker])
+	touch $@
+
+$(VENV)/ready-dev: $(VENV)/python pyproject.toml constraints.txt
+	$(call install,.[dev])
+	touch $@ $(VENV)/ready

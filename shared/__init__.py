@@ -1,0 +1,1 @@
+"""The contract between both sides of the queue: what the API and the workers must agree on."""

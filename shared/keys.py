@@ -1,0 +1,36 @@
+"""Where things lie in the storage. Keys of a job name its attempt, so nothing is overwritten."""
+
+import hashlib
+import re
+
+SNAPSHOT_NAME = re.compile(r"[0-9]{6}\.jpg")
+
+
+def digest(data: bytes) -> str:
+    """The SHA-256 of some bytes, in hex: an asset's id, and how an object is verified."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def asset(asset_id: str) -> str:
+    return f"assets/{asset_id[:2]}/{asset_id}"
+
+
+def attempt(job_id: str, number: int, claim_id: str) -> str:
+    """The folder of one attempt; every object of it lies below."""
+    return f"jobs/{job_id}/{number}-{claim_id}"
+
+
+def snapshot(folder: str, iteration: int) -> str:
+    return f"{folder}/snapshots/{iteration:06d}.jpg"
+
+
+def result(folder: str) -> str:
+    return f"{folder}/result.png"
+
+
+def losses(folder: str) -> str:
+    return f"{folder}/losses.csv"
+
+
+def manifest(folder: str) -> str:
+    return f"{folder}/manifest.json"

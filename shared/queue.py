@@ -1,0 +1,71 @@
+"""The doorbell: Celery carries "there is work", and nothing that anybody would miss.
+
+The database is the queue. So messages are acknowledged as soon as they arrive, nothing is kept of
+a result, and every connection gives up after a second or so instead of holding a request.
+"""
+
+import logging
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+WAKE = "impasto.wake"
+QUEUE = "impasto"
+
+_log = logging.getLogger(__name__)
+
+_REDIS_OPTIONS = {
+    "socket_connect_timeout": 1.0,
+    "socket_timeout": 5.0,  # longer than the blocking pop of the transport, which takes 1 s
+    "socket_keepalive": True,
+    "health_check_interval": 10,
+    "global_keyprefix": "impasto:",
+}
+_MEMORY_OPTIONS = {"polling_interval": 0.02}  # the default of 1 s makes each wake-up late
+
+
+def open_queue(broker_url: str) -> Celery:
+    """The Celery application behind a URL: `redis://...` or, within one process, `memory://`."""
+    is_redis = broker_url.startswith("redis")
+    app = Celery("impasto", broker=broker_url, set_as_current=False)
+    app.conf.update(
+        task_default_queue=QUEUE,
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=is_redis,  # a busy worker must not keep wake-ups from an idle one
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        broker_transport_options=_REDIS_OPTIONS if is_redis else _MEMORY_OPTIONS,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # a worker outlives any outage of the broker
+        task_publish_retry=False,
+    )
+    return app
+
+
+def ring(app: Celery) -> bool:
+    """Wake a worker; whether the message could be sent.
+
+    Never raises: a wake-up that is lost costs a few seconds, for idle workers look by themselves.
+    """
+    try:
+        app.send_task(WAKE, ignore_result=True, retry=False)
+    except (OperationalError, OSError) as error:
+        _log.warning("wake-up not sent: %s", error)
+        return False
+    return True
+
+
+def check(app: Celery) -> str | None:
+    """None if the broker answers, else what is wrong."""
+    try:
+        with app.connection_for_write(connect_timeout=1) as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=1)
+    except (OperationalError, OSError) as error:
+        return str(error)
+    return None

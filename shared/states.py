@@ -1,0 +1,48 @@
+"""The life of a job: its states, and the one table of legal moves."""
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a job stands. A wish to cancel and lateness are columns, not states."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Phase(StrEnum):
+    """What a running attempt is busy with, for people to read."""
+
+    LOADING = "loading"
+    RENDERING = "rendering"
+    SAVING = "saving"
+
+
+class End(StrEnum):
+    """How an attempt ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    HANDED_BACK = "handed_back"
+    LEASE_EXPIRED = "lease_expired"
+    RETRIED = "retried"
+
+
+MOVES: dict[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.RUNNING, State.CANCELLED, State.FAILED}),
+    State.RUNNING: frozenset({State.QUEUED, State.SUCCEEDED, State.FAILED, State.CANCELLED}),
+    State.SUCCEEDED: frozenset(),
+    State.FAILED: frozenset(),
+    State.CANCELLED: frozenset(),
+}
+
+TERMINAL = frozenset(state for state, moves in MOVES.items() if not moves)
+
+
+def sources(target: State) -> frozenset[State]:
+    """The states from which `target` may be entered."""
+    return frozenset(state for state, moves in MOVES.items() if target in moves)

@@ -1,0 +1,99 @@
+"""Objects in a bucket of any S3-compatible store.
+
+Endpoint, region and keys come from the usual AWS_ variables, as boto3 reads them.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, BinaryIO, cast
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from shared.errors import ObjectNotFound, Unavailable
+
+_CONFIG = Config(
+    connect_timeout=3,
+    read_timeout=30,
+    retries={"mode": "standard", "max_attempts": 3},
+    max_pool_connections=32,
+    # Checksums only where the protocol demands them: many compatible stores refuse the others.
+    request_checksum_calculation="when_required",
+    response_checksum_validation="when_required",
+)
+_MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
+
+
+class S3Storage:
+    """An object per key, below a prefix of one bucket. Clients are safe to share by threads."""
+
+    def __init__(self, bucket: str, prefix: str = "") -> None:
+        self._bucket = bucket
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._client = boto3.session.Session().client("s3", config=_CONFIG)
+
+    def put(self, key: str, data: bytes, media_type: str) -> None:
+        with self._translated(key):
+            self._client.put_object(**self._at(key), Body=data, ContentType=media_type)
+
+    def get(self, key: str) -> bytes:
+        with self._translated(key):
+            return self._client.get_object(**self._at(key))["Body"].read()
+
+    @contextlib.contextmanager
+    def open(self, key: str) -> Iterator[BinaryIO]:
+        with self._translated(key):
+            body = self._client.get_object(**self._at(key))["Body"]
+        with contextlib.closing(body):
+            yield cast("BinaryIO", body)
+
+    def exists(self, key: str) -> bool:
+        try:
+            with self._translated(key):
+                self._client.head_object(**self._at(key))
+        except ObjectNotFound:
+            return False
+        return True
+
+    def delete(self, key: str) -> None:
+        with contextlib.suppress(ObjectNotFound), self._translated(key):
+            self._client.delete_object(**self._at(key))
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=self._prefix + prefix
+        )
+        with self._translated(prefix):
+            for page in pages:
+                for item in page.get("Contents", []):
+                    yield item["Key"].removeprefix(self._prefix)
+
+    def prepare(self) -> None:
+        try:
+            self.check()
+        except Unavailable:
+            with self._translated(self._bucket):
+                self._client.create_bucket(Bucket=self._bucket)
+
+    def check(self) -> None:
+        try:
+            with self._translated(self._bucket):
+                self._client.head_bucket(Bucket=self._bucket)
+        except ObjectNotFound as error:
+            raise Unavailable(f"the storage has no bucket {self._bucket}") from error
+
+    def _at(self, key: str) -> dict[str, Any]:
+        return {"Bucket": self._bucket, "Key": self._prefix + key}
+
+    @contextlib.contextmanager
+    def _translated(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            if code in _MISSING:
+                raise ObjectNotFound(f"no object {key}") from error
+            raise Unavailable(f"storage refused {key}: {code}") from error
+        except BotoCoreError as error:
+            raise Unavailable(f"storage out of reach: {error}") from error
