@@ -1,0 +1,12 @@
+"""How gunicorn serves the API: `gunicorn --config deploy/gunicorn.conf.py`, on 127.0.0.1:8000.
+
+`--bind` says another address; WEB_CONCURRENCY another number of processes than one.
+"""
+
+wsgi_app = "services.api.wsgi:application()"
+worker_class = "gthread"
+threads = 8  # requests wait for the database and the storage more than they compute
+timeout = 60  # a process that hangs for so long is replaced
+graceful_timeout = 20  # docker-compose.yml grants 30
+keepalive = 75  # longer than the usual 60 s of a load balancer, which would meet closed sockets
+control_socket_disable = True  # a file in the home folder, which containers cannot write

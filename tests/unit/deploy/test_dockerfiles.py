@@ -1,0 +1,97 @@
+"""The Dockerfiles are clean, and name nothing that is not there. No image is built."""
+
+import re
+import subprocess
+import tomllib
+from importlib.util import find_spec
+
+import pytest
+
+from tests.deployment import BIN, DOCKERFILES, ROOT, Dockerfile, module_of
+
+each_dockerfile = pytest.mark.parametrize(
+    "dockerfile",
+    [Dockerfile.read(path) for path in DOCKERFILES],
+    ids=[path.stem for path in DOCKERFILES],
+)
+
+
+def test_there_is_an_image_for_each_side_of_the_queue() -> None:
+    assert [path.stem for path in DOCKERFILES] == ["api", "worker"]
+
+
+@each_dockerfile
+def test_hadolint_finds_nothing(dockerfile: Dockerfile) -> None:
+    linted = subprocess.run(
+        [BIN / "hadolint", "--no-color", dockerfile.path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (linted.stdout, linted.stderr) == ("", "")
+
+
+@each_dockerfile
+def test_what_is_copied_exists_and_reaches_the_builder(dockerfile: Dockerfile) -> None:
+    let_through = (ROOT / ".dockerignore").read_text().splitlines()
+
+    for source in dockerfile.sources():
+        assert (ROOT / source).exists()
+        assert f"!{source}" in let_through
+
+
+def test_nothing_reaches_the_builder_that_is_not_copied() -> None:
+    ignored, *rules = re.findall(r"^[^#\n].*$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    let_through = {rule.removeprefix("!") for rule in rules if rule.startswith("!")}
+
+    assert ignored == "*"
+    assert let_through == set().union(*(Dockerfile.read(path).sources() for path in DOCKERFILES))
+
+
+@each_dockerfile
+def test_what_is_installed_is_pinned_and_offered(dockerfile: Dockerfile) -> None:
+    dependencies, ours = dockerfile.installs()
+    offered = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = re.fullmatch(r"\.\[(.+)\]", dependencies[-1])
+
+    assert dependencies[:2] == ["--constraint", "constraints.txt"]
+    assert set(extras[1].split(",")) <= set(offered["optional-dependencies"])
+    assert ours == ["--no-deps", "--force-reinstall", "."]
+
+
+@each_dockerfile
+def test_what_runs_is_in_the_image(dockerfile: Dockerfile) -> None:
+    command = dockerfile.last("CMD").arguments
+    module = module_of(command)
+    files = [argument for argument in command if argument.endswith(".py")]
+
+    assert find_spec(module) is not None
+    assert {module.partition(".")[0], *files} <= dockerfile.sources()
+
+
+@each_dockerfile
+def test_the_image_runs_as_a_user_without_rights_who_has_a_home(dockerfile: Dockerfile) -> None:
+    uid, _, gid = dockerfile.last("USER").text.partition(":")
+    user = dockerfile.last("RUN").text  # torch and others ask who they are, and where they live
+
+    assert int(uid) > 0
+    assert int(gid) > 0
+    assert user == f"useradd --uid {uid} --user-group --create-home impasto"
+
+
+@each_dockerfile
+def test_the_image_says_what_it_is_and_how_it_is(dockerfile: Dockerfile) -> None:
+    assert f'image.title="impasto-{dockerfile.path.stem}"' in dockerfile.last("LABEL").text
+    assert dockerfile.last("HEALTHCHECK").text.startswith("CMD [")
+
+
+@each_dockerfile
+def test_both_stages_start_from_one_release_of_python_that_we_support(
+    dockerfile: Dockerfile,
+) -> None:
+    bases = {dockerfile.build[0].arguments[0], dockerfile.last("FROM").arguments[0]}
+    (base,) = bases
+
+    assert re.fullmatch(r"python:3\.1[1-4]-slim-\w+", base)
