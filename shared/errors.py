@@ -13,6 +13,11 @@ class Violation:
     value: Any
     accepted: str
 
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"{self.field}: {self.accepted}"
+        return f"{self.field} is {self.value!r}, accepted: {self.accepted}"
+
 
 class ImpastoError(Exception):
     """Something went wrong inside Impasto."""
@@ -21,7 +26,8 @@ class ImpastoError(Exception):
     status = 500  # the HTTP status that the API answers with
 
     def __init__(self, detail: str | None = None, *, violations: Sequence[Violation] = ()) -> None:
-        self.detail = detail or (type(self).__doc__ or "").strip()
+        told = detail or "; ".join(map(str, violations))
+        self.detail = told or (type(self).__doc__ or "").strip()
         self.violations = tuple(violations)
         super().__init__(self.detail)
 
@@ -50,6 +56,13 @@ class InvalidSpec(ImpastoError):
 
     code = "invalid_spec"
     status = 422
+
+
+class MalformedRequest(ImpastoError):
+    """The request cannot be read."""
+
+    code = "malformed_request"
+    status = 400
 
 
 class InvalidRequest(ImpastoError):
@@ -97,6 +110,12 @@ class JobNotFound(NotFound):
     """There is no job with this id."""
 
     code = "job_not_found"
+
+
+class SnapshotNotFound(NotFound):
+    """The job has no picture of this iteration."""
+
+    code = "snapshot_not_found"
 
 
 class Conflict(ImpastoError):

@@ -1,7 +1,7 @@
 """The doorbell: Celery carries "there is work", and nothing that anybody would miss.
 
-The database is the queue. So messages are acknowledged as soon as they arrive, nothing is kept of
-a result, and every connection gives up after a second or so instead of holding a request.
+The database is the queue. So messages are not acknowledged, nothing is kept of a result, and every
+connection gives up after a second or so instead of holding a request.
 """
 
 import logging
@@ -15,8 +15,9 @@ QUEUE = "impasto"
 _log = logging.getLogger(__name__)
 
 _REDIS_OPTIONS = {
+    "max_retries": 0,  # of connecting, for a message; a worker tries again for ever
     "socket_connect_timeout": 1.0,
-    "socket_timeout": 5.0,  # longer than the blocking pop of the transport, which takes 1 s
+    "socket_timeout": 1.5,
     "socket_keepalive": True,
     "health_check_interval": 10,
     "global_keyprefix": "impasto:",
@@ -27,13 +28,17 @@ _MEMORY_OPTIONS = {"polling_interval": 0.02}  # the default of 1 s makes each wa
 def open_queue(broker_url: str) -> Celery:
     """The Celery application behind a URL: `redis://...` or, within one process, `memory://`."""
     is_redis = broker_url.startswith("redis")
-    app = Celery("impasto", broker=broker_url, set_as_current=False)
+    # Without a host, kombu warns that it takes localhost for one.
+    broker = broker_url if is_redis else "memory://localhost"
+    app = Celery("impasto", broker=broker, set_as_current=False)
     app.conf.update(
         task_default_queue=QUEUE,
+        # No acknowledgements: a worker that lost one, with the broker's connection, would think for
+        # ever that it has its share of messages, and wait for no other.
+        task_queues={QUEUE: {"exchange": QUEUE, "routing_key": QUEUE, "no_ack": True}},
         task_ignore_result=True,
         task_serializer="json",
         accept_content=["json"],
-        task_acks_late=False,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=is_redis,  # a busy worker must not keep wake-ups from an idle one
         worker_enable_remote_control=False,

@@ -1,12 +1,15 @@
 """Every setting, with its bound, default and a sentence. Read once, at entry points only."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import quote
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.errors import InvalidSetting
+from shared.errors import InvalidSetting, Violation
 from shared.violations import violations
 
 PREFIX = "IMPASTO_"
@@ -16,7 +19,9 @@ Seconds = Annotated[float, Field(gt=0)]
 class Settings(BaseSettings):
     """The environment variables that begin with IMPASTO_."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, env_ignore_empty=True, allow_inf_nan=False
+    )
 
     home: Path = Field(
         default=Path("~/.impasto"),
@@ -75,6 +80,11 @@ class Settings(BaseSettings):
     sweep_seconds: Seconds = Field(
         default=5.0, description="How often the reconciler looks for what was left behind."
     )
+    alive_file: Path | None = Field(
+        default=None,
+        description="A file that a worker or a reconciler touches every few seconds while it is"
+        " well: for health checks.",
+    )
     host: str = Field(default="127.0.0.1", description="Where `impasto up` listens.")
     port: int = Field(
         default=7777, ge=0, le=65535, description="The port of `impasto up`; 0: any that is free."
@@ -99,8 +109,8 @@ class Settings(BaseSettings):
         home = self.home.expanduser().absolute()
         resolved = {
             "home": home,
-            "database_url": self.database_url or f"sqlite:///{home}/impasto.db",
-            "storage_url": self.storage_url or f"file://{home}/objects",
+            "database_url": self.database_url or f"sqlite:///{quote(str(home / 'impasto.db'))}",
+            "storage_url": self.storage_url or (home / "objects").as_uri(),
         }
         for name, value in resolved.items():
             object.__setattr__(self, name, value)  # frozen for everybody else
@@ -115,6 +125,11 @@ def load() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        found = violations(error, Settings)
+        found = [_without_password(violation) for violation in violations(error, Settings)]
         lines = [f"{PREFIX}{v.field.upper()}={v.value}: accepted: {v.accepted}" for v in found]
-        raise InvalidSetting("; ".join(lines), violations=found) from error
+        # Not `from error`, which quotes what was given.
+        raise InvalidSetting("; ".join(lines), violations=found) from None
+
+
+def _without_password(violation: Violation) -> Violation:
+    return replace(violation, value=re.sub(r"//.*@", "//…@", str(violation.value)))

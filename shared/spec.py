@@ -48,7 +48,8 @@ AssetId = Annotated[
         description="The id of an uploaded picture: the SHA-256 of its bytes, in hex.",
     ),
 ]
-LayerWeights = dict[str, Annotated[float, Field(gt=0, le=1e6)]]
+LayerWeights = Annotated[dict[str, Annotated[float, Field(gt=0, le=1e6)]], Field(min_length=1)]
+LayerNames = Annotated[list[str], Field(min_length=1)]
 
 
 def layer_name(name: str, *, conv_of_block: int) -> str:
@@ -72,20 +73,20 @@ def _layers(conv_of_block: int) -> BeforeValidator:
 
     def canonical(value: Any) -> Any:
         if isinstance(value, (list, tuple)):
-            value = {name: 1 / len(value) for name in value}
-        if not isinstance(value, dict):
+            named = [(name, 1 / len(value)) for name in value]
+        elif isinstance(value, dict):
+            named = list(value.items())
+        else:
             return value
         layers: dict[str, Any] = {}
-        for name, weight in value.items():
+        for name, weight in named:
             layer = layer_name(str(name), conv_of_block=conv_of_block)
             if layer in layers:
                 raise ValueError(f"{layer} is named twice")
             layers[layer] = weight
         return layers
 
-    return BeforeValidator(
-        canonical, json_schema_input_type=LayerWeights | list[str]
-    )
+    return BeforeValidator(canonical, json_schema_input_type=LayerWeights | LayerNames)
 
 
 def _in_network_order(layers: LayerWeights) -> LayerWeights:
@@ -115,7 +116,7 @@ def _style(value: Any) -> Any:
 
 def _shares(styles: list[Style]) -> list[Style]:
     total = sum(style.weight for style in styles)
-    if abs(total - 1) < 1e-9:
+    if abs(total - 1) < 1e-12:
         return styles  # a spec that is read again stays as it is, to the bit
     return [Style(asset=style.asset, weight=style.weight / total) for style in styles]
 
@@ -123,9 +124,11 @@ def _shares(styles: list[Style]) -> list[Style]:
 class RenderSpec(_Strict):
     """What decides the picture."""
 
-    content: AssetId = Field(description="The picture whose shapes are kept: an asset's id.")
+    content: AssetId = Field(
+        description="The picture whose shapes are kept: an asset's id, 64 hex digits."
+    )
     styles: Annotated[
-        list[Annotated[Style, BeforeValidator(_style, json_schema_input_type=Style | str)]],
+        list[Annotated[Style, BeforeValidator(_style, json_schema_input_type=Style | AssetId)]],
         AfterValidator(_shares),
     ] = Field(
         min_length=1,
@@ -161,14 +164,14 @@ class RenderSpec(_Strict):
         description="What the first iteration starts from; noise, the report's, is Gaussian.",
     )
     init_asset: AssetId | None = Field(
-        default=None, description="The picture to start from, with init: asset."
+        default=None,
+        description="The picture to start from, with init: asset; its id, 64 hex digits.",
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="Decides the noise.")
     content_layers: Annotated[
         LayerWeights, _layers(CONTENT_CONV), AfterValidator(_in_network_order)
     ] = Field(
         default={DEFAULT_CONTENT_LAYER: 1.0},
-        min_length=1,
         description="Where content is compared: {layer: weight} or [layer];"
         " relu4_2 and conv4_2 are the same, block4 means relu4_2.",
     )
@@ -176,7 +179,6 @@ class RenderSpec(_Strict):
         LayerWeights, _layers(STYLE_CONV), AfterValidator(_in_network_order)
     ] = Field(
         default={name: 1 / len(DEFAULT_STYLE_LAYERS) for name in DEFAULT_STYLE_LAYERS},
-        min_length=1,
         description="Where style is compared: {layer: weight} or [layer]; block4 means relu4_1.",
     )
     content_weight: float = Field(
@@ -235,7 +237,16 @@ class RenderSpec(_Strict):
         return list(dict.fromkeys(asset for asset in named if asset))
 
 
-Label = Annotated[str, Field(min_length=1, max_length=200)]
+LABEL_NAME = r"[A-Za-z0-9_./-]{1,200}"  # no colon: the API's filter is name:value
+LABEL_VALUE = r"[^\x00-\x1f\x7f]{1,200}"  # Postgres, for one, keeps no NUL
+LabelName = Annotated[
+    str,
+    Field(pattern=f"^{LABEL_NAME}$", description="1 to 200 letters, digits and any of _ . / -"),
+]
+LabelValue = Annotated[
+    str,
+    Field(pattern=f"^{LABEL_VALUE}$", description="1 to 200 characters, no control characters"),
+]
 
 
 class JobSpec(RenderSpec):
@@ -248,7 +259,7 @@ class JobSpec(RenderSpec):
         description="A picture of the progress after every so many iterations; 0 for none.",
     )
     priority: int = Field(default=0, ge=-100, le=100, description="Higher is rendered first.")
-    labels: dict[Label, Label] = Field(
+    labels: dict[LabelName, LabelValue] = Field(
         default={}, max_length=16, description="Your own words, to find the job again by."
     )
     deadline_seconds: float | None = Field(
@@ -286,4 +297,4 @@ def _rounded(value: Any) -> Any:
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_rounded(item) for item in value]
-    return float(f"{value:.12g}") if isinstance(value, float) else value
+    return float(f"{value:.12g}") + 0.0 if isinstance(value, float) else value  # -0.0 is 0.0

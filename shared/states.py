@@ -41,8 +41,3 @@ MOVES: dict[State, frozenset[State]] = {
 }
 
 TERMINAL = frozenset(state for state, moves in MOVES.items() if not moves)
-
-
-def sources(target: State) -> frozenset[State]:
-    """The states from which `target` may be entered."""
-    return frozenset(state for state, moves in MOVES.items() if target in moves)

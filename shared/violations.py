@@ -11,6 +11,8 @@ from pydantic import BaseModel, ValidationError
 from shared.errors import Violation
 
 _SHOWN_CHARACTERS = 200
+_SHOWN_BELOW = 1e20
+_KEY = "[key]"  # pydantic's name for the key of an entry, as opposed to its value
 
 
 def violations(error: ValidationError, model: type[BaseModel]) -> list[Violation]:
@@ -20,7 +22,7 @@ def violations(error: ValidationError, model: type[BaseModel]) -> list[Violation
     for item in error.errors(include_url=False):
         # Pydantic adds a part for the branch of a union or a key that it tried.
         path = tuple(part for part in item["loc"] if not str(part).startswith("function-"))
-        field = ".".join(map(str, path)) or "(spec)"
+        field = ".".join(str(part) for part in path if part != _KEY) or "(spec)"
         match item["type"]:
             case "missing":
                 value: Any = None
@@ -42,7 +44,7 @@ def presentable(value: Any) -> Any:
     """A value as it may stand in a JSON answer: finite, and short."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    if value is None or isinstance(value, (bool, int, float)):
+    if value is None or (isinstance(value, (bool, int, float)) and abs(value) < _SHOWN_BELOW):
         return value
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
@@ -59,9 +61,17 @@ def _at(schema: dict[str, Any], path: tuple[int | str, ...]) -> dict[str, Any]:
         node = _resolved(schema, node)
         if isinstance(part, int):
             node = node.get("items", {})
+        elif path[-1] == _KEY and part == path[-2]:
+            return dict(node.get("propertyNames", {}))
         else:
-            node = node.get("properties", {}).get(part) or node.get("additionalProperties") or {}
+            node = node.get("properties", {}).get(part) or _entry(node)
     return _resolved(schema, node)
+
+
+def _entry(node: dict[str, Any]) -> dict[str, Any]:
+    """The schema of an object's values, where the keys are free."""
+    patterns = node.get("patternProperties", {}).values()
+    return dict(next(iter(patterns), node.get("additionalProperties") or {}))
 
 
 def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
@@ -80,21 +90,23 @@ def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
 
 def _accepted(schema: dict[str, Any], path: tuple[int | str, ...]) -> str:
     node = _at(schema, path)
+    accepted: str = node.get("description", "")
     if choices := node.get("enum") or ([node["const"]] if "const" in node else None):
         return f"one of {', '.join(map(str, choices))}"
     match node.get("type"):
         case "integer":
-            return f"a whole number{_bounds(node)}"
+            accepted = f"a whole number{_bounds(node)}"
         case "number":
-            return f"a finite number{_bounds(node)}"
+            accepted = f"a finite number{_bounds(node)}"
         case "array":
-            return f"a list of {_count(node, 'Items')} items"
+            accepted = f"a list of {_count(node, 'Items')} items"
         case "string":
-            described: str = node.get("description", "")
-            return described or f"text of {_count(node, 'Length')} characters"
-        case "object":
-            return f"an object of {_count(node, 'Properties')} entries"
-    return str(node.get("description", ""))
+            accepted = accepted or f"text of {_count(node, 'Length')} characters"
+        case "object" if "properties" in node:
+            accepted = f"an object with {', '.join(node['properties'])}"
+        case "object" if "maxProperties" in node or not accepted:
+            accepted = f"an object of {_count(node, 'Properties')} entries"
+    return accepted
 
 
 def _bounds(node: dict[str, Any]) -> str:
@@ -104,8 +116,12 @@ def _bounds(node: dict[str, Any]) -> str:
         ("maximum", "at most"),
         ("exclusiveMaximum", "less than"),
     )
-    limits = [f"{word} {node[key]}" for key, word in words if key in node]
+    limits = [f"{word} {_plain(node[key])}" for key, word in words if key in node]
     return f", {' and '.join(limits)}" if limits else ""
+
+
+def _plain(number: float) -> str:
+    return str(int(number) if number == int(number) else number)  # 1000000, not 1000000.0
 
 
 def _count(node: dict[str, Any], what: str) -> str:

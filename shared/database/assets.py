@@ -52,10 +52,15 @@ def get(database: Database, asset_id: str) -> Asset:
 def get_all(database: Database, ids: Iterable[str]) -> dict[str, Asset]:
     """The assets by id. Raises AssetNotFound that names the first one missing."""
     wanted = list(ids)
-    with database.read() as connection:
-        rows = connection.execute(select(assets).where(assets.c.id.in_(wanted)))
-        found = {row.id: Asset(*row) for row in rows}
+    found = find(database, wanted)
     for asset_id in wanted:
         if asset_id not in found:
             raise AssetNotFound(f"no picture with the id {asset_id} has been uploaded")
     return found
+
+
+def find(database: Database, ids: Iterable[str]) -> dict[str, Asset]:
+    """Those of the assets that there are, by id."""
+    with database.read() as connection:
+        rows = connection.execute(select(assets).where(assets.c.id.in_(list(ids))))
+        return {row.id: Asset(*row) for row in rows}

@@ -5,25 +5,27 @@ from typing import Any
 
 from sqlalchemy import DateTime, Dialect, TypeDecorator, literal
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.expression import ColumnElement
 from sqlalchemy.sql.functions import GenericFunction
 
 
 class Instant(TypeDecorator[datetime.datetime]):
-    """A moment in UTC; SQLite, which keeps text, gets its zone back when read."""
+    """A moment in UTC, whatever the session's time zone; SQLite keeps text, without a zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(
-        self, value: datetime.datetime | None, dialect: Dialect
+        self, value: datetime.datetime | None, _dialect: Dialect
     ) -> datetime.datetime | None:
         return value.astimezone(datetime.UTC) if value else None
 
     def process_result_value(
-        self, value: datetime.datetime | None, dialect: Dialect
+        self, value: datetime.datetime | None, _dialect: Dialect
     ) -> datetime.datetime | None:
-        return value.replace(tzinfo=value.tzinfo or datetime.UTC) if value else None
+        if value is None:
+            return None
+        is_text = value.tzinfo is None
+        return value.replace(tzinfo=datetime.UTC) if is_text else value.astimezone(datetime.UTC)
 
 
 class _ClockPlus(GenericFunction[datetime.datetime]):
@@ -32,9 +34,9 @@ class _ClockPlus(GenericFunction[datetime.datetime]):
     inherit_cache = True
 
 
-def now(plus_seconds: float | ColumnElement[float] = 0.0) -> _ClockPlus:
+def now(plus_seconds: float = 0.0) -> _ClockPlus:
     """The database's present moment, or one that many seconds later."""
-    return _ClockPlus(literal(plus_seconds) if isinstance(plus_seconds, float | int) else plus_seconds)
+    return _ClockPlus(literal(float(plus_seconds)))
 
 
 @compiles(_ClockPlus, "postgresql")

@@ -10,7 +10,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from sqlalchemy import Connection, Row, and_, case, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Tuple,
+    and_,
+    case,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from shared.database.clock import now
@@ -67,9 +79,7 @@ class Job:
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> Self:
-        fields = dict(row._mapping)
-        fields["state"] = State(fields["state"])
-        return cls(**fields)
+        return cls(**row._mapping)
 
     @property
     def claim(self) -> "Claim":
@@ -144,13 +154,12 @@ def submit(
     With an idempotency key that was used for the same spec before, it is the job of that time.
     Raises IdempotencyConflict where the spec was another.
     """
-    document = spec.model_dump(mode="json")
     width, height = canvas
     new = insert(jobs).values(
         id=secrets.token_hex(10),
         version=1,
         state=State.QUEUED,
-        spec=document,
+        spec=spec.model_dump(mode="json"),
         spec_digest=spec.digest(),
         idempotency_key=idempotency_key,
         labels=spec.labels,
@@ -170,16 +179,27 @@ def submit(
         with database.write() as connection:
             return Job.from_row(connection.execute(new.returning(jobs)).one()), True
     except IntegrityError:
-        if idempotency_key is None:
-            raise
+        if idempotency_key and (job := submitted(database, spec, idempotency_key)):
+            return job, False
+        raise
+
+
+def submitted(database: Database, spec: JobSpec, idempotency_key: str) -> Job | None:
+    """The job that was submitted with this key before, if any.
+
+    Raises IdempotencyConflict where the spec was another.
+    """
     with database.read() as connection:
         same_key = select(jobs).where(jobs.c.idempotency_key == idempotency_key)
-        job = Job.from_row(connection.execute(same_key).one())
-    if job.spec != document:
+        row = connection.execute(same_key).one_or_none()
+    if row is None:
+        return None
+    job = Job.from_row(row)
+    if job.spec != spec.model_dump(mode="json"):
         raise IdempotencyConflict(
             f"the key {idempotency_key!r} belongs to job {job.id}, which has another spec"
         )
-    return job, False
+    return job
 
 
 def get(database: Database, job_id: str) -> Job:
@@ -193,12 +213,12 @@ def view(database: Database, job_id: str) -> View:
     with database.read() as connection:
         job = _get(connection, job_id)
         taken = connection.execute(
-            select(snapshots.c["attempt", "iteration", "key", "created_at"])
+            select(*snapshots.c["attempt", "iteration", "key", "created_at"])
             .where(snapshots.c.job_id == job_id, snapshots.c.attempt == job.attempt)
             .order_by(snapshots.c.iteration)
         )
         made = connection.execute(
-            select(attempts.c["attempt", "worker", "started_at", "ended_at", "end", "error"])
+            select(*attempts.c["attempt", "worker", "started_at", "ended_at", "end", "error"])
             .where(attempts.c.job_id == job_id)
             .order_by(attempts.c.attempt)
         )
@@ -228,11 +248,7 @@ def listing(
     with database.read() as connection:
         if before:
             last = _get(connection, before)
-            is_older = or_(
-                jobs.c.created_at < last.created_at,
-                and_(jobs.c.created_at == last.created_at, jobs.c.id < last.id),
-            )
-            query = query.where(is_older)
+            query = query.where(_age() < tuple_(last.created_at, last.id))
         return [Job.from_row(row) for row in connection.execute(query)]
 
 
@@ -383,13 +399,13 @@ def retry(database: Database, claim: Claim, error: ImpastoError, *, after_second
         if job.failures >= FAILURES_MAX:
             _end(connection, claim, State.FAILED, End.FAILED, attempt_error=problem, error=problem)
         else:
-            _requeue(connection, claim, End.RETRIED, after_seconds, attempt_error=problem)
+            _requeue(connection, job, End.RETRIED, after_seconds, attempt_error=problem)
 
 
 def hand_back(database: Database, claim: Claim, *, after_seconds: float = 0) -> None:
     """Queue the job again; no failure is counted. Fenced."""
     with database.write() as connection:
-        _requeue(connection, claim, End.HANDED_BACK, after_seconds)
+        _requeue(connection, _fenced(connection, claim), End.HANDED_BACK, after_seconds)
 
 
 def acknowledge_cancel(database: Database, claim: Claim) -> None:
@@ -444,10 +460,14 @@ def _is_runnable() -> Any:
     )
 
 
+def _age() -> Tuple:
+    return tuple_(jobs.c.created_at, jobs.c.id)
+
+
 def _ahead(connection: Connection, job: Job) -> int:
+    is_older = _age() < tuple_(job.created_at, job.id)
     goes_first = or_(
-        jobs.c.priority > job.priority,
-        and_(jobs.c.priority == job.priority, jobs.c.created_at < job.created_at),
+        jobs.c.priority > job.priority, and_(jobs.c.priority == job.priority, is_older)
     )
     query = select(func.count()).select_from(jobs).where(_is_runnable(), goes_first)
     return connection.execute(query).scalar_one()
@@ -501,13 +521,16 @@ def _end(
 
 def _requeue(
     connection: Connection,
-    claim: Claim,
+    job: Job,
     end: End,
-    after_seconds: float,
+    after_seconds: float = 0,
     attempt_error: Mapping[str, Any] | None = None,
 ) -> Job:
+    """Leave `running` for the queue, or for good where somebody wished to cancel."""
+    if job.cancel_requested_at:
+        return _end(connection, job.claim, State.CANCELLED, End.CANCELLED, attempt_error)
     available = now(after_seconds)
-    return _end(connection, claim, State.QUEUED, end, attempt_error, available_at=available)
+    return _end(connection, job.claim, State.QUEUED, end, attempt_error, available_at=available)
 
 
 def _take_back(database: Database, which: Any, *, counts: bool = True) -> list[Job]:
@@ -515,24 +538,13 @@ def _take_back(database: Database, which: Any, *, counts: bool = True) -> list[J
     taken = []
     with database.write() as connection:
         for row in connection.execute(gone.with_for_update(skip_locked=True)).all():
-            job = Job.from_row(row)
-            failures = job.failures + counts
-            if job.cancel_requested_at:
-                after = _end(connection, job.claim, State.CANCELLED, End.CANCELLED)
-            elif failures >= FAILURES_MAX:
-                problem = AttemptsExhausted(
-                    f"the worker was lost {failures} times while it rendered this job"
-                ).problem()
-                after = _end(
-                    connection,
-                    job.claim,
-                    State.FAILED,
-                    End.LEASE_EXPIRED,
-                    failures=failures,
-                    error=problem,
-                )
+            claim = Job.from_row(row).claim
+            job = _fenced(connection, claim, failures=jobs.c.failures + int(counts))
+            if job.failures < FAILURES_MAX or job.cancel_requested_at:
+                taken.append(_requeue(connection, job, End.LEASE_EXPIRED))
             else:
-                _fenced(connection, job.claim, failures=failures)
-                after = _requeue(connection, job.claim, End.LEASE_EXPIRED, 0)
-            taken.append(after)
+                error = AttemptsExhausted(
+                    f"{job.failures} attempts failed, the last one because its worker was lost"
+                ).problem()
+                taken.append(_end(connection, claim, State.FAILED, End.LEASE_EXPIRED, error=error))
     return taken

@@ -1,9 +1,12 @@
 """The tables. The migrations build them; a test holds the two against each other."""
 
+from enum import StrEnum
+
 from sqlalchemy import (
     JSON,
     BigInteger,
     Column,
+    Enum,
     Float,
     ForeignKey,
     Index,
@@ -16,6 +19,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from shared.database.clock import Instant
+from shared.states import End, Phase, State
+
+
+def _words(of: type[StrEnum]) -> Enum:
+    """A column of an enum's words, as text: the enum may grow without a migration."""
+    return Enum(of, native_enum=False, length=16, values_callable=list)
+
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
@@ -44,10 +54,10 @@ jobs = Table(
     metadata,
     Column("id", String(32), primary_key=True),
     Column("version", Integer, nullable=False),
-    Column("state", String(16), nullable=False),
+    Column("state", _words(State), nullable=False),
     Column("spec", Json, nullable=False),
     Column("spec_digest", String(64), nullable=False),
-    Column("idempotency_key", String(200), unique=True),
+    Column("idempotency_key", String(200)),
     Column("labels", Json, nullable=False),
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
@@ -64,7 +74,7 @@ jobs = Table(
     Column("worker", Text),
     Column("claimed_at", Instant),
     Column("lease_expires_at", Instant),
-    Column("phase", String(16)),
+    Column("phase", _words(Phase)),
     Column("iteration", Integer, nullable=False),
     Column("iterations", Integer, nullable=False),
     Column("it_per_s", Float),
@@ -75,6 +85,7 @@ jobs = Table(
 )
 Index(None, jobs.c.state, jobs.c.priority.desc(), jobs.c.created_at)  # the claim's order
 Index(None, jobs.c.created_at, jobs.c.id)  # the list's order
+Index(None, jobs.c.idempotency_key, unique=True)
 
 snapshots = Table(
     "snapshots",
@@ -96,6 +107,6 @@ attempts = Table(
     Column("worker", Text, nullable=False),
     Column("started_at", Instant, nullable=False),
     Column("ended_at", Instant),
-    Column("end", String(16)),
+    Column("end", _words(End)),
     Column("error", Json),
 )

@@ -33,42 +33,33 @@ class FolderStorage:
             except BaseException:
                 Path(part).unlink(missing_ok=True)
                 raise
-            _sync_folder(path.parent)
+            self._sync_names(path)
         except OSError as error:
             raise Unavailable(f"cannot store {key}: {error.strerror}") from error
 
     def get(self, key: str) -> bytes:
-        with self.open(key) as file:
-            return file.read()
+        with _translated(key):
+            return self._path(key).read_bytes()
 
     def open(self, key: str) -> BinaryIO:
-        try:
+        with _translated(key):
             return self._path(key).open("rb")
-        except (FileNotFoundError, IsADirectoryError) as error:
-            raise ObjectNotFound(f"no object {key}") from error
-        except OSError as error:
-            raise Unavailable(f"cannot read {key}: {error.strerror}") from error
 
     def exists(self, key: str) -> bool:
-        return self._path(key).is_file()
+        with contextlib.suppress(ObjectNotFound), _translated(key):
+            return self._path(key).is_file()
+        return False
 
     def delete(self, key: str) -> None:
-        path = self._path(key)
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-        # Empty folders go too, up to our own; another put may just be making one of them.
-        for folder in path.parents:
-            if folder == self._folder:
-                break
-            try:
-                folder.rmdir()
-            except OSError:
-                break
+        # Its folder stays, even if it is empty now: another put may just be using it.
+        with contextlib.suppress(ObjectNotFound), _translated(key):
+            self._path(key).unlink()
 
     def keys(self, prefix: str) -> Iterator[str]:
-        files = (path for path in self._folder.rglob("*") if path.is_file())
-        names = sorted(path.relative_to(self._folder).as_posix() for path in files)
-        return (name for name in names if name.startswith(prefix) and not name.endswith(_PART))
+        start = self._path(prefix.rpartition("/")[0])
+        files = (Path(folder, name) for folder, _, names in os.walk(start) for name in names)
+        keys = sorted(file.relative_to(self._folder).as_posix() for file in files)
+        return (key for key in keys if key.startswith(prefix) and not key.endswith(_PART))
 
     def prepare(self) -> None:
         try:
@@ -89,12 +80,28 @@ class FolderStorage:
             raise ObjectNotFound(f"no object {key!r}")
         return path
 
+    def _sync_names(self, path: Path) -> None:
+        """Make a new name, and those of the folders on its way, survive a power cut."""
+        for folder in path.parents:
+            _sync(folder)
+            if folder == self._folder:
+                break
 
-def _sync_folder(folder: Path) -> None:
-    """Make a new name survive a power cut, where the platform lets us."""
-    with contextlib.suppress(OSError):
+
+def _sync(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # where the platform lets us
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _translated(key: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise ObjectNotFound(f"no object {key}") from error
+    except OSError as error:
+        raise Unavailable(f"cannot reach {key}: {error.strerror}") from error

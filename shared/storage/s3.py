@@ -22,7 +22,7 @@ _CONFIG = Config(
     request_checksum_calculation="when_required",
     response_checksum_validation="when_required",
 )
-_MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
+_MISSING = {"404", "NoSuchKey", "NotFound"}  # the answer to a HEAD has no body, only a status
 
 
 class S3Storage:
@@ -43,9 +43,10 @@ class S3Storage:
 
     @contextlib.contextmanager
     def open(self, key: str) -> Iterator[BinaryIO]:
-        with self._translated(key):
-            body = self._client.get_object(**self._at(key))["Body"]
-        with contextlib.closing(body):
+        with (
+            self._translated(key),
+            contextlib.closing(self._client.get_object(**self._at(key))["Body"]) as body,
+        ):
             yield cast("BinaryIO", body)
 
     def exists(self, key: str) -> bool:
@@ -73,15 +74,13 @@ class S3Storage:
         try:
             self.check()
         except Unavailable:
-            with self._translated(self._bucket):
+            made_meanwhile = self._client.exceptions.BucketAlreadyOwnedByYou
+            with self._translated(self._bucket), contextlib.suppress(made_meanwhile):
                 self._client.create_bucket(Bucket=self._bucket)
 
     def check(self) -> None:
-        try:
-            with self._translated(self._bucket):
-                self._client.head_bucket(Bucket=self._bucket)
-        except ObjectNotFound as error:
-            raise Unavailable(f"the storage has no bucket {self._bucket}") from error
+        with self._translated(self._bucket):  # a HEAD would not tell what is wrong
+            self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
 
     def _at(self, key: str) -> dict[str, Any]:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
@@ -91,9 +90,8 @@ class S3Storage:
         try:
             yield
         except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "")
-            if code in _MISSING:
+            if error.response.get("Error", {}).get("Code") in _MISSING:
                 raise ObjectNotFound(f"no object {key}") from error
-            raise Unavailable(f"storage refused {key}: {code}") from error
+            raise Unavailable(f"storage refused {key}: {error}") from error
         except BotoCoreError as error:
             raise Unavailable(f"storage out of reach: {error}") from error

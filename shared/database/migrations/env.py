@@ -4,9 +4,7 @@ from alembic import context
 
 from shared.database.tables import metadata
 
-context.configure(
-    connection=context.config.attributes["connection"],
-    target_metadata=metadata,
-    render_as_batch=True,  # SQLite cannot alter a table in place
-)
+# Not as a batch, although SQLite can alter little in place: a batch drops the old table, and
+# with each of its jobs the snapshots and attempts that refer to it.
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
 context.run_migrations()

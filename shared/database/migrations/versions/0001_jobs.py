@@ -57,7 +57,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_jobs"),
     )
     op.create_index(
-        "ix_jobs_state_priority_created_at", "jobs", ["state", sa.text("priority DESC"), "created_at"]
+        "ix_jobs_state_priority_created_at",
+        "jobs",
+        ["state", sa.text("priority DESC"), "created_at"],
     )
     op.create_index("ix_jobs_created_at_id", "jobs", ["created_at", "id"])
     op.create_table(

@@ -8,6 +8,5 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("jobs") as jobs:
-        jobs.add_column(sa.Column("idempotency_key", sa.String(200)))
-        jobs.create_unique_constraint("uq_jobs_idempotency_key", ["idempotency_key"])
+    op.add_column("jobs", sa.Column("idempotency_key", sa.String(200)))
+    op.create_index("ix_jobs_idempotency_key", "jobs", ["idempotency_key"], unique=True)

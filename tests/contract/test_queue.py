@@ -1,0 +1,271 @@
+"""The doorbell, on both brokers; between processes; and out of order."""
+
+import queue
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Self
+
+import pytest
+import redis
+from celery import Celery
+from celery.worker import state as worker_state
+
+from shared.queue import WAKE, check, open_queue, ring
+from tests.servers.server import LOCALHOST, Server, free_port
+from tests.servers.valkey import Valkey
+
+if TYPE_CHECKING:
+    from tests.servers.valkey import ValkeyAt
+
+SOON_SECONDS = 30  # on the slowest machine; milliseconds are usual
+
+Start = Callable[[type[Server]], Server]
+
+
+# On both brokers.
+
+
+@pytest.fixture
+def app(broker_url: str) -> Celery:
+    return open_queue(broker_url)
+
+
+def test_a_ring_wakes_a_worker_each_time(app: Celery) -> None:
+    with Listener(app) as listener:
+        for _ in range(3):
+            assert ring(app)
+            listener.wait_for_a_ring()
+
+
+def test_a_ring_before_there_is_a_worker_is_heard(app: Celery) -> None:
+    assert ring(app)
+
+    with Listener(app) as listener:
+        listener.wait_for_a_ring()
+
+
+def test_many_threads_may_ring_at_once(app: Celery) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(lambda _: ring(app), range(40)))
+
+    with Listener(app) as listener:
+        for _ in range(40):
+            listener.wait_for_a_ring()
+
+
+def test_nothing_is_wrong_with_a_broker_that_answers(app: Celery) -> None:
+    assert check(app) is None
+
+
+class Listener:
+    """A worker on a thread of this process, as the embedded stack has it."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._rings: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+        @app.task(name=WAKE, ignore_result=True, shared=False)  # not with apps to come
+        def wake() -> None:
+            self._rings.put(None)
+
+        app.set_default()  # the pool's threads look the task up there
+        controller = app.WorkController(
+            hostname="listener",
+            pool="threads",
+            concurrency=1,
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+            quiet=True,
+        )
+        self._thread = threading.Thread(target=controller.start)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        worker_state.should_stop = 0
+        ring(self._app)  # it looks at the wish when something arrives
+        self._thread.join()
+        worker_state.should_stop = None
+
+    def wait_for_a_ring(self) -> None:
+        self._rings.get(timeout=SOON_SECONDS)
+
+
+# Between processes.
+
+
+@pytest.fixture
+def listeners() -> "Iterator[Listeners]":
+    with closing(Listeners()) as listeners:
+        yield listeners
+
+
+def test_a_busy_worker_leaves_the_rings_to_an_idle_one(
+    valkey: "ValkeyAt", listeners: "Listeners"
+) -> None:
+    url = valkey.fresh()
+    app = open_queue(url)
+    listeners.start(url)
+    listeners.start(url)
+    ring(app)
+    busy = listeners.wait_for_a_ring()
+
+    for _ in range(8):
+        ring(app)
+        idle = listeners.wait_for_a_ring()
+        assert idle != busy
+        listeners.let_go(idle)
+
+
+def test_a_worker_hears_again_after_the_broker_was_killed(
+    start: Start, listeners: "Listeners"
+) -> None:
+    server = start(Valkey)
+    url = server.fresh()
+    app = open_queue(url)
+    listeners.start(url)
+
+    server.restart(hard=True)  # while the worker waits
+    assert ring(app)
+    busy = listeners.wait_for_a_ring()
+    server.restart(hard=True)  # while it works
+    listeners.let_go(busy)
+
+    assert ring(app)
+    listeners.wait_for_a_ring()
+
+
+def test_a_ring_survives_the_broker(start: Start, listeners: "Listeners") -> None:
+    server = start(Valkey)
+    url = server.fresh()
+    assert ring(open_queue(url))
+
+    server.restart()
+
+    listeners.start(url)
+    listeners.wait_for_a_ring()
+
+
+class Listeners:
+    """Worker processes, which stay busy from each ring until they are let go."""
+
+    def __init__(self) -> None:
+        self._processes: list[subprocess.Popen[str]] = []
+        self._readers: list[threading.Thread] = []
+        self._said: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
+
+    def start(self, broker_url: str) -> None:
+        """Return once one more listens."""
+        process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("listener.py"), broker_url],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        number = len(self._processes)
+        self._processes.append(process)
+        self._readers.append(threading.Thread(target=self._read, args=(number,)))
+        self._readers[-1].start()
+        assert self._said.get(timeout=SOON_SECONDS) == (number, "ready")
+
+    def wait_for_a_ring(self) -> int:
+        """The number of the one that heard it."""
+        number, said = self._said.get(timeout=SOON_SECONDS)
+        assert said == "woken"
+        return number
+
+    def let_go(self, number: int) -> None:
+        self._processes[number].stdin.write("\n")
+        self._processes[number].stdin.flush()
+
+    def close(self) -> None:
+        for process, reader in zip(self._processes, self._readers, strict=True):
+            process.kill()
+            process.communicate()
+            reader.join()
+
+    def _read(self, number: int) -> None:
+        for line in self._processes[number].stdout:
+            self._said.put((number, line.rstrip()))
+        self._said.put((number, "gone"))
+
+
+# Out of order.
+
+
+@contextmanager
+def nobody(_: Start) -> Iterator[str]:
+    yield f"redis://{LOCALHOST}:{free_port()}/0"
+
+
+@contextmanager
+def silent(_: Start) -> Iterator[str]:
+    """Accepts, and never answers."""
+    with socket.create_server((LOCALHOST, 0)) as server:
+        yield f"redis://{LOCALHOST}:{server.getsockname()[1]}/0"
+
+
+@contextmanager
+def unknown_host(_: Start) -> Iterator[str]:
+    yield "redis://broker.invalid:6379/0"
+
+
+@contextmanager
+def wrong_password(start: Start) -> Iterator[str]:
+    yield f"redis://:wrong@{LOCALHOST}:{start(Valkey).port}/0"
+
+
+@contextmanager
+def full(start: Start) -> Iterator[str]:
+    """Answers, and takes no more."""
+    url = start(Valkey).url
+    with redis.Redis.from_url(url) as client:
+        client.config_set("maxmemory", 1)
+    yield url
+
+
+@pytest.mark.parametrize("broker", [nobody, silent, unknown_host, wrong_password, full])
+def test_a_ring_that_cannot_be_sent_is_logged_and_holds_nobody_up(
+    broker: Callable[..., Iterator[str]], start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    with broker(start) as url:
+        app = open_queue(url)
+        for _ in range(2):
+            caplog.clear()
+            began = monotonic()
+            assert ring(app) is False
+            assert monotonic() - began < 3  # 1.5 s, and something for a slow machine
+            assert "wake-up not sent: " in caplog.text
+
+
+@pytest.mark.parametrize("broker", [nobody, silent, unknown_host, wrong_password])
+def test_what_is_wrong_with_a_broker_is_soon_told(
+    broker: Callable[..., Iterator[str]], start: Start
+) -> None:
+    with broker(start) as url:
+        began = monotonic()
+        assert check(open_queue(url))
+        assert monotonic() - began < 3
+
+
+def test_a_broker_that_comes_back_is_rung_again(start: Start) -> None:
+    server = start(Valkey)
+    app = open_queue(server.url)
+    assert ring(app)
+    server.stop(hard=True)
+    assert not ring(app)
+
+    server.start()
+
+    assert ring(app)
+    assert check(app) is None

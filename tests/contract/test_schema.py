@@ -1,0 +1,133 @@
+"""The schema's versions, on both databases."""
+
+import datetime
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from threading import Barrier
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import MetaData, insert
+
+from shared.database import Database, assets, jobs, open_database, schema
+from shared.database.tables import metadata
+from shared.errors import SchemaOutdated
+from shared.spec import JobSpec
+from shared.states import End, State
+
+ASSET = "a" * 64
+THEN = datetime.datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=datetime.UTC)
+
+
+def test_the_migrations_build_what_the_models_describe(bare_database: Database) -> None:
+    schema.upgrade(bare_database)
+
+    with bare_database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_rows_of_an_old_schema_are_read_with_the_present_one(bare_database: Database) -> None:
+    schema.upgrade(bare_database, "0001")
+    spec = JobSpec(content=ASSET, styles=[ASSET], labels={"for": "Ω"})
+    fill(bare_database, spec)
+
+    schema.upgrade(bare_database)
+
+    view = jobs.view(bare_database, "old")
+    assert view.job.state == State.SUCCEEDED
+    assert JobSpec.model_validate(view.job.spec) == spec
+    assert view.job.labels == {"for": "Ω"}
+    assert view.job.created_at == THEN
+    assert view.job.deadline_at is None
+    assert view.job.loss == {"total": 0.1}
+    assert view.job.error is None
+    assert view.job.idempotency_key is None
+    assert [(each.iteration, each.key) for each in view.snapshots] == [(50, "jobs/old/50")]
+    assert [(each.worker, each.end) for each in view.attempts] == [("w1", End.SUCCEEDED)]
+    assert assets.get(bare_database, ASSET).width == 640
+
+
+def test_an_old_schema_is_refused_by_name(bare_database: Database) -> None:
+    with pytest.raises(SchemaOutdated, match="is at nothing, this version needs 0002; run `impast"):
+        schema.check(bare_database)
+
+    schema.upgrade(bare_database, "0001")
+    with pytest.raises(SchemaOutdated, match="is at 0001, this version needs 0002"):
+        schema.check(bare_database)
+
+    schema.upgrade(bare_database)
+    schema.check(bare_database)
+
+
+def test_an_upgrade_of_what_is_up_to_date_changes_nothing(bare_database: Database) -> None:
+    schema.upgrade(bare_database)
+    job, _ = jobs.submit(bare_database, JobSpec(content=ASSET, styles=[ASSET]), (512, 384))
+    before = schema.version(bare_database)
+
+    schema.upgrade(bare_database)
+
+    assert schema.version(bare_database) == before
+    assert jobs.get(bare_database, job.id) == job
+
+
+def test_two_may_upgrade_at_once(database_url: str) -> None:
+    together = Barrier(2)
+
+    def upgrade() -> None:
+        with closing(open_database(database_url)) as database:
+            together.wait()
+            schema.upgrade(database)
+            schema.check(database)
+
+    with ThreadPoolExecutor() as threads:
+        for done in [threads.submit(upgrade) for _ in range(2)]:
+            done.result()
+
+
+def fill(database: Database, spec: JobSpec) -> None:
+    """One finished job as version 0001 wrote it."""
+    with database.write() as connection:
+        old = MetaData()
+        old.reflect(connection)
+
+        def add(table: str, **values: object) -> None:
+            connection.execute(insert(old.tables[table]).values(**values))
+
+        add(
+            "assets",
+            id=ASSET,
+            media_type="image/png",
+            width=640,
+            height=480,
+            size_bytes=3 * 2**31,
+            created_at=THEN,
+        )
+        add(
+            "jobs",
+            id="old",
+            version=9,
+            state="succeeded",
+            spec=spec.model_dump(mode="json"),
+            spec_digest=spec.digest(),
+            labels=spec.labels,
+            width=512,
+            height=384,
+            priority=0,
+            created_at=THEN,
+            available_at=THEN,
+            finished_at=THEN,
+            attempt=1,
+            failures=0,
+            claim_id="c1",
+            worker="w1",
+            iteration=200,
+            iterations=200,
+            loss={"total": 0.1},
+            resumed_from_iteration=0,
+            result={"key": "jobs/old/result.png"},
+        )
+        at = {"job_id": "old", "attempt": 1, "claim_id": "c1"}
+        add("snapshots", **at, iteration=50, key="jobs/old/50", created_at=THEN)
+        add("attempts", **at, worker="w1", started_at=THEN, ended_at=THEN, end="succeeded")

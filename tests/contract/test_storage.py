@@ -1,0 +1,250 @@
+"""Objects under keys, on both storages."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from threading import Event
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.errors import InvalidSetting, ObjectNotFound, Unavailable
+from shared.storage import Storage, open_storage
+from tests.servers.server import LOCALHOST, free_port
+
+if TYPE_CHECKING:
+    from tests.servers.swift import S3At
+
+PNG = "image/png"
+LARGE = bytes(range(256)) * (5 * 2**20 // 256)
+ODD_KEYS = ["a b/c", "100%/%41", "q?x=1&y#z", "+", "Ω/日本/🎨", "'\"<>", "a/b/c/d/e/f", "x" * 200]
+
+
+@pytest.fixture
+def storage(storage_url: str) -> Storage:
+    storage = open_storage(storage_url)
+    storage.prepare()
+    return storage
+
+
+# Objects.
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00\xff\r\n", LARGE], ids=["empty", "bytes", "large"])
+def test_what_is_put_is_got(storage: Storage, data: bytes) -> None:
+    storage.put("a/b.png", data, PNG)
+
+    assert storage.get("a/b.png") == data
+    with storage.open("a/b.png") as stream:
+        assert stream.read() == data
+    assert storage.exists("a/b.png")
+
+
+def test_a_stream_is_read_in_pieces(storage: Storage) -> None:
+    storage.put("a", b"0123456789", PNG)
+
+    with storage.open("a") as stream:
+        assert [stream.read(4), stream.read(4), stream.read(4)] == [b"0123", b"4567", b"89"]
+
+
+def test_an_object_that_is_put_again_is_there_once(storage: Storage) -> None:
+    storage.put("a", b"same", PNG)
+    storage.put("a", b"same", PNG)
+
+    assert storage.get("a") == b"same"
+    assert list(storage.keys("")) == ["a"]
+
+
+def test_a_missing_object_is_named(storage: Storage) -> None:
+    storage.put("a/b", b"", PNG)
+
+    for key in ("nothing", "a", "a/b/c"):
+        with pytest.raises(ObjectNotFound, match=f"no object {key}$"):
+            storage.get(key)
+        with pytest.raises(ObjectNotFound, match=f"no object {key}$"), storage.open(key):
+            pass
+        assert not storage.exists(key)
+
+
+def test_a_deleted_object_is_gone_and_may_be_deleted_again(storage: Storage) -> None:
+    for key in ("a/b", "a/c"):
+        storage.put(key, b"", PNG)
+
+    for _ in range(2):
+        storage.delete("a/b")
+        assert not storage.exists("a/b")
+        assert list(storage.keys("")) == ["a/c"]
+
+    storage.delete("a/c")
+    storage.put("a/b", b"again", PNG)
+    assert storage.get("a/b") == b"again"
+
+
+def test_keys_are_listed_in_order_by_prefix(storage: Storage) -> None:
+    keys = ["a", "b/1", "b/10", "b/2", "b/c/1", "ba/1", "Ω"]
+    for key in reversed(keys):
+        storage.put(key, b"", PNG)
+
+    assert list(storage.keys("")) == keys
+    assert list(storage.keys("b")) == ["b/1", "b/10", "b/2", "b/c/1", "ba/1"]
+    assert list(storage.keys("b/")) == ["b/1", "b/10", "b/2", "b/c/1"]
+    assert list(storage.keys("b/1")) == ["b/1", "b/10"]
+    assert list(storage.keys("c/")) == []
+
+
+def test_keys_may_be_odd(storage: Storage) -> None:
+    for key in ODD_KEYS:
+        storage.put(key, key.encode(), PNG)
+
+    assert [storage.get(key).decode() for key in ODD_KEYS] == ODD_KEYS
+    assert list(storage.keys("")) == sorted(ODD_KEYS)
+    for key in ODD_KEYS:
+        storage.delete(key)
+    assert list(storage.keys("")) == []
+
+
+def test_no_key_leads_out_of_the_storage(storage: Storage, storage_url: str) -> None:
+    around = open_storage(storage_url.rpartition("/")[0])
+    around.put("mine", b"secret", PNG)
+    before = set(around.keys(""))
+
+    for key in ("../mine", "a/../../mine", "/mine", "../../mine"):
+        with pytest.raises(ObjectNotFound):
+            storage.get(key)
+        assert not storage.exists(key)
+        with suppress(ObjectNotFound):
+            storage.put(key, b"changed", PNG)
+        storage.delete(key)
+
+    assert around.get("mine") == b"secret"
+    assert set(around.keys("")) == before
+
+
+def test_a_reader_sees_all_of_an_object_or_nothing(storage: Storage) -> None:
+    is_over = Event()
+
+    def read() -> set[int]:
+        sizes = set()
+        while not is_over.is_set():
+            with suppress(ObjectNotFound):
+                sizes.add(len(storage.get("a")))
+        return sizes
+
+    with ThreadPoolExecutor() as threads:
+        sizes = threads.submit(read)
+        for _ in range(3):
+            storage.put("a", LARGE, PNG)
+            storage.delete("a")
+        is_over.set()
+
+    assert sizes.result() <= {len(LARGE)}
+
+
+def test_many_may_put_and_delete_at_once(storage: Storage) -> None:
+    def work(name: str) -> None:
+        for _ in range(3):
+            storage.put(f"a/b/{name}", b"x", PNG)
+            storage.delete(f"a/b/{name}")
+        storage.put(f"a/b/{name}", name.encode(), PNG)
+
+    with ThreadPoolExecutor() as threads:
+        for done in [threads.submit(work, name) for name in "1234"]:
+            done.result()
+
+    assert [storage.get(key) for key in storage.keys("a/")] == [b"1", b"2", b"3", b"4"]
+
+
+# Preparing, and out of reach.
+
+
+def test_a_storage_may_be_prepared_by_many_at_once_and_again(storage_url: str) -> None:
+    fresh = beside(storage_url, "new")
+    with ThreadPoolExecutor() as threads:
+        for done in [threads.submit(open_storage(fresh).prepare) for _ in range(3)]:
+            done.result()
+
+    storage = open_storage(fresh)
+    storage.prepare()
+    storage.check()
+    assert list(storage.keys("")) == []
+
+
+def test_a_place_that_is_missing_is_named(storage_url: str) -> None:
+    with pytest.raises(Unavailable, match="-missing"):
+        open_storage(beside(storage_url, "missing")).check()
+
+
+@pytest.mark.parametrize("kind", ["file", "s3"])
+def test_what_is_out_of_reach_is_soon_said_to_be(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://{LOCALHOST}:{free_port()}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    nowhere = open_storage({"file": "file:///dev/null/objects", "s3": "s3://bucket"}[kind])
+
+    began = monotonic()
+    for act in (nowhere.check, nowhere.prepare, lambda: nowhere.put("a", b"", PNG)):
+        with pytest.raises(Unavailable):
+            act()
+    assert monotonic() - began < 10
+
+
+@pytest.mark.parametrize("variable", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_wrong_keys_are_said_to_be_wrong(
+    swift: "S3At", variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (swift.environment() | {variable: "wrong"}).items():
+        monkeypatch.setenv(name, value)
+    url = swift.bucket()
+    storage = open_storage(url)
+
+    acts: list[Callable[[], object]] = [
+        storage.check,
+        storage.prepare,
+        lambda: storage.put("a", b"", PNG),
+        lambda: storage.get("a"),
+        lambda: list(storage.keys("")),
+        lambda: storage.delete("a"),
+    ]
+    for act in acts:
+        with pytest.raises(Unavailable, match=r"SignatureDoesNotMatch|InvalidAccessKeyId"):
+            act()
+    swift.drop(url)
+
+
+def test_a_put_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
+    put = f"""
+import resource
+from shared.errors import Unavailable
+from shared.storage import open_storage
+storage = open_storage({tmp_path.as_uri()!r})
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # as good as a disk that is full
+storage.put("a/b", bytes(1000), "image/png")
+try:
+    storage.put("a/c", bytes(1001), "image/png")
+except Unavailable as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", put], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (done.stdout, done.stderr) == ("cannot store a/c: File too large\n", "")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["b"]
+
+
+def test_a_url_of_another_kind_is_refused() -> None:
+    with pytest.raises(InvalidSetting, match="accepted: file:///FOLDER or s3://BUCKET/PREFIX"):
+        open_storage("ftp://host/path")
+
+
+def beside(url: str, name: str) -> str:
+    """The URL of another folder or bucket, beside this one."""
+    if url.startswith("s3://"):
+        url = "/".join(url.split("/")[:3])
+    return f"{url}-{name}"

@@ -1,0 +1,41 @@
+"""Where things lie."""
+
+import hashlib
+
+from shared import keys
+
+FOLDER = keys.attempt("job1", 2, "c0ffee")
+
+
+def test_an_asset_lies_under_the_digest_of_its_bytes() -> None:
+    digest = keys.digest(b"abc")
+
+    assert digest == hashlib.sha256(b"abc").hexdigest()
+    assert keys.asset(digest) == f"assets/{digest[:2]}/{digest}"
+
+
+def test_the_objects_of_an_attempt_lie_in_its_folder() -> None:
+    assert FOLDER == "jobs/job1/2-c0ffee"
+    assert keys.snapshot(FOLDER, 100) == f"{FOLDER}/snapshots/000100.jpg"
+    assert keys.result(FOLDER) == f"{FOLDER}/result.png"
+    assert keys.losses(FOLDER) == f"{FOLDER}/losses.csv"
+    assert keys.manifest(FOLDER) == f"{FOLDER}/manifest.json"
+
+
+def test_no_two_attempts_share_a_folder() -> None:
+    folders = {
+        keys.attempt("job1", 2, "c0ffee"),
+        keys.attempt("job1", 3, "c0ffee"),
+        keys.attempt("job1", 2, "decade"),
+        keys.attempt("job2", 2, "c0ffee"),
+    }
+
+    assert len(folders) == 4
+
+
+def test_snapshots_sort_by_iteration() -> None:
+    iterations = [0, 9, 10, 100, 10_000]
+
+    assert sorted(keys.snapshot(FOLDER, i) for i in iterations) == [
+        keys.snapshot(FOLDER, i) for i in iterations
+    ]
