@@ -1,0 +1,39 @@
+"""The HTTP API: `create_app` makes it from the settings; each module serves one resource."""
+
+from importlib.metadata import version
+
+from apiflask import APIFlask
+
+from services.api import inputs, openapi, tracing
+from services.api.assets import assets
+from services.api.connections import Connections
+from services.api.health import health
+from services.api.jobs import jobs
+from services.api.problems import problems
+from shared.settings import Settings
+
+__all__ = ["create_app"]
+
+
+def create_app(settings: Settings) -> APIFlask:
+    """The WSGI application; it connects when it must, so it starts while others are still away.
+
+    `app.extensions["impasto"].close()` lets go of the database.
+    """
+    app = APIFlask(
+        "services.api",
+        title="Impasto",
+        version=version("impasto"),
+        docs_path=None,  # APIFlask's pages load scripts from other people's servers
+        json_errors=False,  # `problems` answers them
+        static_folder=None,
+    )
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
+    app.json.sort_keys = False
+    app.extensions["impasto"] = Connections.open(settings)
+    tracing.install(app)
+    openapi.install(app)
+    app.before_request(inputs.check_path)
+    for blueprint in (health, assets, jobs, problems):
+        app.register_blueprint(blueprint)
+    return app

@@ -1,0 +1,161 @@
+"""Request bodies: a picture's bytes, a spec, or a form with both."""
+
+from typing import Any
+
+from flask import current_app, request
+from pydantic_core import from_json
+from werkzeug.datastructures import FileStorage
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from services.submission import Order
+from services.uploads import MEDIA_TYPES, Upload
+from shared.errors import (
+    BodyTooLarge,
+    InvalidRequest,
+    MalformedRequest,
+    UnsupportedMediaType,
+    Violation,
+)
+from shared.spec import STYLES_MAX
+from shared.violations import presentable
+
+JSON = "application/json"
+FORM = "multipart/form-data"
+
+_FILE = {"type": "string", "format": "binary"}
+_SPEC = {"$ref": "#/components/schemas/JobSpec"}
+
+# For openapi.json, where APIFlask knows one media type per body.
+PICTURE_BODY = {
+    "required": True,
+    "content": {
+        **{media_type: {"schema": _FILE} for media_type in MEDIA_TYPES},
+        FORM: {
+            "schema": {
+                "type": "object",
+                "properties": {"file": _FILE},
+                "required": ["file"],
+                "additionalProperties": False,
+            }
+        },
+    },
+}
+ORDER_BODY = {
+    "required": True,
+    "content": {
+        JSON: {"schema": _SPEC},
+        FORM: {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "content": _FILE,
+                    "style": {
+                        "type": "array",
+                        "items": _FILE,
+                        "minItems": 1,
+                        "maxItems": STYLES_MAX,
+                    },
+                    "init": _FILE,
+                    "spec": {
+                        "type": "string",
+                        "contentMediaType": JSON,
+                        "contentSchema": _SPEC,
+                        "description": "All else of the spec, as JSON. A picture that is sent is"
+                        " left out here; `styles` may be a list of {weight}, one for each `style`.",
+                    },
+                },
+                "additionalProperties": False,
+            }
+        },
+    },
+}
+
+
+def picture() -> Upload:
+    """The picture in the body. Raises UnsupportedMediaType or InvalidRequest."""
+    if request.mimetype == FORM:
+        _check_parts("file")
+        if file := _file("file"):
+            return file
+        raise InvalidRequest(violations=[Violation("file", None, "required: a picture")])
+    if request.mimetype in {*MEDIA_TYPES, "image/jpg"}:
+        return Upload(_body(), request.mimetype)
+    raise _unsupported(*MEDIA_TYPES, FORM)
+
+
+def order() -> Order:
+    """The job that the body asks for.
+
+    Raises UnsupportedMediaType, MalformedRequest or InvalidRequest.
+    """
+    if request.mimetype == JSON:
+        # No larger than in a form, where Flask has this limit for text.
+        as_text = current_app.config["MAX_FORM_MEMORY_SIZE"]
+        request.max_content_length = min(request.max_content_length or as_text, as_text)
+        return Order(_json(_body()))
+    if request.mimetype == FORM:
+        _check_parts("content", "style", "init", "spec")
+        return Order(
+            document=_json(_text("spec") or b"{}"),
+            content=_file("content"),
+            styles=[_upload(file) for file in request.files.getlist("style")],
+            init=_file("init"),
+        )
+    raise _unsupported(JSON, FORM)
+
+
+def _body() -> bytes:
+    data = request.get_data(cache=False)
+    # A body of untold length that is longer than the limit, Werkzeug cuts off without a word.
+    is_full = request.content_length is None and len(data) == request.max_content_length
+    if is_full and request.environ["wsgi.input"].read(1):
+        raise RequestEntityTooLarge
+    return data
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return from_json(data)  # unlike Python's own, it refuses lone surrogates and deep nests
+    except ValueError as error:
+        raise MalformedRequest(f"this is no JSON: {error}") from error
+
+
+def _check_parts(*accepted: str) -> None:
+    """Raise InvalidRequest for parts that nobody would look at."""
+    wrong = []
+    for name in request.files.keys() | request.form.keys():
+        if name not in accepted:
+            wrong.append(Violation(name, "a part of the form", f"parts: {', '.join(accepted)}"))
+        elif name in request.form and name != "spec":
+            text = presentable(request.form[name])
+            wrong.append(Violation(name, text, f"a file; with curl: -F {name}=@picture.jpg"))
+    if wrong:
+        raise InvalidRequest(violations=wrong)
+
+
+def _file(name: str) -> Upload | None:
+    files = request.files.getlist(name)
+    if len(files) > 1:
+        raise InvalidRequest(violations=[Violation(name, f"{len(files)} files", "one file")])
+    return _upload(files[0]) if files else None
+
+
+def _upload(file: FileStorage) -> Upload:
+    return Upload(file.stream.read(), file.mimetype)
+
+
+def _text(name: str) -> bytes:
+    """The part as bytes, whether it was sent as text or as a file."""
+    limit = current_app.config["MAX_FORM_MEMORY_SIZE"]
+    file = request.files.get(name)
+    data = file.stream.read(limit + 1) if file else request.form.get(name, "").encode()
+    if len(data) > limit:
+        raise BodyTooLarge(violations=[Violation(name, None, f"at most {limit} bytes")])
+    return data
+
+
+def _unsupported(*accepted: str) -> UnsupportedMediaType:
+    told = presentable(request.content_type or "nothing")
+    return UnsupportedMediaType(
+        violations=[Violation("Content-Type", told, f"one of {', '.join(accepted)}")]
+    )

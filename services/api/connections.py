@@ -1,0 +1,39 @@
+"""What a handler reaches the rest of the service through."""
+
+from dataclasses import dataclass
+from typing import Self, cast
+
+from celery import Celery
+from flask import current_app
+
+from shared.database import Database, open_database
+from shared.queue import open_queue
+from shared.settings import Settings
+from shared.storage import Storage, open_storage
+
+
+@dataclass(frozen=True)
+class Connections:
+    """The application's connections; all threads of the server share them."""
+
+    database: Database
+    storage: Storage
+    doorbell: Celery
+    max_pixels: int  # of an uploaded picture
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        return cls(
+            database=open_database(settings.database_url),
+            storage=open_storage(settings.storage_url),
+            doorbell=open_queue(settings.broker_url),
+            max_pixels=settings.max_picture_pixels,
+        )
+
+    def close(self) -> None:
+        self.database.close()
+
+
+def connections() -> Connections:
+    """Those of the application that serves the present request."""
+    return cast("Connections", current_app.extensions["impasto"])

@@ -1,0 +1,51 @@
+"""For whoever keeps the service running: does it live, can it serve?"""
+
+from importlib.metadata import version
+
+from apiflask import APIBlueprint
+from flask import Response
+
+from services.api import openapi, problems
+from services.api.connections import connections
+from services.schemas import Index, Liveness, Readiness
+from shared import queue
+from shared.database import schema
+from shared.errors import ImpastoError, Unavailable, Violation
+
+health = APIBlueprint("health", __name__, tag="Health")
+
+
+@health.get("/")
+@health.output(Index, description="Where things are.")
+def index() -> Index:
+    """Tell what there is."""
+    links = {"jobs": "/v1/jobs", "assets": "/v1/assets", "openapi": "/openapi.json"}
+    return Index(name="Impasto", version=version("impasto"), links=links)
+
+
+@health.get("/healthz")
+@health.output(Liveness, description="It does.")
+def alive() -> Liveness:
+    """Tell whether the process lives."""
+    return Liveness()
+
+
+@health.get("/readyz")
+@health.output(Readiness, description="It can.")
+@health.doc(responses=openapi.refusals(Unavailable))
+def ready() -> Readiness | Response:
+    """Tell whether requests can be served, and what is in the way."""
+    here = connections()
+    wrong = []
+    for name, check in (
+        ("database", lambda: schema.check(here.database)),
+        ("storage", here.storage.check),
+    ):
+        try:
+            check()
+        except ImpastoError as error:
+            wrong.append(Violation(name, error.detail, f"a {name} that answers, up to date"))
+    if wrong:
+        return problems.respond(Unavailable(violations=wrong).problem())
+    broker = queue.check(here.doorbell)
+    return Readiness(database="ok", storage="ok", broker=broker or "ok")

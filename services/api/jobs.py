@@ -1,0 +1,193 @@
+"""Jobs: submitted, followed, cancelled, and what they made."""
+
+from urllib.parse import urlencode
+
+from apiflask import APIBlueprint
+from flask import Response
+
+from services import submission
+from services.api import bodies, objects, openapi
+from services.api.connections import connections
+from services.api.inputs import JobFilters, SubmitHeaders
+from services.schemas import JobDocument, JobPage, JobSummary, Located, Tagged, job_url
+from shared import keys
+from shared.database import jobs as table
+from shared.database.jobs import Job
+from shared.errors import (
+    AssetNotFound,
+    BodyTooLarge,
+    IdempotencyConflict,
+    InvalidImage,
+    InvalidRequest,
+    InvalidSpec,
+    JobNotFound,
+    MalformedRequest,
+    NotFinished,
+    SnapshotNotFound,
+    UnsupportedMediaType,
+)
+from shared.states import TERMINAL
+
+jobs = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", tag="Jobs")
+
+
+@jobs.post("")
+@jobs.input(SubmitHeaders, location="headers")
+@jobs.output(JobDocument, status_code=202, description="The job is queued.", headers=Located)
+@jobs.doc(
+    responses={200: openapi.document(JobDocument, "The job that this key made.", headers=Located)}
+    | openapi.refusals(
+        MalformedRequest,
+        AssetNotFound,
+        IdempotencyConflict,
+        BodyTooLarge,
+        UnsupportedMediaType,
+        InvalidSpec,
+        InvalidImage,
+        InvalidRequest,
+    ),
+    extensions={"requestBody": bodies.ORDER_BODY},
+)
+def submit(headers_data: SubmitHeaders) -> tuple[JobDocument, int, dict[str, str]]:
+    """Submit a job.
+
+    As JSON with the ids of uploaded pictures, or as a form that carries the pictures themselves:
+    `curl -F content=@photo.jpg -F style=@painting.jpg -F 'spec={"size": 512}' .../v1/jobs`
+    """
+    here = connections()
+    job, is_new = submission.submit(
+        here.database,
+        here.storage,
+        here.doorbell,
+        bodies.order(),
+        max_pixels=here.max_pixels,
+        idempotency_key=headers_data.idempotency_key or None,
+    )
+    return _document(job.id), 202 if is_new else 200, {"Location": job_url(job.id)}
+
+
+@jobs.get("")
+@jobs.input(JobFilters, location="query")
+@jobs.output(JobPage, description="A page of jobs.")
+@jobs.doc(responses=openapi.refusals(InvalidRequest, JobNotFound))
+def listing(query_data: JobFilters) -> JobPage:
+    """List jobs, the newest first."""
+    found = table.listing(
+        connections().database,
+        states=query_data.status,
+        labels=query_data.labels(),
+        before=query_data.before or None,
+        limit=query_data.limit + 1,  # the one more tells whether there is another page
+    )
+    page = found[: query_data.limit]
+    following = _following(query_data, page[-1]) if len(found) > len(page) else None
+    return JobPage(jobs=[JobSummary.of(job) for job in page], next=following)
+
+
+@jobs.get("/<job_id>")
+@jobs.output(JobDocument, description="The job as it is now.", headers=Tagged)
+@jobs.doc(responses=openapi.NOT_MODIFIED | openapi.refusals(JobNotFound))
+def show(job_id: str) -> tuple[JobDocument, int, dict[str, str]]:
+    """Tell a job's status.
+
+    Its ETag is the job's version (with the place in the queue while it waits there), so asking
+    again with If-None-Match costs next to nothing until something has changed.
+    """
+    document = _document(job_id)
+    return document, 200, {"ETag": f'"{document.etag}"'}
+
+
+@jobs.post("/<job_id>/cancel")
+@jobs.output(JobDocument, status_code=202, description="Its worker will stop within moments.")
+@jobs.doc(
+    responses={200: openapi.document(JobDocument, "It has ended.")} | openapi.refusals(JobNotFound)
+)
+def cancel(job_id: str) -> tuple[JobDocument, int]:
+    """Cancel a job; one that has ended stays as it is."""
+    table.request_cancel(connections().database, job_id)
+    document = _document(job_id)
+    return document, 200 if document.status in TERMINAL else 202
+
+
+@jobs.get("/<job_id>/result")
+@jobs.doc(
+    responses={200: openapi.file("The picture.", "image/png")}
+    | openapi.NOT_MODIFIED
+    | openapi.refusals(JobNotFound, NotFinished)
+)
+def result(job_id: str) -> Response:
+    """Download the result."""
+    made = _finished(job_id).result or {}
+    return objects.stream(
+        made["key"],
+        media_type=made["media_type"],
+        filename=f"impasto-{job_id}.png",
+        etag=made["sha256"],
+        size_bytes=made["size_bytes"],
+    )
+
+
+@jobs.get("/<job_id>/losses")
+@jobs.doc(
+    responses={200: openapi.file("A line for each iteration.", "text/csv")}
+    | openapi.NOT_MODIFIED
+    | openapi.refusals(JobNotFound, NotFinished)
+)
+def losses(job_id: str) -> Response:
+    """Download the history of the losses."""
+    key = (_finished(job_id).result or {})["losses_key"]
+    return _stream(key, "text/csv; charset=utf-8", f"impasto-{job_id}-losses.csv")
+
+
+@jobs.get("/<job_id>/manifest")
+@jobs.doc(
+    responses={200: openapi.file("How the picture came to be.", "application/json")}
+    | openapi.NOT_MODIFIED
+    | openapi.refusals(JobNotFound, NotFinished)
+)
+def manifest(job_id: str) -> Response:
+    """Download the manifest."""
+    key = (_finished(job_id).result or {})["manifest_key"]
+    return _stream(key, "application/json", f"impasto-{job_id}.json")
+
+
+@jobs.get("/<job_id>/snapshots/<int:iteration>")
+@jobs.doc(
+    responses={200: openapi.file("The picture after so many iterations.", "image/jpeg")}
+    | openapi.NOT_MODIFIED
+    | openapi.refusals(JobNotFound, SnapshotNotFound)
+)
+def snapshot(job_id: str, iteration: int) -> Response:
+    """Download a picture of the progress."""
+    view = table.view(connections().database, job_id)
+    taken = {snapshot.iteration: snapshot.key for snapshot in view.snapshots}
+    if iteration not in taken:
+        raise SnapshotNotFound(f"job {job_id} has no snapshot of iteration {iteration}")
+    # Another attempt may yet take its own.
+    is_final = view.job.state in TERMINAL
+    name = f"impasto-{job_id}-{iteration:06d}.jpg"
+    return _stream(taken[iteration], "image/jpeg", name, is_final=is_final)
+
+
+def _document(job_id: str) -> JobDocument:
+    return JobDocument.of_view(table.view(connections().database, job_id))
+
+
+def _finished(job_id: str) -> Job:
+    job = table.get(connections().database, job_id)
+    if not job.result:
+        raise NotFinished(f"the job is {job.state.value}; it has no result")
+    return job
+
+
+def _stream(key: str, media_type: str, filename: str, *, is_final: bool = True) -> Response:
+    # Objects are never overwritten: a key stands for its bytes.
+    etag = keys.digest(key.encode())
+    return objects.stream(
+        key, media_type=media_type, filename=filename, etag=etag, is_final=is_final
+    )
+
+
+def _following(filters: JobFilters, last: Job) -> str:
+    query = filters.model_dump(mode="json", exclude_defaults=True) | {"before": last.id}
+    return f"/v1/jobs?{urlencode(query, doseq=True)}"

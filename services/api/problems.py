@@ -1,0 +1,92 @@
+"""Everything that goes wrong, as problem+json (RFC 9457): the one place that translates errors."""
+
+import time
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from apiflask import APIBlueprint
+from flask import Response, current_app, json, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
+
+from shared.errors import BodyTooLarge, ImpastoError, Unavailable, Violation
+from shared.violations import presentable
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 2
+
+_HEARING_SECONDS = 20
+
+_log = structlog.get_logger(__name__)
+
+problems = APIBlueprint("problems", __name__, enable_openapi=False)
+
+
+def respond(document: dict[str, Any]) -> Response:
+    """The response that tells a problem."""
+    _hear_out()
+    response = Response(json.dumps(document), status=document["status"], content_type=MEDIA_TYPE)
+    response.cache_control.no_store = True
+    if response.status_code == Unavailable.status:
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
+
+
+@problems.app_errorhandler(ImpastoError)
+def answer(error: ImpastoError) -> Response:
+    if error.status < 500:
+        return respond(error.problem())
+    # What is broken inside, and where, is for the log.
+    if isinstance(error, Unavailable):
+        _log.warning("unavailable", detail=error.detail)
+        return respond(Unavailable().problem())
+    _log.error("failed", code=error.code, exc_info=error)
+    return respond(ImpastoError().problem())
+
+
+@problems.app_errorhandler(HTTPException)
+def answer_http(error: HTTPException) -> Response:
+    """What Flask found wrong before a handler could, or, as 500, what a handler did not expect."""
+    if isinstance(error, RequestEntityTooLarge):
+        return answer(_too_large())
+    status = error.code or 500
+    if status >= 500:
+        return respond(ImpastoError().problem())  # Flask has logged it
+    document = {
+        "type": "about:blank",
+        "title": error.name,
+        "status": status,
+        "code": error.name.lower().replace(" ", "_"),
+        "detail": error.description,
+    }
+    response = respond(document | _told(error))
+    if isinstance(error, MethodNotAllowed):
+        response.allow.update(error.valid_methods or ())
+    return response
+
+
+def _hear_out() -> None:
+    """Read what is left of the body: a client that still sends would see a reset, no answer."""
+    if not request.environ.get("wsgi.input_terminated"):
+        return  # a server that does not say where the body ends
+    deadline = time.monotonic() + _HEARING_SECONDS
+    with suppress(OSError, ValueError):  # it may be gone, or send nonsense
+        while request.environ["wsgi.input"].read(2**16) and time.monotonic() < deadline:
+            pass
+
+
+def _told(error: HTTPException) -> dict[str, Any]:
+    if error.code == 404:
+        return {"detail": f"There is nothing at {presentable(request.path)}."}
+    if isinstance(error, MethodNotAllowed):
+        accepted = ", ".join(sorted(error.valid_methods or ()))
+        return {"errors": [{"field": "method", "value": request.method, "accepted": accepted}]}
+    return {}
+
+
+def _too_large() -> BodyTooLarge:
+    accepted = (
+        f"at most {request.max_content_length} bytes here,"
+        f" and in a form at most {current_app.config['MAX_FORM_MEMORY_SIZE']} bytes of text"
+    )
+    return BodyTooLarge(violations=[Violation("body", request.content_length, accepted)])

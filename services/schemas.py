@@ -1,0 +1,302 @@
+"""The documents that clients see. One status document, wherever a job's status is told."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.database.assets import Asset
+from shared.database.jobs import Attempt, Job, Snapshot, View
+from shared.states import End, Phase, State
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class AssetDocument(_Document):
+    """An uploaded picture."""
+
+    id: str = Field(description="The SHA-256 of the bytes, in hex; what a spec refers to.")
+    media_type: str
+    width: int = Field(description="In px, as it is shown: EXIF orientation applied.")
+    height: int
+    size_bytes: int
+    created_at: datetime
+
+    @classmethod
+    def of(cls, asset: Asset) -> Self:
+        return cls.model_validate(asset, from_attributes=True)
+
+
+class Times(_Document):
+    created_at: datetime
+    started_at: datetime | None = Field(description="When the first attempt began.")
+    finished_at: datetime | None
+    deadline_at: datetime | None
+    cancel_requested_at: datetime | None
+
+
+class Queue(_Document):
+    """Where a queued job stands."""
+
+    position: int = Field(description="1 is next.")
+    runnable: bool
+    why_not: str | None = Field(description="Why no worker may take it at this moment.")
+
+
+class ProgressDocument(_Document):
+    fraction: float = Field(description="0 to 1.")
+    iteration: int
+    iterations: int
+    it_per_s: float | None
+
+
+class LossDocument(_Document):
+    """At `progress.iteration`: the total, and its parts before their factors."""
+
+    total: float
+    content: float
+    style: float
+    tv: float
+
+
+class SnapshotDocument(_Document):
+    iteration: int
+    url: str
+    created_at: datetime
+
+
+class AttemptEnd(_Document):
+    n: int
+    worker: str
+    started_at: datetime
+    ended_at: datetime
+    end: End
+    error: dict[str, Any] | None
+
+
+class AttemptDocument(_Document):
+    n: int = Field(description="How often a worker has taken the job; 0 before the first.")
+    worker: str | None
+    failures: int
+    resumed_from_iteration: int
+    previous: list[AttemptEnd]
+
+
+class ResultDocument(_Document):
+    url: str
+    media_type: str
+    width: int
+    height: int
+    size_bytes: int
+    sha256: str
+
+
+class Links(_Document):
+    self: str
+    result: str | None
+    losses: str | None
+    manifest: str | None
+
+
+class JobSummary(_Document):
+    """A job in a list."""
+
+    id: str
+    version: int = Field(description="Rises with each visible change.")
+    status: State
+    phase: Phase | None
+    labels: dict[str, str]
+    times: Times
+    progress: ProgressDocument
+    eta_seconds: float | None = Field(description="Until the last iteration, as it goes now.")
+    loss: LossDocument | None
+    error: dict[str, Any] | None = Field(description="A problem+json document.")
+    links: Links
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        return cls(**_summary(job))
+
+
+class JobDocument(JobSummary):
+    """A job's status: the same from the API, the Python client and the command line."""
+
+    spec: dict[str, Any]
+    spec_digest: str = Field(description="Equal for specs that ask for the same picture.")
+    queue: Queue | None
+    preview: str | None = Field(description="The newest picture that there is.")
+    snapshots: list[SnapshotDocument]
+    attempt: AttemptDocument
+    result: ResultDocument | None
+
+    @property
+    def etag(self) -> str:
+        """The version; in the queue its place counts too, for that moves without the job."""
+        return f"{self.version}.{self.queue.position}" if self.queue else f"{self.version}"
+
+    @classmethod
+    def of_view(cls, view: View) -> Self:
+        job = view.job
+        taken = [_snapshot(job, snapshot) for snapshot in view.snapshots]
+        result = _result(job)
+        newest = result or (taken[-1] if taken else None)
+        return cls(
+            **_summary(job),
+            spec=job.spec,
+            spec_digest=job.spec_digest,
+            queue=_queue(view),
+            preview=newest.url if newest else None,
+            snapshots=taken,
+            attempt=_attempt(job, view.attempts),
+            result=result,
+        )
+
+
+class JobPage(_Document):
+    """Some of the jobs, the newest first."""
+
+    jobs: list[JobSummary]
+    next: str | None = Field(description="The address of the next page, if there is one.")
+
+
+class Located(_Document):
+    """Headers of an answer that tells of one thing."""
+
+    location: str = Field(alias="Location", description="Where it is described.")
+
+
+class Tagged(_Document):
+    """Headers of an answer that may be asked for again."""
+
+    etag: str = Field(alias="ETag", description="For If-None-Match.")
+
+
+class Refusal(_Document):
+    """One thing that is wrong with a request."""
+
+    field: str = Field(description="Where: a field of the spec, a parameter, a header.")
+    value: Any = Field(description="What came, shortened if it was long.")
+    accepted: str
+
+
+class Problem(_Document):
+    """Why a request was not served (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    code: str = Field(description="Stable, for programs.")
+    detail: str = Field(description="For people.")
+    errors: list[Refusal] = Field(default=[], description="All that is wrong, field by field.")
+
+
+class Liveness(_Document):
+    """The process lives."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(_Document):
+    """Whether requests can be served, and by what."""
+
+    status: Literal["ready"] = "ready"
+    database: str
+    storage: str
+    broker: str = Field(description="Jobs are found without it, only later: it may be away.")
+
+
+class Index(_Document):
+    """What there is at this address."""
+
+    name: str
+    version: str
+    links: dict[str, str]
+
+
+def job_url(job_id: str) -> str:
+    return f"/v1/jobs/{job_id}"
+
+
+def asset_url(asset_id: str) -> str:
+    return f"/v1/assets/{asset_id}"
+
+
+def _summary(job: Job) -> dict[str, Any]:
+    url = job_url(job.id)
+    made = job.result or {}
+    left = job.iterations - job.iteration
+    is_rendering = job.state == State.RUNNING and job.it_per_s
+    return {
+        "id": job.id,
+        "version": job.version,
+        "status": job.state,
+        "phase": job.phase,
+        "labels": job.labels,
+        "times": Times.model_validate(job, from_attributes=True),
+        "progress": ProgressDocument(
+            fraction=job.iteration / job.iterations,
+            iteration=job.iteration,
+            iterations=job.iterations,
+            it_per_s=job.it_per_s,
+        ),
+        "eta_seconds": left / job.it_per_s if is_rendering and job.it_per_s else None,
+        "loss": LossDocument(**job.loss) if job.loss else None,
+        "error": job.error,
+        "links": Links(
+            self=url,
+            result=f"{url}/result" if made else None,
+            losses=f"{url}/losses" if made else None,
+            manifest=f"{url}/manifest" if made else None,
+        ),
+    }
+
+
+def _queue(view: View) -> Queue | None:
+    job = view.job
+    if job.state != State.QUEUED:
+        return None
+    wait = job.available_at - view.at
+    is_runnable = wait <= timedelta(0)
+    why_not = None if is_runnable else f"it is tried again in {wait.total_seconds():.0f} s"
+    return Queue(position=view.ahead + 1, runnable=is_runnable, why_not=why_not)
+
+
+def _snapshot(job: Job, snapshot: Snapshot) -> SnapshotDocument:
+    return SnapshotDocument(
+        iteration=snapshot.iteration,
+        url=f"{job_url(job.id)}/snapshots/{snapshot.iteration}",
+        created_at=snapshot.created_at,
+    )
+
+
+def _attempt(job: Job, attempts: Sequence[Attempt]) -> AttemptDocument:
+    return AttemptDocument(
+        n=job.attempt,
+        worker=job.worker,
+        failures=job.failures,
+        resumed_from_iteration=job.resumed_from_iteration,
+        previous=[
+            AttemptEnd(
+                n=attempt.attempt,
+                worker=attempt.worker,
+                started_at=attempt.started_at,
+                ended_at=attempt.ended_at,
+                end=attempt.end,
+                error=attempt.error,
+            )
+            for attempt in attempts
+            if attempt.ended_at and attempt.end
+        ],
+    )
+
+
+def _result(job: Job) -> ResultDocument | None:
+    if not job.result:
+        return None
+    return ResultDocument(
+        url=f"{job_url(job.id)}/result",
+        **{name: job.result[name] for name in ResultDocument.model_fields if name != "url"},
+    )

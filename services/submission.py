@@ -1,0 +1,186 @@
+"""Taking in pictures and jobs: everything is checked before the first byte is stored."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery
+from pydantic import ValidationError
+
+from services import uploads
+from services.uploads import Picture, Upload
+from shared import keys, queue
+from shared.database import Database, assets, jobs
+from shared.database.assets import Asset
+from shared.database.jobs import Job
+from shared.errors import AssetNotFound, InvalidSpec, Violation
+from shared.spec import SHORT_SIDE_MIN, JobSpec, canvas
+from shared.storage import Storage
+from shared.violations import presentable, violations
+
+
+@dataclass(frozen=True)
+class Order:
+    """A job as a client asks for it: a spec's JSON, and pictures sent along in place of ids."""
+
+    document: Any
+    content: Upload | None = None
+    styles: Sequence[Upload] = ()
+    init: Upload | None = None
+
+    def pictures(self) -> Iterator[tuple[str, Upload]]:
+        """The pictures that were sent along, by the field of the spec that they stand for."""
+        if self.content:
+            yield "content", self.content
+        for index, style in enumerate(self.styles):
+            yield f"styles.{index}.asset", style
+        if self.init:
+            yield "init_asset", self.init
+
+
+def upload(
+    database: Database, storage: Storage, file: Upload, *, max_pixels: int
+) -> tuple[Asset, bool]:
+    """The asset, and whether it is new. Raises InvalidImage."""
+    return _keep(database, storage, file, uploads.inspect(file, max_pixels))
+
+
+def submit(
+    database: Database,
+    storage: Storage,
+    doorbell: Celery,
+    order: Order,
+    *,
+    max_pixels: int,
+    idempotency_key: str | None = None,
+) -> tuple[Job, bool]:
+    """The queued job, and whether it is new; with a key that was used before, the job of then.
+
+    Raises InvalidSpec, InvalidImage, AssetNotFound or IdempotencyConflict; nothing is stored then.
+    """
+    spec = _spec(order)
+    if idempotency_key and (job := jobs.submitted(database, spec, idempotency_key)):
+        return job, False
+    sent = {
+        file.id: (file, uploads.inspect(file, max_pixels, field=field))
+        for field, file in order.pictures()
+    }
+    sizes = _sizes(database, spec, {asset_id: picture for asset_id, (_, picture) in sent.items()})
+    _check_proportions(spec, sizes)
+    for file, picture in sent.values():
+        _keep(database, storage, file, picture)
+    job, is_new = jobs.submit(
+        database, spec, canvas(*sizes[spec.content], spec.size), idempotency_key=idempotency_key
+    )
+    if is_new:
+        queue.ring(doorbell)
+    return job, is_new
+
+
+def _keep(
+    database: Database, storage: Storage, file: Upload, picture: Picture
+) -> tuple[Asset, bool]:
+    if known := assets.find(database, [file.id]).get(file.id):
+        return known, False
+    # The bytes first: a row without bytes would be believed.
+    storage.put(keys.asset(file.id), file.data, picture.media_type)
+    asset = assets.add(
+        database,
+        id=file.id,
+        media_type=picture.media_type,
+        width=picture.width,
+        height=picture.height,
+        size_bytes=len(file.data),
+    )
+    return asset, True
+
+
+def _spec(order: Order) -> JobSpec:
+    document = order.document
+    if isinstance(document, dict):
+        document = document | dict(_references(order, document))
+    try:
+        return JobSpec.model_validate(document)
+    except ValidationError as error:
+        raise InvalidSpec(violations=violations(error, JobSpec)) from error
+
+
+def _references(order: Order, document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The fields of the spec that the pictures fill in."""
+    if order.content:
+        yield "content", _sent(document, "content", order.content)
+    if order.styles:
+        yield "styles", _weighted(document.get("styles"), order.styles)
+    if order.init:
+        yield "init_asset", _sent(document, "init_asset", order.init)
+        yield "init", document.get("init", "asset")
+
+
+def _sent(document: Mapping[str, Any], field: str, file: Upload) -> str:
+    if field in document:
+        raise _invalid(field, document[field], "nothing, since a picture was sent in its place")
+    return file.id
+
+
+def _weighted(told: Any, styles: Sequence[Upload]) -> list[dict[str, Any]]:
+    """The spec's styles: the pictures in their order, with what the spec tells of each."""
+    if told is None:
+        told = [{}] * len(styles)
+    are_weights = isinstance(told, list) and all(
+        isinstance(style, dict) and "asset" not in style for style in told
+    )
+    if not are_weights or len(told) != len(styles):
+        raise _invalid(
+            "styles",
+            told,
+            f"nothing, or {len(styles)} of {{weight}}, one for each style picture in order",
+        )
+    return [{**style, "asset": file.id} for style, file in zip(told, styles, strict=True)]
+
+
+def _sizes(
+    database: Database, spec: JobSpec, sent: Mapping[str, Picture]
+) -> dict[str, tuple[int, int]]:
+    """(width, height) of every picture that the spec names, by id. Raises AssetNotFound."""
+    known = {**assets.find(database, set(spec.assets()) - set(sent)), **sent}
+    if missing := [
+        Violation(field, asset_id, "the id of a picture that was uploaded")
+        for field, asset_id in _named(spec)
+        if asset_id not in known
+    ]:
+        raise AssetNotFound(violations=missing)
+    return {asset_id: (picture.width, picture.height) for asset_id, picture in known.items()}
+
+
+def _named(spec: JobSpec) -> Iterator[tuple[str, str]]:
+    yield "content", spec.content
+    for index, style in enumerate(spec.styles):
+        yield f"styles.{index}.asset", style.asset
+    if spec.init_asset:
+        yield "init_asset", spec.init_asset
+
+
+def _check_proportions(spec: JobSpec, sizes: Mapping[str, tuple[int, int]]) -> None:
+    """Raise InvalidSpec if a picture, at the size it is rendered at, is too narrow to be seen."""
+    too_narrow = []
+    for field, asset_id in _named(spec):
+        if field == "init_asset":
+            continue  # it is fitted to the canvas, whatever its proportions
+        scale = 1 if field == "content" else spec.style_scale
+        width, height = sizes[asset_id]
+        scaled = canvas(width, height, max(1, round(spec.size * scale)))
+        if min(scaled) < SHORT_SIDE_MIN:
+            too_narrow.append(
+                Violation(
+                    field,
+                    f"{width} x {height} px, rendered at {scaled[0]} x {scaled[1]} px",
+                    f"a short side of at least {SHORT_SIDE_MIN} px when rendered:"
+                    " less extreme proportions, or a larger size or style_scale",
+                )
+            )
+    if too_narrow:
+        raise InvalidSpec(violations=too_narrow)
+
+
+def _invalid(field: str, value: Any, accepted: str) -> InvalidSpec:
+    return InvalidSpec(violations=[Violation(field, presentable(value), accepted)])

@@ -1,0 +1,181 @@
+"""The API over both stacks' servers, called in this process."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apiflask import APIFlask
+from flask.testing import FlaskClient
+from sqlalchemy import func, select
+from werkzeug.test import TestResponse
+
+from services.api import create_app
+from services.api.connections import Connections
+from shared import keys
+from shared.database import jobs, schema
+from shared.database.jobs import Claim
+from shared.database.tables import metadata
+from shared.settings import Settings
+from tests.pictures import paint
+
+
+class BufferedClient(FlaskClient):
+    """Reads each answer to its end and lets go of it, as a server does."""
+
+    def open(self, *args: Any, buffered: bool = True, **kwargs: Any) -> TestResponse:
+        return super().open(*args, buffered=buffered, **kwargs)
+
+
+CLOSED = "127.0.0.1:1"  # where nobody listens
+
+
+@dataclass(frozen=True)
+class Api:
+    """An application over its own database and storage."""
+
+    app: APIFlask
+    client: FlaskClient
+
+    @property
+    def connections(self) -> Connections:
+        return self.app.extensions["impasto"]
+
+    def stored(self) -> tuple[dict[str, int], list[str]]:
+        """The number of rows in each table, and the keys in the storage."""
+        with self.connections.database.read() as connection:
+            rows = {
+                name: connection.execute(select(func.count()).select_from(table)).scalar_one()
+                for name, table in metadata.tables.items()
+            }
+        return rows, list(self.connections.storage.keys(""))
+
+
+@pytest.fixture(scope="module", params=["embedded", "cluster"])
+def stack_settings(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    """The settings of either stack; one database and one storage for the tests of a module."""
+    home = tmp_path_factory.mktemp("home")
+    if request.param == "embedded":
+        yield Settings(home=home)
+        return
+    postgres, valkey, swift = map(request.getfixturevalue, ("postgres", "valkey", "swift"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in swift.environment().items():
+            patch.setenv(name, value)
+        settings = Settings(
+            home=home,
+            database_url=postgres.database(),
+            broker_url=valkey.fresh(),
+            storage_url=swift.bucket(),
+        )
+        yield settings
+        postgres.drop(settings.database_url)
+        swift.drop(settings.storage_url)
+
+
+@pytest.fixture(scope="module")
+def api(stack_settings: Settings) -> Iterator[Api]:
+    """A server that is ready to serve."""
+    with ExitStack() as stack:
+        api = _open(stack, stack_settings)
+        schema.upgrade(api.connections.database)
+        api.connections.storage.prepare()
+        yield api
+
+
+@pytest.fixture
+def another_api(tmp_path: Path) -> Iterator[Callable[..., Api]]:
+    """`another_api(**settings)`: one of the test's own, on an embedded stack, nothing prepared."""
+    with ExitStack() as stack:
+        yield lambda **settings: _open(stack, Settings(**{"home": tmp_path / "home", **settings}))
+
+
+@pytest.fixture
+def client(api: Api) -> FlaskClient:
+    return api.client
+
+
+def upload(client: FlaskClient, data: bytes) -> str:
+    answer = client.post("/v1/assets", data=data, content_type="image/png")
+    assert answer.status_code in {200, 201}, answer.text
+    return answer.json["id"]
+
+
+def spec(client: FlaskClient, **fields: Any) -> dict[str, Any]:
+    """A spec with pictures that are known, and whatever else."""
+    content, style = upload(client, paint(1)), upload(client, paint(2))
+    return {"content": content, "styles": [style], "size": 64, "iterations": 3, **fields}
+
+
+def submit(client: FlaskClient, **fields: Any) -> dict[str, Any]:
+    answer = client.post("/v1/jobs", json=spec(client, **fields))
+    assert answer.status_code == 202, answer.text
+    return answer.json
+
+
+def form(*parts: tuple[str, bytes], **texts: str) -> dict[str, Any]:
+    """A multipart request; a part's name may come more than once."""
+    data: dict[str, Any] = dict(texts)
+    for name, content in parts:
+        data.setdefault(name, []).append((BytesIO(content), name))
+    return {"data": data, "content_type": "multipart/form-data"}
+
+
+def claim(api: Api, job_id: str) -> Claim:
+    """The job, taken as a worker would."""
+    while True:
+        job = jobs.claim(api.connections.database, worker="test", lease_seconds=60)
+        assert job is not None, f"{job_id} is not in the queue"
+        if job.id == job_id:
+            return job.claim
+        jobs.succeed(api.connections.database, job.claim, {"key": "left over from another test"})
+
+
+def finish(api: Api, job_id: str) -> dict[str, bytes]:
+    """Render the job as a worker would; the bytes that it made, by what they are."""
+    database, storage = api.connections.database, api.connections.storage
+    taken = claim(api, job_id)
+    folder = keys.attempt(job_id, taken.attempt, taken.claim_id)
+    made = {
+        "result": paint(3),
+        "losses": b"iteration,total\n1,2.5\n",
+        "manifest": b'{"seed": 0}',
+        "snapshot": paint(4, "JPEG"),
+    }
+    storage.put(keys.snapshot(folder, 2), made["snapshot"], "image/jpeg")
+    jobs.add_snapshot(database, taken, 2, keys.snapshot(folder, 2))
+    storage.put(keys.result(folder), made["result"], "image/png")
+    storage.put(keys.losses(folder), made["losses"], "text/csv")
+    storage.put(keys.manifest(folder), made["manifest"], "application/json")
+    result = {
+        "key": keys.result(folder),
+        "losses_key": keys.losses(folder),
+        "manifest_key": keys.manifest(folder),
+        "media_type": "image/png",
+        "width": 48,
+        "height": 36,
+        "size_bytes": len(made["result"]),
+        "sha256": keys.digest(made["result"]),
+    }
+    jobs.succeed(database, taken, result)
+    return made
+
+
+def refused(answer: TestResponse, status: int, code: str) -> dict[str, Any]:
+    """The problem that the answer tells."""
+    assert (answer.status_code, answer.json["code"]) == (status, code), answer.text
+    assert answer.content_type == "application/problem+json"
+    assert answer.json["status"] == status
+    return answer.json
+
+
+def _open(stack: ExitStack, settings: Settings) -> Api:
+    app = create_app(settings)
+    app.test_client_class = BufferedClient
+    stack.enter_context(closing(app.extensions["impasto"]))
+    return Api(app, app.test_client())
