@@ -1,0 +1,40 @@
+import math
+from typing import Any
+
+import pytest
+
+from workers.engine.errors import PlanError
+from workers.engine.plan import Plan
+
+
+def test_the_default_plan_is_the_reports() -> None:
+    plan = Plan()
+    assert plan.style_layers == {f"relu{block}_1": 0.2 for block in range(1, 6)}
+    assert plan.content_layers == {"relu4_2": 1.0}
+    assert plan.pooling == "avg"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "accepted"),
+    [
+        ("optimizer", "sgd", "one of lbfgs, adam"),
+        ("init", "black", "one of noise, content, style, asset"),
+        ("pooling", "median", "one of max, avg"),
+        ("precision", "auto", "one of float32, bfloat16"),
+        ("iterations", 0, "at least 1"),
+        ("learning_rate", 0.0, "finite, more than 0"),
+        ("learning_rate", math.nan, "finite, more than 0"),
+        ("content_weight", math.nan, "finite, at least 0"),
+        ("style_weight", -1.0, "finite, at least 0"),
+        ("tv_weight", math.inf, "finite, at least 0"),
+        ("style_layers", {"relu1_1": -1.0}, "finite, at least 0"),
+        ("content_layers", {"relu9_1": 1.0}, "relu1_1, relu1_2"),
+    ],
+)
+def test_a_plan_that_cannot_be_followed_says_what_can(
+    field: str, value: Any, accepted: str
+) -> None:
+    with pytest.raises(PlanError) as caught:
+        Plan(**{field: value})
+    assert accepted in str(caught.value)
+    assert str(next(iter(value)) if isinstance(value, dict) else value) in str(caught.value)

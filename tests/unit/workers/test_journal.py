@@ -1,0 +1,71 @@
+"""What an attempt remembers of itself."""
+
+from shared.states import Phase
+from workers.engine.objective import Losses
+from workers.engine.render import Progress
+from workers.journal import Journal
+
+
+class Clock:
+    """Tells the time that it was set to."""
+
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def entry(iteration: int, total: float = 6.0) -> Progress:
+    return Progress(iteration, 3, Losses(total, 1.0, 2.0, 3.0), 0.25)
+
+
+def test_before_the_first_entry_there_is_only_a_phase() -> None:
+    assert Journal().progress(Phase.LOADING).iteration == 0
+    assert Journal().progress(Phase.LOADING).loss is None
+
+
+def test_the_pace_is_that_of_the_last_reports() -> None:
+    clock = Clock()
+    journal = Journal(clock)
+    rates = []
+    for iteration in range(4):
+        clock.seconds = iteration * 0.5
+        journal.enter(entry(iteration))
+        rates.append(journal.progress(Phase.RENDERING).it_per_s)
+
+    assert rates == [None, 2.0, 2.0, 2.0]
+
+
+def test_a_report_without_a_new_iteration_is_the_same_report() -> None:
+    clock = Clock()
+    journal = Journal(clock)
+    for iteration in range(2):
+        clock.seconds += 1
+        journal.enter(entry(iteration))
+        before = journal.progress(Phase.RENDERING)
+    clock.seconds += 100
+
+    assert journal.progress(Phase.RENDERING) == before
+
+
+def test_the_history_has_a_line_for_each_iteration() -> None:
+    journal = Journal()
+    for iteration in range(4):
+        journal.enter(entry(iteration, total=10.0 - iteration))
+
+    assert journal.csv().decode().splitlines() == [
+        "iteration,total,content,style,tv,seconds",
+        "0,10.0,1.0,2.0,3.0,0.2500",
+        "1,9.0,1.0,2.0,3.0,0.2500",
+        "2,8.0,1.0,2.0,3.0,0.2500",
+        "3,7.0,1.0,2.0,3.0,0.2500",
+    ]
+    assert journal.losses()["total"] == 7.0
+
+
+def test_the_first_and_the_last_iteration_are_timed() -> None:
+    journal = Journal()
+    for iteration in range(4):
+        journal.enter(entry(iteration))
+
+    assert journal.times["first_iteration_at"] < journal.times["last_iteration_at"]

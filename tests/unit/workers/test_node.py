@@ -1,0 +1,133 @@
+"""A node claims while it has a free slot, looks out by itself, and lets go when told."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from shared.database import Database, jobs, open_database, schema
+from shared.spec import JobSpec
+from shared.states import State
+from workers.node import Node
+
+SPEC = JobSpec(content="a" * 64, styles=["b" * 64])
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with closing(open_database(f"sqlite:///{tmp_path / 'impasto.db'}")) as database:
+        schema.upgrade(database)
+        yield database
+
+
+class Bench:
+    """Takes jobs from a node, and keeps each until it is told to finish it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.began: list[str] = []
+        self.began_one = threading.Semaphore(0)
+        self.finish = threading.Semaphore(0)
+
+    def render(self, job: jobs.Job, stopping: threading.Event) -> None:
+        self.began.append(job.id)
+        self.began_one.release()
+        while not self.finish.acquire(timeout=0.01):
+            if stopping.is_set():
+                jobs.hand_back(self._database, job.claim)
+                return
+        jobs.succeed(self._database, job.claim, {})
+
+
+@pytest.fixture
+def bench(database: Database) -> Bench:
+    return Bench(database)
+
+
+def node_of(database: Database, bench: Bench, **options: object) -> Node:
+    usual = {"name": "test", "slots": 1, "lease_seconds": 60, "idle_seconds": 0.05}
+    return Node(database, bench.render, **(usual | options))
+
+
+def submit(database: Database, count: int = 1, **spec: object) -> list[str]:
+    wanted = SPEC.model_copy(update=spec)
+    return [jobs.submit(database, wanted, (512, 384))[0].id for _ in range(count)]
+
+
+def state(database: Database, job_id: str) -> State:
+    return jobs.get(database, job_id).state
+
+
+def test_one_wake_up_is_enough_for_all_that_is_queued(database: Database, bench: Bench) -> None:
+    ids = submit(database, 3)
+    bench.finish.release(3)
+
+    node_of(database, bench).work()
+
+    assert bench.began == ids
+    assert {state(database, each) for each in ids} == {State.SUCCEEDED}
+
+
+def test_a_node_takes_no_more_than_it_has_slots(database: Database, bench: Bench) -> None:
+    submit(database, 3)
+    node = node_of(database, bench, slots=2)
+    wakes = [threading.Thread(target=node.work) for _ in range(3)]
+
+    for wake in wakes:
+        wake.start()
+    for _ in range(2):
+        assert bench.began_one.acquire(timeout=5)
+
+    assert not bench.began_one.acquire(timeout=0.2)
+    bench.finish.release(3)
+    for wake in wakes:
+        wake.join()
+    assert len(bench.began) == 3
+
+
+def test_an_idle_node_finds_a_job_that_nobody_rang_for(database: Database, bench: Bench) -> None:
+    node = node_of(database, bench).start()
+
+    submit(database)
+
+    assert bench.began_one.acquire(timeout=5)
+    bench.finish.release()
+    assert node.close(5)
+
+
+def test_a_node_that_drains_hands_back_and_claims_nothing(database: Database, bench: Bench) -> None:
+    first, second = submit(database, 2)
+    node = node_of(database, bench).start()
+    assert bench.began_one.acquire(timeout=5)
+
+    assert node.close(5)
+    node.work()
+
+    assert bench.began == [first]
+    assert state(database, first) == state(database, second) == State.QUEUED
+    assert jobs.get(database, first).failures == 0
+
+
+def test_the_next_job_is_one_of_the_same_canvas(database: Database, bench: Bench) -> None:
+    (first,) = submit(database)
+    other = jobs.submit(database, SPEC, (256, 256))[0].id
+    (same,) = submit(database)
+    bench.finish.release(3)
+
+    node_of(database, bench).work()
+
+    assert bench.began == [first, same, other]
+
+
+def test_a_node_shows_that_it_is_alive(database: Database, bench: Bench, tmp_path: Path) -> None:
+    alive = tmp_path / "alive"
+    node = node_of(database, bench, alive_file=alive).start()
+    end = time.monotonic() + 5
+    while not alive.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+
+    assert alive.exists()
+    assert node.close(5)

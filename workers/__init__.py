@@ -1,0 +1,1 @@
+"""What renders: the engine, and the process that claims jobs and feeds it."""

@@ -1,0 +1,30 @@
+"""The entry point of a worker process: `celery -A workers worker`."""
+
+import os
+import socket
+
+from shared import logs, settings
+from shared.queue import open_queue
+from workers.node import Node
+from workers.opening import open_studio
+from workers.runner import Runner
+from workers.tasks import follow_the_process, register
+
+_settings = settings.load()
+logs.configure(_settings)
+
+app = open_queue(_settings.broker_url)
+app.conf.update(worker_pool="threads", worker_concurrency=_settings.slots)
+
+_studio = open_studio(_settings)
+_node = Node(
+    _studio.database,
+    Runner(_studio).run,
+    name=f"{socket.gethostname()}:{os.getpid()}",
+    slots=_settings.slots,
+    lease_seconds=_settings.lease_seconds,
+    idle_seconds=_settings.idle_seconds,
+    alive_file=_settings.alive_file,
+)
+register(app, _node)
+follow_the_process(_node, _settings.drain_seconds)

@@ -1,0 +1,1 @@
+"""Neural style transfer as an optimisation; imports torch and nothing of the rest."""

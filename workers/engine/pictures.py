@@ -1,0 +1,53 @@
+"""Pictures outside the engine, images inside, and the images that a render may start from.
+
+A picture is uint8 (H, W, 3), RGB, on the host: what is read from a file and written to one.
+An image is float32 (1, 3, H, W), RGB, 0..255, on the device.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from workers.engine.errors import ShapeError
+
+BLACK, WHITE = 0, 255
+GREY = (BLACK + WHITE) / 2
+NOISE_STD = GREY / 3  # three standard deviations fit, so that clamping touches 0.3 % of the values
+
+
+def to_image(picture: Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """The image of a picture. Raises ShapeError unless it is uint8 (H, W, 3)."""
+    if picture.dtype != torch.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise ShapeError(
+            f"a picture is uint8 (H, W, 3), not {picture.dtype} {tuple(picture.shape)}"
+        )
+    return picture.to(device).permute(2, 0, 1).unsqueeze(0).float().contiguous()
+
+
+def to_picture(image: Tensor) -> Tensor:
+    """The picture nearest to an image of 0..255."""
+    return image[0].permute(1, 2, 0).round().to(torch.uint8).contiguous().cpu()
+
+
+def clamped(image: Tensor) -> Tensor:
+    """The nearest image that can be saved."""
+    return image.clamp(BLACK, WHITE)
+
+
+def resized(image: Tensor, height: int, width: int) -> Tensor:
+    """The image stretched to a canvas, antialiased."""
+    size = (height, width)
+    return clamped(
+        functional.interpolate(image, size, mode="bicubic", antialias=True, align_corners=False)
+    )
+
+
+def noise(height: int, width: int, seed: int) -> Tensor:
+    """Gaussian noise around mid grey, in whole grey levels, on the CPU.
+
+    Drawn in float64 and rounded, because float32 normals differ in the last bits between
+    processors: one seed is one picture, everywhere.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    normal = torch.randn((1, 3, height, width), generator=generator, dtype=torch.float64)
+    return clamped((GREY + NOISE_STD * normal).round()).float()

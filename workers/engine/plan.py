@@ -1,0 +1,76 @@
+"""What a render is to do, in plain values."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from workers.engine.errors import PlanError
+from workers.engine.optimizers import OptimizerName
+from workers.engine.vgg import Pooling, Precision, layer_of
+
+Init = Literal["noise", "content", "style", "asset"]
+
+
+def _report_style_layers() -> dict[str, float]:
+    return {f"relu{block}_1": 1 / 5 for block in range(1, 6)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that decides a picture, beside the input pictures and the network.
+
+    iterations: how many times the image is moved.
+    learning_rate: factor on L-BFGS's step (1 is its own), or grey levels a step for Adam (10).
+    init: what the image is before the first iteration.
+    seed: of the noise that `init="noise"` starts from.
+    content_layers, style_layers: layer to w_l; `relu4_2` and `conv4_2` are the same.
+    content_weight, style_weight: the report's alpha and beta.
+    precision: of the convolutions and their activations; all else is float32.
+    Raises PlanError that names the field, the value and what is accepted.
+    """
+
+    iterations: int = 200
+    optimizer: OptimizerName = "lbfgs"
+    learning_rate: float = 1.0
+    init: Init = "content"
+    seed: int = 0
+    content_layers: Mapping[str, float] = field(default_factory=lambda: {"relu4_2": 1.0})
+    style_layers: Mapping[str, float] = field(default_factory=_report_style_layers)
+    content_weight: float = 1.0
+    style_weight: float = 1e3
+    tv_weight: float = 0.0
+    pooling: Pooling = "avg"
+    precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            _require(value in choices, name, value, f"one of {', '.join(choices)}")
+        _require(self.iterations >= 1, "iterations", self.iterations, "at least 1")
+        _require(
+            0 < self.learning_rate < math.inf,
+            "learning_rate",
+            self.learning_rate,
+            "finite, more than 0",
+        )
+        for name in ("content_weight", "style_weight", "tv_weight"):
+            value = getattr(self, name)
+            _require(0 <= value < math.inf, name, value, "finite, at least 0")
+        for name in ("content_layers", "style_layers"):
+            for layer, weight in getattr(self, name).items():
+                layer_of(layer)
+                _require(0 <= weight < math.inf, f"{name}.{layer}", weight, "finite, at least 0")
+
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "optimizer": get_args(OptimizerName),
+    "init": get_args(Init),
+    "pooling": get_args(Pooling),
+    "precision": get_args(Precision),
+}
+
+
+def _require(holds: bool, name: str, value: Any, accepted: str) -> None:
+    if not holds:
+        raise PlanError(f"{name} is {value!r}, accepted: {accepted}")

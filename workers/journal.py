@@ -1,0 +1,62 @@
+"""What happened in an attempt: its losses, its pace, its times."""
+
+import csv
+import io
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from shared.database import jobs
+from shared.states import Phase
+from workers.engine.render import Progress
+
+COLUMNS = ("iteration", "total", "content", "style", "tv", "seconds")
+_RATE_WINDOW = 12  # reports over which the iterations per second are averaged
+
+
+class Journal:
+    """Grows by one entry per iteration; entry 0 is the start.
+
+    clock: monotonic, in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._entries: list[Progress] = []
+        self._pace: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW)
+        self.times: dict[str, datetime] = {}
+
+    def enter(self, progress: Progress) -> None:
+        self._entries.append(progress)
+        if progress.iteration == 1:
+            self.mark("first_iteration_at")
+        if progress.iteration == progress.iterations:
+            self.mark("last_iteration_at")
+
+    def mark(self, name: str) -> None:
+        self.times[name] = datetime.now(UTC)
+
+    def progress(self, phase: Phase) -> jobs.Progress:
+        """How far it has come, as the database takes it."""
+        if not self._entries:
+            return jobs.Progress(phase)
+        last = self._entries[-1]
+        if not self._pace or self._pace[-1][1] != last.iteration:
+            self._pace.append((self._clock(), last.iteration))
+        (then, before), (now, after) = self._pace[0], self._pace[-1]
+        rate = (after - before) / (now - then) if after > before and now > then else None
+        return jobs.Progress(phase, last.iteration, rate, last.losses._asdict())
+
+    def losses(self) -> dict[str, float]:
+        """The parts of the objective at the last entry."""
+        return self._entries[-1].losses._asdict()
+
+    def csv(self) -> bytes:
+        """The loss history: a line per iteration, `COLUMNS` first."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for entry in self._entries:
+            writer.writerow((entry.iteration, *entry.losses, f"{entry.seconds:.4f}"))
+        return text.getvalue().encode()

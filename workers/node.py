@@ -1,0 +1,112 @@
+"""One worker process: its slots, and its look-out for jobs that nobody rang for."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import structlog
+
+from shared.database import Database, jobs
+from shared.errors import Unavailable
+
+_log = structlog.get_logger(__name__)
+
+Render = Callable[[jobs.Job, threading.Event], None]
+
+
+class Node:
+    """Claims jobs while a slot is free, and hands each to `render`.
+
+    render: works on one claimed job until it has ended; returns early, with the job handed back,
+    once the event is set.
+    alive_file: touched every `idle_seconds`, so that others can see that this process looks out.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        render: Render,
+        *,
+        name: str,
+        slots: int,
+        lease_seconds: float,
+        idle_seconds: float,
+        alive_file: Path | None = None,
+    ) -> None:
+        self.name = name
+        self._database = database
+        self._render = render
+        self._lease_seconds = lease_seconds
+        self._idle_seconds = idle_seconds
+        self._alive_file = alive_file
+        self._slots = threading.Semaphore(slots)
+        self._slot_count = slots
+        self._stopping = threading.Event()
+        self._canvas: tuple[int, int] | None = None  # of the job claimed last
+        self._lookout = threading.Thread(target=self._look_out, name="lookout", daemon=True)
+
+    def start(self) -> Self:
+        self._lookout.start()
+        return self
+
+    def work(self) -> None:
+        """Render queued jobs, one after the other, until none is left or no slot is free."""
+        while not self._stopping.is_set() and self._slots.acquire(blocking=False):
+            try:
+                job = self._claim()
+                if job is None:
+                    return
+                self._render(job, self._stopping)
+            finally:
+                self._slots.release()
+
+    def drain(self) -> None:
+        """Claim nothing more, and have all that is running handed back. Returns at once."""
+        self._stopping.set()
+
+    def close(self, timeout_seconds: float) -> bool:
+        """Drain, and wait for every slot to be free; whether they all were in time."""
+        self.drain()
+        if self._lookout.is_alive():
+            self._lookout.join()
+        # All slots are taken at the end, each waited for: the bound is for all of them together.
+        return all(
+            self._slots.acquire(timeout=timeout_seconds) for _ in range(self._slot_count)
+        )
+
+    def _claim(self) -> jobs.Job | None:
+        try:
+            job = jobs.claim(
+                self._database,
+                worker=self.name,
+                lease_seconds=self._lease_seconds,
+                preferred=self._canvas,
+            )
+        except Unavailable as error:
+            _log.warning("claim_failed", error=error.detail)
+            return None
+        if job is not None:
+            self._canvas = (job.width, job.height)
+            _log.info("claimed", job=job.id, attempt=job.attempt)
+        return job
+
+    def _look_out(self) -> None:
+        while not self._stopping.wait(self._idle_seconds):
+            if self._alive_file:
+                self._alive_file.touch()
+            if self._has_free_slot() and self._has_work():
+                threading.Thread(target=self.work, name="slot", daemon=True).start()
+
+    def _has_free_slot(self) -> bool:
+        is_free = self._slots.acquire(blocking=False)
+        if is_free:
+            self._slots.release()
+        return is_free
+
+    def _has_work(self) -> bool:
+        try:
+            return jobs.count_runnable(self._database) > 0
+        except Unavailable as error:
+            _log.warning("lookout_failed", error=error.detail)
+            return False

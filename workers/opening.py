@@ -1,0 +1,44 @@
+"""A worker's belongings, opened as the settings say: database, storage, device, weights."""
+
+from urllib.parse import urlsplit
+
+import torch
+
+from shared.database import open_database, schema
+from shared.settings import Settings
+from shared.storage import open_storage
+from workers import weights
+from workers.attempt import Studio
+from workers.engine.loop import Loop
+from workers.engine.vgg import Vgg
+
+
+def open_studio(settings: Settings) -> Studio:
+    """Raises InvalidWeights, SchemaOutdated or Unavailable, before anything is claimed."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    database = open_database(settings.database_url)
+    schema.check(database)
+    found = weights.load(settings.weights, settings.home / "weights", fetch=_fetch)
+    return Studio(
+        database=database,
+        storage=open_storage(settings.storage_url),
+        loop=Loop(),
+        vgg=Vgg(found, device(settings.device)),
+        lease_seconds=settings.lease_seconds,
+        progress_seconds=settings.progress_seconds,
+    )
+
+
+def device(asked: str) -> torch.device:
+    """The device of that name, or with `auto` the best that is there."""
+    if asked != "auto":
+        return torch.device(asked)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _fetch(url: str) -> bytes:
+    parts = urlsplit(url)
+    return open_storage(f"s3://{parts.netloc}").get(parts.path.lstrip("/"))
