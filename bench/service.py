@@ -1,0 +1,77 @@
+"""What the service adds to a render's own time: `make bench-service`.
+
+Starts the embedded stack on a folder of its own and sends it one small job after the other. Of
+each job it measures
+  start: from the moment the client submits until the first iteration begins; with what the render
+         itself needs before that, the features of its pictures
+  end:   from the end of the last iteration until the job has succeeded
+with a warm worker: one job that is not counted goes first.
+"""
+
+import argparse
+import json
+import logging
+import os
+import statistics
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from services.client import Client
+from services.embedded import Embedded
+from shared import settings
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+PICTURES = SAMPLES / "skyline.jpg", SAMPLES / "brushstrokes.jpg"
+GOALS = {"start": 0.150, "end": 0.250}  # seconds, at the median
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--jobs", type=int, default=20, help="how many are measured")
+    parser.add_argument("--size", type=int, default=256, help="long side, in px")
+    parser.add_argument("--json", action="store_true", help="print figures for machines")
+    arguments = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as home:
+        os.environ |= {"IMPASTO_HOME": home, "IMPASTO_PORT": "0"}
+        logging.disable(logging.WARNING)
+        with Embedded(settings.load()) as service, Client(service.url) as client:
+            service.worker.result()
+            measured = [measure(client, arguments.size, n) for n in range(arguments.jobs + 1)][1:]
+
+    figures = {
+        name: {
+            "median": statistics.median(values),
+            "p90": sorted(values)[int(0.9 * (len(values) - 1))],
+            "max": max(values),
+            "goal": GOALS[name],
+        }
+        for name in GOALS
+        if (values := [each[name] for each in measured])
+    }
+    if arguments.json:
+        print(json.dumps({"size": arguments.size, "jobs": arguments.jobs, "seconds": figures}))
+        return
+    print(f"{arguments.jobs} jobs of {arguments.size} px, one after the other, in ms")
+    for name, figure in figures.items():
+        row = "  ".join(f"{key} {1000 * value:4.0f}" for key, value in figure.items())
+        print(f"  {name:6} {row}")
+
+
+def measure(client: Client, size: int, seed: int) -> dict[str, float]:
+    """Seconds before the first and after the last iteration of one job."""
+    submitted = datetime.now(UTC)
+    job = client.render(*PICTURES, size=size, iterations=3, snapshot_every=0, seed=seed)
+    status = job.wait()
+    times = {
+        name: datetime.fromisoformat(at) for name, at in json.loads(job.manifest())["times"].items()
+    }
+    return {
+        "start": (times["first_iteration_at"] - submitted).total_seconds(),
+        "end": (status.times.finished_at - times["last_iteration_at"]).total_seconds(),
+    }
+
+
+if __name__ == "__main__":
+    main()

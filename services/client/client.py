@@ -1,0 +1,224 @@
+"""The service as Python objects: a `Client` for the server, a `Job` for each picture."""
+
+import dataclasses
+import os
+import random
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from services.client import files
+from services.client.connection import Backoff, Connection, read
+from services.client.documents import Index, JobDocument, JobPage, JobSummary
+from services.client.errors import ApiError, JobFailed, Unreachable
+from services.client.orders import Order, Picture, Styles
+from shared.errors import AssetNotFound, Cancelled, InvalidImage
+from shared.keys import digest
+from shared.spec import JobSpec
+from shared.states import State
+
+DEFAULT_URL = "http://127.0.0.1:7777"
+PATIENT = Backoff()
+POLL_FIRST_SECONDS = 0.25  # a worker writes its progress about as often
+POLL_LONGEST_SECONDS = 3.0
+WATCH_PATIENCE_SECONDS = 60.0  # a job goes on while its server is restarted, and so do we
+
+
+class Client:
+    """A server; close it, or use it in a `with`."""
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        timeout_seconds: float = 30.0,
+        backoff: Backoff = PATIENT,
+        sleep: Callable[[float], None] = time.sleep,
+        chance: random.Random | None = None,
+    ) -> None:
+        """timeout_seconds: of each request.
+        backoff: how often a server that does not answer is asked again.
+        Raises InvalidSetting unless url is an http address.
+        """
+        self._connection = Connection(
+            url, timeout_seconds=timeout_seconds, backoff=backoff, sleep=sleep, chance=chance
+        )
+        self.url = self._connection.url
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def answers(self) -> bool:
+        """Whether Impasto is there; asked once, without patience."""
+        once = Backoff(patience_seconds=0)
+        try:
+            answer = self._connection.send("GET", "/", backoff=once, timeout=5)
+            return read(Index, answer).name == "Impasto"
+        except (Unreachable, ApiError):
+            return False
+
+    def render(
+        self,
+        content: Picture,
+        styles: Styles,
+        *,
+        idempotency_key: str | None = None,
+        **fields: Any,
+    ) -> "Job":
+        """A new job; pictures that the server does not know yet are uploaded first.
+
+        fields: the other fields of `JobSpec`; init_asset is a picture here.
+        Raises OSError if a file cannot be read and InvalidSpec, both before anything is sent.
+        """
+        return self.place(Order.of(content, styles, **fields), idempotency_key=idempotency_key)
+
+    def place(self, order: Order, *, idempotency_key: str | None = None) -> "Job":
+        """A new job, after its pictures are uploaded."""
+        for file in order.files.values():
+            self.upload(file.data, name=file.name)
+        return self.submit(order.spec, idempotency_key=idempotency_key)
+
+    def upload(self, picture: bytes, *, name: str = "picture") -> str:
+        """The picture's asset id; its bytes travel only if the server does not know them.
+
+        name: what a refusal calls it.
+        """
+        asset_id = digest(picture)
+        try:
+            self._connection.send("GET", f"/v1/assets/{asset_id}")
+        except ApiError as error:
+            if error.code != AssetNotFound.code:
+                raise
+            self._send_picture(picture, name)
+        return asset_id
+
+    def submit(self, spec: JobSpec, *, idempotency_key: str | None = None) -> "Job":
+        """A new job, of pictures that are uploaded already.
+
+        With a key that was used for the same spec before, it is the job of that time.
+        """
+        answer = self._connection.send(
+            "POST",
+            "/v1/jobs",
+            json=spec.model_dump(mode="json"),
+            headers={"Idempotency-Key": idempotency_key or secrets.token_hex(16)},
+        )
+        return self.job(read(JobDocument, answer).id)
+
+    def job(self, job_id: str) -> "Job":
+        return Job(self._connection, job_id)
+
+    def jobs(
+        self, *, status: Iterable[State] = (), labels: Mapping[str, str] | None = None
+    ) -> Iterator[JobSummary]:
+        """The newest jobs first; further pages are fetched as they are reached.
+
+        status: any of these. labels: all of these.
+        """
+        filters = [("status", str(state)) for state in status]
+        filters += [("label", f"{name}:{value}") for name, value in (labels or {}).items()]
+        answer = self._connection.send("GET", "/v1/jobs", params=filters)
+        while True:
+            page = read(JobPage, answer)
+            yield from page.jobs
+            if page.next is None:
+                return
+            answer = self._connection.send("GET", page.next)
+
+    def _send_picture(self, picture: bytes, name: str) -> None:
+        try:
+            self._connection.send("POST", "/v1/assets", files={"file": picture})
+        except ApiError as error:
+            if error.code == InvalidImage.code:
+                raise error.about(name) from None
+            raise
+
+
+class Job:
+    """A job on the server. Made by `Client`."""
+
+    def __init__(self, connection: Connection, job_id: str) -> None:
+        self.id = job_id
+        self._connection = connection
+        self._path = f"/v1/jobs/{job_id}"
+
+    def __repr__(self) -> str:
+        return f"Job({self.id!r})"
+
+    def status(self) -> JobDocument:
+        return read(JobDocument, self._connection.send("GET", self._path))
+
+    def watch(self) -> Iterator[JobDocument]:
+        """The status now, and after each change until the job has ended."""
+        patient = dataclasses.replace(
+            self._connection.backoff, patience_seconds=WATCH_PATIENCE_SECONDS
+        )
+        seen: dict[str, str] = {}
+        pause = POLL_FIRST_SECONDS
+        while True:
+            answer = self._connection.send("GET", self._path, headers=seen, backoff=patient)
+            if answer.status_code == HTTPStatus.NOT_MODIFIED:
+                pause = min(1.5 * pause, POLL_LONGEST_SECONDS)
+            else:
+                status = read(JobDocument, answer)
+                yield status
+                if status.is_over:
+                    return
+                seen = {"If-None-Match": answer.headers.get("ETag", "")}
+                pause = POLL_FIRST_SECONDS
+            self._connection.sleep(pause)
+
+    def wait(self) -> JobDocument:
+        """The status once the job has succeeded. Raises JobFailed, or Cancelled."""
+        for status in self.watch():
+            if status.status == State.FAILED:
+                raise JobFailed(status.error or {})
+            if status.status == State.CANCELLED:
+                raise Cancelled(f"job {self.id} was cancelled")
+        return status
+
+    def cancel(self) -> None:
+        """Wish it to stop; its worker does so after the present iteration."""
+        self._connection.send("POST", f"{self._path}/cancel")
+
+    def result(self) -> bytes:
+        """The picture, a PNG, once the job has succeeded. Raises JobFailed, or Cancelled."""
+        self.wait()
+        return self._get("result")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the result, when it is there, as PNG, JPEG or WebP by the path's suffix.
+
+        Raises JobFailed, or Cancelled.
+        """
+        files.write_picture(Path(path), self.result())
+
+    def losses(self) -> str:
+        """The loss at every iteration that was measured: CSV with a header."""
+        return self._get("losses").decode()
+
+    def manifest(self) -> bytes:
+        """How the picture came to be: JSON. Running its spec again gives the same picture."""
+        return self._get("manifest")
+
+    def snapshot(self, iteration: int) -> bytes:
+        """One of the pictures of the progress, a JPEG; the status tells which there are."""
+        return self._get(f"snapshots/{iteration}")
+
+    def _get(self, name: str) -> bytes:
+        return self._connection.send("GET", f"{self._path}/{name}").content

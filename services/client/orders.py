@@ -1,0 +1,75 @@
+"""A job to be: its spec and its pictures, checked as far as that goes without a server."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import ValidationError
+
+from shared.errors import InvalidSpec
+from shared.keys import digest
+from shared.spec import JobSpec
+from shared.violations import violations
+
+Picture = str | os.PathLike[str] | bytes
+"""The path of a picture, or the bytes of one."""
+
+Styles = Picture | Iterable[Picture] | Mapping[Any, float]
+"""One painting, several with equal shares, or {painting: weight}."""
+
+
+@dataclass(frozen=True)
+class File:
+    """The bytes of a picture, and what a person calls it."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to render."""
+
+    spec: JobSpec
+    files: Mapping[str, File]  # by asset id: every picture that the spec names
+
+    @classmethod
+    def of(cls, content: Picture, styles: Styles, **fields: Any) -> Self:
+        """fields: the other fields of `JobSpec`; init_asset is a picture here.
+
+        Raises OSError if a file cannot be read, and InvalidSpec.
+        """
+        files: dict[str, File] = {}
+
+        def asset(picture: Picture, field: str) -> str:
+            file = _file(picture, field)
+            files[digest(file.data)] = file
+            return digest(file.data)
+
+        fields["content"] = asset(content, "content")
+        fields["styles"] = [
+            {"asset": asset(style, "style"), "weight": share} for style, share in _shares(styles)
+        ]
+        if fields.get("init_asset") is not None:
+            fields["init_asset"] = asset(fields["init_asset"], "init_asset")
+            fields.setdefault("init", "asset")
+        try:
+            return cls(JobSpec.model_validate(fields), files)
+        except ValidationError as error:
+            raise InvalidSpec(violations=violations(error, JobSpec)) from error
+
+
+def _file(picture: Picture, field: str) -> File:
+    if isinstance(picture, bytes):
+        return File(field, picture)
+    return File(os.fspath(picture), Path(picture).read_bytes())
+
+
+def _shares(styles: Styles) -> list[tuple[Picture, float]]:
+    if isinstance(styles, Mapping):
+        return list(styles.items())
+    if isinstance(styles, str | bytes | os.PathLike):
+        styles = [styles]
+    return [(style, 1.0) for style in styles]

@@ -1,0 +1,192 @@
+"""What a render leaves besides its picture: the way there, as a strip and as a plot."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from services.client import files
+from services.client.client import Job
+
+STRIP_MAX = 8  # pictures; more would be too small to compare
+STRIP_HEIGHT = 240
+
+PLOT_WIDTH, PLOT_HEIGHT = 1200, 675
+LEFT, TOP, RIGHT, BOTTOM = 100, 110, 990, 590  # of the plot's frame; names stand to its right
+DECADES_MAX = 6  # a part that starts near 0 must not flatten all others
+FINER = 2  # lines are drawn larger and scaled down, which smooths them
+
+PAPER, INK, GREY, GRID = "#fffdf8", "#2a2522", "#857c74", "#e9e3da"
+COLORS = {"total": INK, "content": "#2f6fb3", "style": "#d9582b", "tv": "#4b8f55"}
+FACTORS = {"content": "content_weight", "style": "style_weight", "tv": "tv_weight"}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One part of the loss, with its factor, wherever it is above 0."""
+
+    name: str
+    color: str
+    points: list[tuple[int, float]]  # (iteration, loss)
+
+
+def keep(job: Job, folder: Path) -> None:
+    """Write a finished job's snapshots.png, losses.png, losses.csv and manifest.json."""
+    status = job.status()
+    folder.mkdir(parents=True, exist_ok=True)
+    losses = job.losses()
+    files.write(folder / "losses.csv", losses.encode())
+    files.write(folder / "losses.png", _png(plot(curves(losses, status.spec))))
+    last = status.progress.iterations
+    taken = _spread([s.iteration for s in status.snapshots if s.iteration < last], STRIP_MAX - 1)
+    pictures = {str(iteration): job.snapshot(iteration) for iteration in taken}
+    files.write(folder / "snapshots.png", _png(strip({**pictures, str(last): job.result()})))
+    files.write(folder / "manifest.json", job.manifest())
+
+
+def strip(pictures: Mapping[str, bytes]) -> Image.Image:
+    """Pictures of one height side by side, each above its caption."""
+    thumbnails = [_thumbnail(data) for data in pictures.values()]
+    gap, caption = 12, 40
+    width = sum(thumbnail.width + gap for thumbnail in thumbnails) + gap
+    image = Image.new("RGB", (width, gap + STRIP_HEIGHT + caption), PAPER)
+    draw = ImageDraw.Draw(image)
+    x = gap
+    for text, thumbnail in zip(pictures, thumbnails, strict=True):
+        image.paste(thumbnail, (x, gap))
+        middle = x + thumbnail.width / 2, gap + STRIP_HEIGHT + caption / 2
+        draw.text(middle, text, INK, _font(18), anchor="mm")
+        x += thumbnail.width + gap
+    return image
+
+
+def curves(losses: str, spec: Mapping[str, Any]) -> list[Curve]:
+    """The total and its parts, of a loss history as CSV; parts without weight are left out."""
+    rows = list(csv.DictReader(io.StringIO(losses)))
+    found = []
+    for part, color in COLORS.items():
+        factor = spec[FACTORS[part]] if part in FACTORS else 1
+        points = [(int(row["iteration"]), factor * float(row[part])) for row in rows]
+        if above := [(iteration, loss) for iteration, loss in points if loss > 0]:
+            name = part if factor == 1 else f"{factor:g} · {part}"
+            found.append(Curve(name, color, above))
+    return found
+
+
+def plot(curves: Sequence[Curve]) -> Image.Image:
+    """The curves over the iterations, logarithmic, each named where it ends."""
+    losses = [loss for curve in curves for _, loss in curve.points]
+    high = max(losses) * 1.2
+    low = max(min(losses) / 1.2, high / 10**DECADES_MAX)
+    last = max(iteration for curve in curves for iteration, _ in curve.points)
+
+    def x(iteration: float) -> float:
+        return LEFT + (RIGHT - LEFT) * iteration / max(last, 1)
+
+    def y(loss: float) -> float:
+        return BOTTOM - (BOTTOM - TOP) * math.log(max(loss, low) / low) / math.log(high / low)
+
+    pen = _Pen()
+    pen.text((LEFT, TOP - 62), "Loss", INK, 30, "ls")
+    pen.text((LEFT, TOP - 30), "at each iteration, on a logarithmic scale", GREY, 19, "ls")
+    pen.text(((LEFT + RIGHT) / 2, BOTTOM + 64), "iteration", GREY, 19, "ms")
+    for tick in _logarithmic_ticks(low, high):
+        pen.line([(LEFT, y(tick)), (RIGHT, y(tick))], GRID, 1)
+        pen.text((LEFT - 12, y(tick)), _short(tick), GREY, 18, "rm")
+    for tick in _ticks(last):
+        pen.line([(x(tick), BOTTOM), (x(tick), BOTTOM + 6)], GREY, 1)
+        pen.text((x(tick), BOTTOM + 30), f"{tick}", GREY, 18, "ms")
+    pen.line([(LEFT, BOTTOM), (RIGHT, BOTTOM)], GREY, 1)
+    for curve in reversed(curves):  # the total lies on top
+        pen.line([(x(iteration), y(loss)) for iteration, loss in curve.points], curve.color, 3)
+    ends = [y(curve.points[-1][1]) for curve in curves]
+    for curve, height in zip(curves, _apart(ends, 28), strict=True):
+        pen.text((RIGHT + 14, height), curve.name, curve.color, 20, "lm")
+    return pen.image()
+
+
+class _Pen:
+    """Draws in the plot's own pixels, on a finer canvas."""
+
+    def __init__(self) -> None:
+        self._canvas = Image.new("RGB", (FINER * PLOT_WIDTH, FINER * PLOT_HEIGHT), PAPER)
+        self._draw = ImageDraw.Draw(self._canvas)
+
+    def line(self, points: Iterable[tuple[float, float]], color: str, width: int) -> None:
+        finer = [(FINER * x, FINER * y) for x, y in points]
+        self._draw.line(finer, color, FINER * width, joint="curve")
+
+    def text(self, at: tuple[float, float], text: str, color: str, size: int, anchor: str) -> None:
+        finer = FINER * at[0], FINER * at[1]
+        self._draw.text(finer, text, color, _font(FINER * size), anchor=anchor)
+
+    def image(self) -> Image.Image:
+        return self._canvas.reduce(FINER)
+
+
+def _logarithmic_ticks(low: float, high: float) -> list[float]:
+    """Round numbers within, at least a few: whole decades if there are enough of them."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+    ticks: list[float] = []
+    for digits in ((1,), (1, 3), (1, 2, 5), range(1, 10)):
+        ticks = [digit * 10.0**decade for decade in decades for digit in digits]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) >= 4:
+            break
+    return ticks
+
+
+def _ticks(last: int) -> range:
+    """Some five round numbers from 0 to the last iteration."""
+    rough = max(1, last / 5)
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(digit * power for digit in (1, 2, 5, 10) if digit * power >= rough)
+    return range(0, last + 1, step)
+
+
+def _apart(heights: Sequence[float], distance: float) -> list[float]:
+    """The heights, in their order, moved down as far as it takes for none to touch another."""
+    moved = list(heights)
+    order = sorted(range(len(moved)), key=moved.__getitem__)
+    for upper, lower in pairwise(order):
+        moved[lower] = max(moved[lower], moved[upper] + distance)
+    return moved
+
+
+def _spread(items: Sequence[int], most: int) -> list[int]:
+    """At most so many of the items, at even distances, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(index * (len(items) - 1) / (most - 1))] for index in range(most)]
+
+
+def _short(value: float) -> str:
+    """`200`, `5k`, `0.01`"""
+    for power, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= power:
+            return f"{value / power:g}{letter}"
+    return f"{value:g}"
+
+
+def _thumbnail(data: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(data)) as picture:
+        width = max(1, round(picture.width * STRIP_HEIGHT / picture.height))
+        return picture.convert("RGB").resize((width, STRIP_HEIGHT), Image.Resampling.LANCZOS)
+
+
+def _png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)

@@ -1,0 +1,221 @@
+"""The command line against a service that `impasto up` started."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from services import cli
+from services.client import Client
+from tests.pictures import paint
+from tests.servers.server import free_port
+from tests.system.stacks import BIN, EmbeddedStack
+
+SMALL = ("--size", "64", "--iterations", "3", "--snapshot-every", "1")
+LONG = ("--size", "64", "--iterations", "10000", "--snapshot-every", "0")
+
+Impasto = Callable[..., Result]
+
+
+class Up(EmbeddedStack):
+    """`impasto up`, told by options what the environment tells elsewhere."""
+
+    def command(self) -> list[str]:
+        options = ["--port", str(self.port), "--home", str(self.folder / "home")]
+        return ["env", str(BIN / "impasto"), "up", "--threads", "1", *options]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Up]:
+    with Up({}) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = folder / "photo.png", folder / "painting.png"
+    for seed, path in enumerate(paths):
+        path.write_bytes(paint(seed, size=(96, 72)))
+    return paths
+
+
+@pytest.fixture
+def impasto(server: Up) -> Impasto:
+    """`impasto(*args)` runs a command against the server."""
+
+    def run(*args: str | Path) -> Result:
+        environment = {"IMPASTO_API_URL": server.url}
+        return CliRunner().invoke(cli.app, [*map(str, args)], env=environment)
+
+    return run
+
+
+def process(*args: str | Path, **environment: str) -> "subprocess.Popen[str]":
+    """A command in a process of its own, as a person runs it."""
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("IMPASTO")}
+    return subprocess.Popen(
+        [BIN / "impasto", *args],
+        env={**outside, "IMPASTO_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_render_keeps_the_picture_and_its_report(
+    impasto: Impasto, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
+    output, report = tmp_path / "report" / "out.webp", tmp_path / "report"
+    result = impasto("render", *pictures, *SMALL, "-o", output, "--report", report)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == ""
+    *_, succeeded, last = result.stderr.splitlines()
+    assert succeeded.startswith("succeeded  3/3")
+    assert last.startswith(f"{output}: 64 × 48 px, rendered in")
+    with Image.open(output) as picture:
+        assert (picture.format, picture.size) == ("WEBP", (64, 48))
+    kept = {"out.webp", "snapshots.png", "losses.png", "losses.csv", "manifest.json"}
+    assert {path.name for path in report.iterdir()} == kept
+    assert len((report / "losses.csv").read_text().splitlines()) == 1 + 4
+    assert json.loads((report / "manifest.json").read_text())["iterations"] == 3
+    with Image.open(report / "snapshots.png") as strip:
+        assert strip.width > 3 * 64
+
+
+def test_a_job_is_submitted_watched_listed_and_downloaded(
+    impasto: Impasto, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
+    submitted = impasto("submit", *pictures, *SMALL, "--label", "shop=4")
+    assert submitted.exit_code == 0, submitted.output
+    job = submitted.stdout.strip()
+    watched = impasto("watch", job)
+    assert watched.exit_code == 0, watched.output
+    assert "succeeded" in watched.stderr
+    assert "succeeded" in impasto("status", job).stdout
+    assert job in impasto("jobs", "--label", "shop=4", "--status", "succeeded").stdout
+    assert job not in impasto("jobs", "--label", "shop=5").output
+    output = tmp_path / "out.jpg"
+    downloaded = impasto("download", job, "-o", output)
+    assert downloaded.exit_code == 0, downloaded.output
+    with Image.open(output) as picture:
+        assert picture.format == "JPEG"
+
+
+def test_machines_are_told_in_json(impasto: Impasto, pictures: tuple[Path, Path]) -> None:
+    job = json.loads(impasto("submit", *pictures, *SMALL, "--json").stdout)
+    changes = [
+        json.loads(line) for line in impasto("watch", job["id"], "--json").stdout.split("\n")[:-1]
+    ]
+    assert changes[-1]["status"] == "succeeded"
+    assert [change["version"] for change in changes] == sorted({c["version"] for c in changes})
+    assert json.loads(impasto("status", job["id"], "--json").stdout) == changes[-1]
+    [newest] = json.loads(impasto("jobs", "--json", "--limit", "1").stdout)
+    assert newest["id"] == job["id"]
+    assert newest.items() <= changes[-1].items()
+
+
+def test_shares_and_options_reach_the_spec(impasto: Impasto, pictures: tuple[Path, Path]) -> None:
+    content, style = pictures
+    options = ["--optimizer", "adam", "--style-layers", "block1=1,block3=2", "--seed", "7"]
+    answer = impasto("submit", content, f"{style}=3", content, *SMALL, *options, "--json")
+    spec = json.loads(answer.stdout)["spec"]
+    assert [style["weight"] for style in spec["styles"]] == [0.75, 0.25]
+    assert spec["style_layers"] == {"relu1_1": 1.0, "relu3_1": 2.0}
+    assert (spec["optimizer"], spec["seed"], spec["iterations"]) == ("adam", 7, 3)
+
+
+def test_a_cancelled_job_ends_a_watch_with_status_1(
+    impasto: Impasto, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
+    job = impasto("submit", *pictures, *LONG).stdout.strip()
+    assert impasto("cancel", job).exit_code == 0
+    watched = impasto("watch", job)
+    assert watched.exit_code == 1
+    assert watched.stderr.endswith(f"impasto: job {job} was cancelled\n")
+    assert impasto("download", job, "-o", tmp_path / "out.png").exit_code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_server_refuses_is_one_line(
+    impasto: Impasto, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("no picture")
+    result = impasto("submit", notes, pictures[1])
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"impasto: {notes}: this is no picture of a known format;")
+    assert "image/png" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert impasto("status", "0" * 20).stderr.startswith("impasto: there is no job")
+
+
+def test_ctrl_c_cancels_the_job_that_is_rendered(
+    server: Up, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
+    output = tmp_path / "out.png"
+    with process("render", *pictures, *LONG, "-o", output, IMPASTO_API_URL=server.url) as running:
+        for line in running.stderr:
+            if line.startswith("rendering"):
+                break
+        running.send_signal(signal.SIGINT)
+        told = running.stderr.read().splitlines()
+    assert running.returncode == cli.INTERRUPTED
+    assert told[-1].startswith("job ")
+    assert told[-1].endswith(" is cancelled")
+    with Client(server.url) as client:
+        *_, status = client.job(told[-1].split()[1]).watch()
+    assert status.status == "cancelled"
+    assert not output.exists()
+
+
+def test_ctrl_c_only_stops_watching(server: Up, pictures: tuple[Path, Path]) -> None:
+    with Client(server.url) as client:
+        job = client.render(*pictures, size=64, iterations=10_000)
+        with process("watch", job.id, IMPASTO_API_URL=server.url) as running:
+            running.stderr.readline()
+            running.send_signal(signal.SIGINT)
+            told = running.stderr.read()
+        assert running.returncode == cli.INTERRUPTED
+        assert "Traceback" not in told
+        assert not job.status().is_over
+        job.cancel()
+
+
+def test_without_a_server_render_starts_its_own(
+    pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
+    output, home = tmp_path / "out.png", tmp_path / "home"
+    environment = {"IMPASTO_PORT": str(free_port()), "IMPASTO_HOME": str(home)}
+    with process("render", *pictures, *SMALL, "-o", output, **environment) as running:
+        stdout, stderr = running.communicate(timeout=120)
+    assert running.returncode == 0, stderr
+    first, *rest = stderr.splitlines()
+    assert first == f"no server is running: starting one for this picture, in {home}"
+    assert rest[-1].startswith(f"{output}: 64 × 48 px")
+    assert stdout == ""
+
+
+def test_the_server_on_this_machine_is_found_by_its_port(
+    server: Up, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
+    output = tmp_path / "out.png"
+    environment = {"IMPASTO_PORT": str(server.port), "IMPASTO_HOME": str(tmp_path / "home")}
+    with process("render", *pictures, *SMALL, "-o", output, **environment) as running:
+        _, stderr = running.communicate(timeout=60)
+    assert running.returncode == 0, stderr
+    assert "no server is running" not in stderr
+    assert not (tmp_path / "home").exists()
+
+
+def test_up_refuses_a_setting_by_its_name() -> None:
+    with process("up", "--port", "99999") as running:
+        _, stderr = running.communicate(timeout=60)
+    assert running.returncode == 1
+    assert stderr.startswith("impasto: IMPASTO_PORT=99999: accepted: a whole number")

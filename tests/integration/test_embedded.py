@@ -1,0 +1,59 @@
+"""The embedded stack refuses what it cannot do, and says why."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from services.client import Client
+from services.embedded import Embedded
+from shared.errors import InvalidSetting
+from shared.settings import Settings
+from tests.pictures import paint
+from workers.engine.errors import WeightsError
+
+LOCALHOST = "127.0.0.1"
+
+
+def settings_of(home: Path, **settings: object) -> Settings:
+    return Settings(**{"home": home, "port": 0, **settings})
+
+
+def test_a_folder_is_served_by_one_process_at_a_time(tmp_path: Path) -> None:
+    with Embedded(settings_of(tmp_path)):
+        with pytest.raises(InvalidSetting, match="another process serves from"):
+            Embedded(settings_of(tmp_path)).__enter__()
+
+    with Embedded(settings_of(tmp_path)) as service, Client(service.url) as client:
+        assert list(client.jobs()) == []
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind((LOCALHOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        with pytest.raises(InvalidSetting, match=rf"cannot listen on {LOCALHOST}:{port}"):
+            Embedded(settings_of(tmp_path, port=port)).__enter__()
+
+    with Embedded(settings_of(tmp_path)):
+        pass  # the folder was let go
+
+
+def test_weights_that_cannot_be_used_end_the_service(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.safetensors"
+    wrong.write_bytes(b"no weights")
+
+    with (
+        Embedded(settings_of(tmp_path / "home", weights=str(wrong))) as service,
+        pytest.raises(WeightsError, match=r"wrong\.safetensors"),
+    ):
+        service.wait()
+
+
+def test_a_job_that_waits_for_the_worker_is_rendered_once_it_is_there(tmp_path: Path) -> None:
+    with Embedded(settings_of(tmp_path)) as service, Client(service.url) as client:
+        job = client.render(paint(1), paint(2), size=64, iterations=2, snapshot_every=0)
+
+        assert job.wait().attempt.n == 1

@@ -1,0 +1,172 @@
+"""A photograph becomes a painting, through real processes over real servers."""
+
+import csv
+import hashlib
+import io
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from services.client import Client, Job
+from services.client.documents import JobDocument
+from tests.system.stacks import ClusterStack, EmbeddedStack
+
+Pictures = tuple[Path, Path]
+
+SMALL = {"size": 64, "iterations": 8, "snapshot_every": 3, "precision": "float32"}
+LONG = {**SMALL, "iterations": 3000, "snapshot_every": 0}
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.05)
+
+
+def rendering(job: Job) -> bool:
+    return job.status().progress.iteration > 0
+
+
+def end_of(job: Job) -> JobDocument:
+    """The last status, however the job ended; `Job.wait` would raise."""
+    return list(job.watch())[-1]
+
+
+def test_a_job_goes_from_submit_to_its_picture(client: Client, pictures: Pictures) -> None:
+    job = client.render(*pictures, **SMALL)
+
+    seen = list(job.watch())
+
+    last = seen[-1]
+    assert last.status == "succeeded"
+    assert [status.version for status in seen] == sorted({status.version for status in seen})
+    assert last.progress.iteration == last.progress.iterations == SMALL["iterations"]
+    assert [snapshot.iteration for snapshot in last.snapshots] == [3, 6]
+    png = job.result()
+    assert hashlib.sha256(png).hexdigest() == last.result.sha256
+    assert Image.open(io.BytesIO(png)).size == (64, 48) == (last.result.width, last.result.height)
+    for snapshot in last.snapshots:
+        taken = Image.open(io.BytesIO(job.snapshot(snapshot.iteration)))
+        assert (taken.format, taken.size) == ("JPEG", (64, 48))
+    losses = list(csv.DictReader(io.StringIO(job.losses())))
+    assert [int(row["iteration"]) for row in losses] == list(range(9))
+    assert float(losses[-1]["total"]) < float(losses[0]["total"])
+    assert float(losses[-1]["total"]) == pytest.approx(last.loss.total)
+    manifest = json.loads(job.manifest())
+    assert manifest["result"]["sha256"] == last.result.sha256
+    assert manifest["precision"] == "float32"
+
+
+def test_both_stacks_paint_the_same_picture_to_the_byte(
+    embedded: EmbeddedStack, two_workers: ClusterStack, pictures: Pictures
+) -> None:
+    def paint(url: str) -> bytes:
+        with Client(url) as client:
+            job = client.render(*pictures, **SMALL, init="noise", seed=7)
+            return job.result()
+
+    first, again, elsewhere = paint(embedded.url), paint(embedded.url), paint(two_workers.url)
+
+    assert first == again == elsewhere
+
+
+def test_two_workers_share_ten_jobs_and_render_none_twice(
+    two_workers: ClusterStack, pictures: Pictures
+) -> None:
+    with Client(two_workers.url) as client:
+        jobs = [client.render(*pictures, **SMALL, seed=seed) for seed in range(10)]
+        ended = [end_of(job) for job in jobs]
+
+    assert {status.status for status in ended} == {"succeeded"}
+    took = Counter(end.worker for status in ended for end in status.attempt.previous)
+    assert took.total() == len(jobs)
+    assert len(took) == len(two_workers.workers)
+
+
+def test_a_running_job_is_cancelled_within_two_seconds(client: Client, pictures: Pictures) -> None:
+    job = client.render(*pictures, **LONG)
+    wait_for(lambda: rendering(job))
+
+    asked = time.monotonic()
+    job.cancel()
+    status = end_of(job)
+
+    assert status.status == "cancelled"
+    assert time.monotonic() - asked < 2
+
+
+def test_progress_is_told_at_least_twice_a_second(client: Client, pictures: Pictures) -> None:
+    job = client.render(*pictures, **LONG)
+    wait_for(lambda: rendering(job))
+
+    began, first = time.monotonic(), job.status().version
+    time.sleep(3)
+    rises = job.status().version - first
+    seconds = time.monotonic() - began
+    job.cancel()
+    end_of(job)
+
+    assert rises / seconds >= 2
+
+
+def test_a_deadline_ends_a_running_job(client: Client, pictures: Pictures) -> None:
+    status = end_of(client.render(*pictures, **LONG, deadline_seconds=1.5))
+
+    assert status.status == "failed"
+    assert status.error["code"] == "deadline_exceeded"
+
+
+def test_a_worker_that_is_told_to_stop_hands_its_job_to_another(
+    cluster_environment: dict[str, str], two_workers: ClusterStack, pictures: Pictures
+) -> None:
+    with Client(two_workers.url) as client:
+        job = client.render(*pictures, **{**LONG, "iterations": 60, "size": 256})
+        wait_for(lambda: rendering(job))
+        name = job.status().attempt.worker
+        worker = next(each for each in two_workers.workers if name.endswith(f":{each.pid}"))
+
+        worker.stop()
+        status = end_of(job)
+        worker.start()
+
+    assert status.status == "succeeded"
+    assert status.attempt.failures == 0
+    assert [end.end for end in status.attempt.previous] == ["handed_back", "succeeded"]
+
+
+def test_the_embedded_stack_goes_on_after_it_was_killed(pictures: Pictures) -> None:
+    with EmbeddedStack({}) as stack, Client(stack.url) as client:
+        job = client.render(*pictures, **{**LONG, "iterations": 40, "size": 128})
+        waiting = client.render(*pictures, **SMALL)
+        wait_for(lambda: rendering(job))
+
+        stack.restart(hard=True)
+        ended = [end_of(job), end_of(waiting)]
+
+        assert [status.status for status in ended] == ["succeeded", "succeeded"]
+        assert [end.end for end in ended[0].attempt.previous] == ["lease_expired", "succeeded"]
+        assert np.asarray(Image.open(io.BytesIO(job.result()))).std() > 0
+
+
+def test_ctrl_c_drains_the_embedded_stack(pictures: Pictures) -> None:
+    with EmbeddedStack({}) as stack, Client(stack.url) as client:
+        job = client.render(*pictures, **{**LONG, "iterations": 40, "size": 128})
+        wait_for(lambda: rendering(job))
+
+        began = time.monotonic()
+        stack.stop()
+        seconds = time.monotonic() - began
+        stack.start()
+        status = end_of(job)
+
+        assert seconds < 25
+        assert status.status == "succeeded"
+        assert status.attempt.failures == 0
+        assert "Traceback" not in stack.output()

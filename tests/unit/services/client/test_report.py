@@ -1,0 +1,141 @@
+import math
+from io import BytesIO
+from itertools import pairwise
+
+import pytest
+from PIL import Image, ImageColor
+
+from services.client import report
+from tests.pictures import encode, paint
+
+SPEC = {"content_weight": 2.0, "style_weight": 1000.0, "tv_weight": 0.0}
+HEADER = "iteration,total,content,style,tv,seconds\n"
+
+
+def history(iterations: int) -> str:
+    rows = []
+    for i in range(iterations + 1):
+        content, style = 5e3 * (1 - math.exp(-i / 9)), 40 + 900 * math.exp(-i / 12)
+        rows.append(f"{i},{2 * content + 1000 * style},{content},{style},7,0.1")
+    return HEADER + "\n".join(rows)
+
+
+def pixels(image: Image.Image, color: str) -> set[tuple[int, int]]:
+    """Where the image has exactly this color."""
+    wanted, access = ImageColor.getrgb(color), image.load()
+    width, height = image.size
+    return {(x, y) for x in range(width) for y in range(height) if access[x, y] == wanted}
+
+
+def test_a_part_carries_its_factor_and_is_left_out_without_one() -> None:
+    total, content, style = report.curves(history(3), SPEC)
+    assert [total.name, content.name, style.name] == ["total", "2 · content", "1000 · style"]
+    for (iteration, loss), (_, styled) in zip(total.points[1:], style.points[1:], strict=True):
+        weighted = dict(content.points)[iteration]
+        assert loss == pytest.approx(weighted + styled)
+
+
+def test_a_logarithm_leaves_out_what_is_not_above_0() -> None:
+    _, content, _ = report.curves(history(3), SPEC)
+    assert [iteration for iteration, _ in content.points] == [1, 2, 3]
+
+
+def test_the_plot_falls_where_the_loss_falls() -> None:
+    curves = report.curves(history(60), SPEC)
+    image = report.plot(curves)
+    assert image.size == (report.PLOT_WIDTH, report.PLOT_HEIGHT)
+    frame = image.crop((report.LEFT, report.TOP, report.RIGHT, report.BOTTOM))
+    total = pixels(frame, curves[0].color)
+    heights = [min(y for x, y in total if x == column) for column in (50, 300, 600)]
+    assert heights == sorted(heights)
+    assert heights[-1] > heights[0] + 50
+
+
+def test_the_scale_is_logarithmic() -> None:
+    losses = HEADER + "\n".join(f"{i},{10.0**-i},0,0,0,0" for i in range(5))
+    [total] = report.curves(losses, SPEC)
+    image = report.plot([total])
+    frame = image.crop((report.LEFT, report.TOP, report.RIGHT - 4, report.BOTTOM - 4))
+    line = pixels(frame, total.color)
+    heights = [
+        sum(y for x, y in line if x == column) / sum(x == column for x, _ in line)
+        for column in (111, 333, 555, 777)
+    ]
+    steps = [below - above for above, below in pairwise(heights)]
+    assert max(steps) - min(steps) < 3  # powers of ten lie on a straight line
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        HEADER + "0,5,0,0.005,0,0",
+        HEADER + "0,5,0,0.005,0,0\n1,5,0,0.005,0,0",
+        HEADER + "0,1e12,1e-30,1e9,0,0\n10000,1e11,1,1e8,0,0",
+    ],
+    ids=["one point", "no change", "thirty decades"],
+)
+def test_odd_histories_are_plotted_too(losses: str) -> None:
+    curves = report.curves(losses, SPEC)
+    colors = {color for _, color in report.plot(curves).getcolors(1 << 20)}
+    assert ImageColor.getrgb(report.INK) in colors
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (5, 2e5, [10, 100, 1e3, 1e4, 1e5]),
+        (80, 1500, [100, 200, 500, 1000]),
+        (1.5, 4.5, [2, 3, 4]),
+        (0.004, 4, [0.01, 0.03, 0.1, 0.3, 1, 3]),
+    ],
+)
+def test_ticks_are_round_and_enough(low: float, high: float, ticks: list[float]) -> None:
+    assert report._logarithmic_ticks(low, high) == pytest.approx(ticks)
+
+
+@pytest.mark.parametrize(
+    ("last", "ticks"), [(1, [0, 1]), (12, [0, 5, 10]), (150, [0, 50, 100, 150])]
+)
+def test_iterations_are_ticked_by_round_numbers(last: int, ticks: list[int]) -> None:
+    assert list(report._ticks(last)) == ticks
+
+
+def test_names_that_would_touch_move_apart() -> None:
+    assert report._apart([100, 90, 300], 28) == [118, 90, 300]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.01, "0.01"), (200, "200"), (5e3, "5k"), (3e11, "300G"), (1e13, "10T")]
+)
+def test_large_losses_are_written_short(value: float, text: str) -> None:
+    assert report._short(value) == text
+
+
+def test_a_strip_shows_each_picture_once_in_order() -> None:
+    colors = ["#ff0000", "#00ff00", "#0000ff"]
+    pictures = {
+        str(10 * i): encode(Image.new("RGB", (64, 48), color), "PNG")
+        for i, color in enumerate(colors)
+    }
+    image = report.strip(pictures)
+    middle = [image.getpixel((x, report.STRIP_HEIGHT // 2)) for x in range(image.width)]
+    seen = [color for color in dict.fromkeys(middle) if color in map(ImageColor.getrgb, colors)]
+    assert seen == [ImageColor.getrgb(color) for color in colors]
+
+
+def test_pictures_of_a_strip_have_one_height_and_keep_their_proportions() -> None:
+    one = report.strip({"1": paint(1, size=(100, 50))}).width
+    two = report.strip({"1": paint(1, size=(100, 50)), "2": paint(2, size=(50, 100))}).width
+    gap = one - 2 * report.STRIP_HEIGHT
+    assert two - one == report.STRIP_HEIGHT // 2 + gap // 2
+
+
+def test_a_long_way_is_told_by_a_few_pictures_from_first_to_last() -> None:
+    assert report._spread(list(range(0, 1001, 10)), 5) == [0, 250, 500, 750, 1000]
+    assert report._spread([1, 2, 3], 5) == [1, 2, 3]
+    assert report._spread([], 5) == []
+
+
+def test_a_written_report_is_a_png() -> None:
+    with Image.open(BytesIO(report._png(Image.new("RGB", (8, 8))))) as picture:
+        assert picture.format == "PNG"

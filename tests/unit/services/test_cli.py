@@ -1,0 +1,186 @@
+"""The command line as far as it goes without a server."""
+
+import json
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from services import cli
+from shared.errors import InvalidImage, InvalidSetting, Violation
+from shared.spec import JobSpec
+from tests.pictures import paint
+
+HEAVY = ("PIL", "alembic", "boto3", "celery", "flask", "httpx2", "pydantic", "sqlalchemy", "torch")
+NOT_THE_CLIENTS = ("alembic", "apiflask", "boto3", "celery", "flask", "sqlalchemy", "torch")
+
+
+def impasto(*args: str | Path, **environment: str) -> Result:
+    return CliRunner().invoke(cli.app, [*map(str, args)], env=environment)
+
+
+def loaded(code: str, names: tuple[str, ...]) -> set[str]:
+    """Which of the packages a fresh Python has imported after the code."""
+    told = f"{code}\nimport sys\nsys.stderr.write(repr(set(sys.modules) & set({names!r})))"
+    python = [sys.executable, "-c", told]
+    done = subprocess.run(python, capture_output=True, text=True, timeout=60, check=True)
+    return set(eval(done.stderr))  # noqa: S307
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> tuple[Path, Path]:
+    paths = tmp_path / "photo.png", tmp_path / "painting.png"
+    for seed, path in enumerate(paths):
+        path.write_bytes(paint(seed))
+    return paths
+
+
+def test_the_help_waits_for_nothing_that_it_does_not_need() -> None:
+    code = "from services.cli import app\napp(['--help'], standalone_mode=False)"
+    assert loaded(code, HEAVY) == set()
+
+
+def test_the_client_needs_neither_server_nor_torch() -> None:
+    modules = sorted(path.stem for path in Path(cli.__file__).with_name("client").glob("*.py"))
+    code = "\n".join(f"import services.client.{name}" for name in modules)
+    assert loaded(code, (*NOT_THE_CLIENTS, "pydantic")) == {"pydantic"}
+
+
+def test_the_help_names_every_command_with_its_sentence() -> None:
+    shown = impasto("--help").output
+    for command in cli.app.registered_commands:
+        assert command.rich_help_panel in shown
+        sentence, *_ = (command.callback.__doc__ or "").partition(".")
+        assert sentence in shown
+
+
+@pytest.mark.parametrize("command", ["render", "submit"])
+def test_the_specs_fields_are_options(command: str) -> None:
+    shown = impasto(command, "--help", COLUMNS="200").output
+    for option in ("--style-weight", "--init-asset", "--label", "--deadline-seconds"):
+        assert option in shown
+
+
+def test_an_error_is_one_line_and_status_1(pictures: tuple[Path, Path]) -> None:
+    result = impasto("status", "17", "--server", "localhost:1")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("impasto: server address 'localhost:1': accepted: http")
+    assert result.stderr.count("\n") == 1
+
+
+def test_debug_shows_where_an_error_came_from() -> None:
+    result = impasto("--debug", "status", "17", "--server", "localhost:1")
+    assert isinstance(result.exception, InvalidSetting)
+
+
+def test_a_field_that_is_refused_is_a_usage_error_before_any_work(
+    pictures: tuple[Path, Path],
+) -> None:
+    result = impasto("submit", *pictures, "--size", "3", "--server", "http://127.0.0.1:1")
+    assert result.exit_code == 2
+    accepted = f"at least {JobSpec.model_json_schema()['properties']['size']['minimum']}"
+    assert result.stderr.startswith("impasto: size is 3, accepted: a whole number, " + accepted)
+
+
+@pytest.mark.parametrize(
+    ("content", "style", "named"),
+    [
+        ("missing.png", "painting.png", "missing.png"),
+        ("photo.png", "missing.png", "missing.png"),
+        ("photo.png", "missing.png=2", "missing.png"),
+        ("photo.png", ".", "."),
+    ],
+)
+def test_a_missing_picture_is_a_usage_error(
+    pictures: tuple[Path, Path], content: str, style: str, named: str
+) -> None:
+    folder = pictures[0].parent
+    result = impasto("render", folder / content, folder / style, "-o", "x.png", COLUMNS="400")
+    assert result.exit_code == 2
+    assert f"{folder / named}'" in result.stderr
+
+
+def test_an_output_that_cannot_be_written_is_told_before_any_work(
+    pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
+    output = tmp_path / "missing" / "x.png"
+    result = impasto("render", *pictures, "-o", output, "--server", "http://127.0.0.1:1")
+    assert result.exit_code == 1
+    assert result.stderr == f"impasto: {output}: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "share"),
+    [("a.png", "a.png", 1), ("a.png=2.5", "a.png", 2.5), ("a=b.png", "a=b.png", 1)],
+)
+def test_a_style_may_carry_its_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, path: str, share: float
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(path).touch()
+    assert cli._style(text) == (Path(path), share)
+
+
+def test_a_label_without_a_value_is_a_usage_error() -> None:
+    result = impasto("jobs", "--label", "shop", "--server", "http://127.0.0.1:1")
+    assert result.exit_code == 2
+    assert "'shop' is not NAME=VALUE" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            ModuleNotFoundError("No module named 'flask'", name="flask.app"),
+            "this needs flask.app: pip install 'impasto[api]'",
+        ),
+        (
+            ModuleNotFoundError("No module named 'torch'", name="torch"),
+            "this needs torch: pip install 'impasto[worker]'",
+        ),
+        (PermissionError(13, "Permission denied", "out.png"), "out.png: Permission denied"),
+        (
+            InvalidImage("file: too large", violations=[Violation("file", "9 x 9 px", "less")]),
+            "file: too large; file is '9 x 9 px', accepted: less",
+        ),
+        (InvalidImage(violations=[Violation("file", 9, "less")]), "file is 9, accepted: less"),
+        (KeyError("a"), "KeyError: 'a' (impasto --debug COMMAND shows where)"),
+        (ValueError("a\nb"), "ValueError: a (impasto --debug COMMAND shows where)"),
+    ],
+)
+def test_every_error_has_a_line(error: Exception, line: str) -> None:
+    assert cli._in_one_line(error) == line
+
+
+def test_the_spec_is_told_to_machines_as_its_schema() -> None:
+    assert json.loads(impasto("spec", "--json").stdout) == JobSpec.model_json_schema()
+
+
+def test_settings_are_told_with_their_values_and_without_passwords() -> None:
+    url = "postgresql+psycopg://me:s3cret@host/name"
+    told = impasto("settings", "--json", IMPASTO_DATABASE_URL=url, IMPASTO_PORT="1234").stdout
+    settings = json.loads(told)
+    assert settings["IMPASTO_PORT"] == 1234
+    assert settings["IMPASTO_DATABASE_URL"] == "postgresql+psycopg://me:***@host/name"
+    assert "s3cret" not in impasto("settings", IMPASTO_DATABASE_URL=url).stdout
+
+
+def test_a_setting_that_is_refused_is_named_by_its_variable() -> None:
+    result = impasto("jobs", IMPASTO_PORT="99999")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("impasto: IMPASTO_PORT=99999: accepted: a whole number")
+
+
+def test_migrate_makes_the_database_and_the_storage(tmp_path: Path) -> None:
+    result = impasto("migrate", IMPASTO_HOME=str(tmp_path / "home"))
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "home" / "impasto.db").is_file()
+    assert (tmp_path / "home" / "objects").is_dir()
+
+
+def test_the_version_is_the_distributions() -> None:
+    assert impasto("version").stdout == f"impasto {metadata.version('impasto')}\n"

@@ -1,0 +1,62 @@
+"""What the README says is so."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from shared.settings import PREFIX, Settings
+from shared.spec import JobSpec
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_the_readme_tells_each_setting_with_its_default(name: str) -> None:
+    field = Settings.model_fields[name]
+    default = f"`{field.default}`" if field.default not in (None, "") else ""
+
+    assert f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |" in README
+
+
+def test_the_readme_names_no_setting_that_is_not_there() -> None:
+    named = set(re.findall(rf"{PREFIX}([A-Z_]+)", README))
+
+    assert {name.lower() for name in named} <= set(Settings.model_fields)
+
+
+def test_the_readme_names_only_fields_of_the_spec_in_its_table() -> None:
+    table = README.split("## The picture")[1].split("##")[0]
+    named = {
+        name
+        for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", row)
+    }
+
+    assert named
+    assert named <= set(JobSpec.model_fields)
+
+
+def test_the_readme_names_only_targets_of_the_makefile() -> None:
+    named = set(re.findall(r"\bmake ([a-z-]+)", README))
+
+    assert named >= {"demo", "test", "lint"}
+    assert named <= set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+
+
+def test_the_readme_links_only_to_what_is_there() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_ci_runs_the_commands_of_the_readme() -> None:
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    made = [shlex.split(line)[1] for line in lines if line.startswith("make ")]
+
+    assert sorted(made) == ["lint", "test"]
