@@ -71,9 +71,7 @@ class Node:
         if self._lookout.is_alive():
             self._lookout.join()
         # All slots are taken at the end, each waited for: the bound is for all of them together.
-        return all(
-            self._slots.acquire(timeout=timeout_seconds) for _ in range(self._slot_count)
-        )
+        return all(self._slots.acquire(timeout=timeout_seconds) for _ in range(self._slot_count))
 
     def _claim(self) -> jobs.Job | None:
         try:

@@ -66,9 +66,7 @@ class Runner:
             jobs.fail(self.studio.database, job.claim, problem)
             return "failed"
         pause = min(_RETRY_MAX_SECONDS, _RETRY_FIRST_SECONDS * 2**job.failures)
-        jobs.retry(
-            self.studio.database, job.claim, problem, after_seconds=random.uniform(0, pause)
-        )
+        jobs.retry(self.studio.database, job.claim, problem, after_seconds=random.uniform(0, pause))
         return "retried"
 
 

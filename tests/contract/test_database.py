@@ -147,6 +147,9 @@ def test_a_database_serves_again_after_its_server_was_killed(
         server.start()
         database.check()
         assert jobs.get(database, job.id) == job
+
+        server.restart(hard=True)  # while nobody asks
+        assert jobs.get(database, job.id) == job
         assert jobs.claim(database, worker="w1", lease_seconds=60) is not None
 
 

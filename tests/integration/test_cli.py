@@ -51,7 +51,7 @@ def impasto(server: Up) -> Impasto:
     """`impasto(*args)` runs a command against the server."""
 
     def run(*args: str | Path) -> Result:
-        environment = {"IMPASTO_API_URL": server.url}
+        environment = {"IMPASTO_API_URL": server.url, "COLUMNS": "200"}
         return CliRunner().invoke(cli.app, [*map(str, args)], env=environment)
 
     return run

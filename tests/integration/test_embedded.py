@@ -20,9 +20,11 @@ def settings_of(home: Path, **settings: object) -> Settings:
 
 
 def test_a_folder_is_served_by_one_process_at_a_time(tmp_path: Path) -> None:
-    with Embedded(settings_of(tmp_path)):
-        with pytest.raises(InvalidSetting, match="another process serves from"):
-            Embedded(settings_of(tmp_path)).__enter__()
+    with (
+        Embedded(settings_of(tmp_path)),
+        pytest.raises(InvalidSetting, match="another process serves from"),
+    ):
+        Embedded(settings_of(tmp_path)).__enter__()
 
     with Embedded(settings_of(tmp_path)) as service, Client(service.url) as client:
         assert list(client.jobs()) == []

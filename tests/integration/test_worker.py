@@ -39,7 +39,7 @@ SMALL = {"size": 64, "iterations": 4, "snapshot_every": 2, "precision": "float32
 
 @pytest.fixture(scope="module")
 def vgg() -> Vgg:
-    return Vgg(weights.load("caffe", Path("unused"), fetch=lambda url: b""))
+    return Vgg(weights.load("caffe", Path("unused"), fetch=lambda _: b""))
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ def test_a_worker_that_is_told_to_stop_hands_its_job_to_another(
     cluster_environment: dict[str, str], two_workers: ClusterStack, pictures: Pictures
 ) -> None:
     with Client(two_workers.url) as client:
-        job = client.render(*pictures, **{**LONG, "iterations": 60, "size": 256})
+        job = client.render(*pictures, **{**LONG, "iterations": 200})
         wait_for(lambda: rendering(job))
         name = job.status().attempt.worker
         worker = next(each for each in two_workers.workers if name.endswith(f":{each.pid}"))
@@ -143,7 +143,7 @@ def test_a_worker_that_is_told_to_stop_hands_its_job_to_another(
 
 def test_the_embedded_stack_goes_on_after_it_was_killed(pictures: Pictures) -> None:
     with EmbeddedStack({}) as stack, Client(stack.url) as client:
-        job = client.render(*pictures, **{**LONG, "iterations": 40, "size": 128})
+        job = client.render(*pictures, **{**LONG, "iterations": 200})
         waiting = client.render(*pictures, **SMALL)
         wait_for(lambda: rendering(job))
 
@@ -157,7 +157,7 @@ def test_the_embedded_stack_goes_on_after_it_was_killed(pictures: Pictures) -> N
 
 def test_ctrl_c_drains_the_embedded_stack(pictures: Pictures) -> None:
     with EmbeddedStack({}) as stack, Client(stack.url) as client:
-        job = client.render(*pictures, **{**LONG, "iterations": 40, "size": 128})
+        job = client.render(*pictures, **{**LONG, "iterations": 200})
         wait_for(lambda: rendering(job))
 
         began = time.monotonic()
