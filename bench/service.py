@@ -2,24 +2,21 @@
 
 Starts the embedded stack on a folder of its own and sends it one small job after the other. Of
 each job it measures
-  start: from the moment the client submits until the first iteration begins; with what the render
-         itself needs before that, the features of its pictures
+  start: from the moment the client submits until the engine first looks at the picture
   end:   from the end of the last iteration until the job has succeeded
-with a warm worker: one job that is not counted goes first.
+with a warm worker: one job that is not counted goes first, and the pictures are uploaded.
 """
 
 import argparse
 import json
-import logging
-import os
 import statistics
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from services.client import Client
+from services.client import Client, Order
 from services.embedded import Embedded
-from shared import settings
+from shared import logs, settings
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 PICTURES = SAMPLES / "skyline.jpg", SAMPLES / "brushstrokes.jpg"
@@ -32,11 +29,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="long side, in px")
     parser.add_argument("--json", action="store_true", help="print figures for machines")
     arguments = parser.parse_args()
+    logs.configure(settings.load(log_level="error"))
 
     with tempfile.TemporaryDirectory() as home:
-        os.environ |= {"IMPASTO_HOME": home, "IMPASTO_PORT": "0"}
-        logging.disable(logging.WARNING)
-        with Embedded(settings.load()) as service, Client(service.url) as client:
+        with Embedded(settings.load(home=home, port=0)) as service, Client(service.url) as client:
             service.worker.result()
             measured = [measure(client, arguments.size, n) for n in range(arguments.jobs + 1)][1:]
 
@@ -61,15 +57,17 @@ def main() -> None:
 
 def measure(client: Client, size: int, seed: int) -> dict[str, float]:
     """Seconds before the first and after the last iteration of one job."""
+    order = Order.of(*PICTURES, size=size, iterations=3, snapshot_every=0, seed=seed)
+    for picture in order.files.values():
+        client.upload(picture.data, name=picture.name)
     submitted = datetime.now(UTC)
-    job = client.render(*PICTURES, size=size, iterations=3, snapshot_every=0, seed=seed)
-    status = job.wait()
-    times = {
-        name: datetime.fromisoformat(at) for name, at in json.loads(job.manifest())["times"].items()
-    }
+    job = client.submit(order.spec)
+    finished = job.wait().times.finished_at or submitted
+    times = json.loads(job.manifest())["times"]
+    began, ended = (datetime.fromisoformat(times[name]) for name in ("began_at", "ended_at"))
     return {
-        "start": (times["first_iteration_at"] - submitted).total_seconds(),
-        "end": (status.times.finished_at - times["last_iteration_at"]).total_seconds(),
+        "start": (began - submitted).total_seconds(),
+        "end": (finished - ended).total_seconds(),
     }
 
 

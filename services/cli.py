@@ -5,7 +5,6 @@ A command imports what it needs when it runs, so that `impasto --help` is there 
 
 import inspect
 import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -304,10 +303,7 @@ def up(**given: Any) -> None:
 
     API, worker and reconciler are one process; what they know lies in one folder.
     """
-    from shared.settings import PREFIX
-
-    os.environ.update({f"{PREFIX}{name.upper()}": str(value) for name, value in given.items()})
-    settings = _settings()
+    settings = _settings(**given)
     from services import embedded
 
     def announce(url: str) -> None:
@@ -451,10 +447,10 @@ def _keep(job: "Job", output: Path, report: Path | None) -> None:
     _say(f"{output}: {size(status)}, rendered in {took(status)}")
 
 
-def _settings() -> "Settings":
+def _settings(**given: Any) -> "Settings":
     from shared import settings
 
-    return settings.load()
+    return settings.load(**given)
 
 
 def _console(*, stderr: bool = False) -> "Console":

@@ -177,7 +177,8 @@ class _Listener:
 
     def close(self) -> None:
         worker_state.should_stop = 0
-        queue.ring(self._doorbell)  # it looks at the wish when something arrives
+        for _ in range(2):  # it looks at the wish between messages, and waits for one more
+            queue.ring(self._doorbell)
         self._thread.join()
         worker_state.should_stop = None
 

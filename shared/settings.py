@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 
 from pydantic import Field, ValidationError, model_validator
@@ -117,13 +117,13 @@ class Settings(BaseSettings):
         return self
 
 
-def load() -> Settings:
-    """The settings from the environment.
+def load(**given: Any) -> Settings:
+    """The settings from the environment, but for those that are given.
 
     Raises InvalidSetting that names each variable, its value and what is accepted.
     """
     try:
-        return Settings()
+        return Settings(**given)
     except ValidationError as error:
         found = [_without_password(violation) for violation in violations(error, Settings)]
         lines = [f"{PREFIX}{v.field.upper()}={v.value}: accepted: {v.accepted}" for v in found]

@@ -24,6 +24,7 @@ def decode(data: bytes, long_side: int) -> Picture:
     """
     try:
         with Image.open(io.BytesIO(data)) as file:
+            file.draft(None, (2 * long_side, 2 * long_side))  # a large JPEG is read at 1/2 to 1/8
             image = ImageOps.exif_transpose(file)
             image = _on_white(_in_srgb(image))
     except (UnidentifiedImageError, OSError, ValueError) as error:

@@ -5,7 +5,7 @@ import io
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from shared.database import jobs
 from shared.states import Phase
@@ -16,9 +16,10 @@ _RATE_WINDOW = 12  # reports over which the iterations per second are averaged
 
 
 class Journal:
-    """Grows by one entry per iteration; entry 0 is the start.
+    """Grows by one entry per iteration; entry 0 is the start, looked at.
 
     clock: monotonic, in seconds.
+    times: when the first look at the start began, and when the last iteration ended.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -29,13 +30,10 @@ class Journal:
 
     def enter(self, progress: Progress) -> None:
         self._entries.append(progress)
-        if progress.iteration == 1:
-            self.mark("first_iteration_at")
+        if progress.iteration == 0:
+            self.times["began_at"] = datetime.now(UTC) - timedelta(seconds=progress.seconds)
         if progress.iteration == progress.iterations:
-            self.mark("last_iteration_at")
-
-    def mark(self, name: str) -> None:
-        self.times[name] = datetime.now(UTC)
+            self.times["ended_at"] = datetime.now(UTC)
 
     def progress(self, phase: Phase) -> jobs.Progress:
         """How far it has come, as the database takes it."""

@@ -38,8 +38,8 @@ class Objective:
     ) -> None:
         self._plan = plan
         self._vgg = vgg
-        with torch.no_grad():
-            self._content = self._features(content, plan.content_layers)
+        self._canvas = content
+        self._content: dict[str, Tensor] = {}  # its features, once an image was looked at
         whole = sum(share for _, share in styles)
         self._styles = [(target.grams, share / whole) for target, share in styles]
 
@@ -53,12 +53,22 @@ class Objective:
         image = image.detach().requires_grad_()
         plan = self._plan
         features = self._features(image, {**plan.content_layers, **plan.style_layers})
+        if not self._content:
+            self._content = self._content_features(image, features)
         losses = self._losses(image, features)
         (gradient,) = torch.autograd.grad(losses[0], image)
         return losses.detach(), gradient.contiguous()
 
     def _features(self, image: Tensor, layers: Mapping[str, float]) -> dict[str, Tensor]:
         return self._vgg.features(image, layers, self._plan.pooling, self._plan.precision)
+
+    def _content_features(self, image: Tensor, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        # Most renders start from the content, and have its features at their first look.
+        layers = self._plan.content_layers
+        if not torch.equal(image, self._canvas):
+            with torch.no_grad():
+                return self._features(self._canvas, layers)
+        return {layer: features[layer].detach() for layer in layers}
 
     def _losses(self, image: Tensor, features: Mapping[str, Tensor]) -> Tensor:
         plan = self._plan

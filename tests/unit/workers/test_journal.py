@@ -68,4 +68,4 @@ def test_the_first_and_the_last_iteration_are_timed() -> None:
     for iteration in range(4):
         journal.enter(entry(iteration))
 
-    assert journal.times["first_iteration_at"] < journal.times["last_iteration_at"]
+    assert journal.times["began_at"] < journal.times["ended_at"]

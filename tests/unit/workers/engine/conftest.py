@@ -37,6 +37,12 @@ def content() -> Tensor:
 
 
 @pytest.fixture
+def small(content: Tensor) -> Tensor:
+    """A corner of it, where the size of the canvas does not matter: uint8 (32, 32, 3)."""
+    return content[8:40, 4:36]
+
+
+@pytest.fixture
 def style() -> Tensor:
     """Slanted stripes in two colours: uint8 (64, 80, 3)."""
     y, x = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE + 16), indexing="ij")

@@ -28,9 +28,9 @@ def loop() -> Iterator[Loop]:
 
 
 @pytest.fixture
-def make(vgg: Vgg, content: Tensor, style: Tensor) -> Make:
+def make(vgg: Vgg, small: Tensor, style: Tensor) -> Make:
     def make(plan: Plan) -> Render:
-        return Render(plan, vgg, content[:32, :32], [Style(style)])
+        return Render(plan, vgg, small, [Style(style)])
 
     return make
 
@@ -73,7 +73,7 @@ def test_renders_in_company_are_the_same_to_the_bit_as_alone(loop: Loop, make: M
         assert before.progress.losses == after.progress.losses
 
 
-def test_renders_take_turns(loop: Loop, vgg: Vgg, content: Tensor, style: Tensor) -> None:
+def test_renders_take_turns(loop: Loop, vgg: Vgg, small: Tensor, style: Tensor) -> None:
     """Each reads its clock when it begins and ends its building, and each iteration."""
     order: list[str] = []
     all_are_in = threading.Event()
@@ -83,7 +83,7 @@ def test_renders_take_turns(loop: Loop, vgg: Vgg, content: Tensor, style: Tensor
             order.append(name)
             return 0.0
 
-        return lambda: Render(PLAN, vgg, content[:32, :32], [Style(style)], clock=clock)
+        return lambda: Render(PLAN, vgg, small, [Style(style)], clock=clock)
 
     def hold_the_loop() -> Render:
         all_are_in.wait()

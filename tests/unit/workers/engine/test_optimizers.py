@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from workers.engine.optimizers import Adam, Lbfgs, Optimizer
+from workers.engine.optimizers import TINY, Adam, Lbfgs, Optimizer
 
 Function = Callable[[Tensor], Tensor]
 
@@ -76,7 +76,7 @@ def test_lbfgs_finds_the_bottom_of_a_bowl() -> None:
 
 def test_adam_walks_where_torchs_walks() -> None:
     def adam(parameters: list[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(parameters, lr=0.1, betas=(0.9, 0.99))
+        return torch.optim.Adam(parameters, lr=0.1, betas=(0.9, 0.99), eps=TINY)
 
     expected = theirs(adam, rosenbrock, start(), 50)
     found = ours(Adam(0.1), rosenbrock, start(), 50)
@@ -153,6 +153,15 @@ def test_no_step_of_lbfgs_is_longer_than_the_longest() -> None:
     iterates = [x, *ours(Lbfgs(first_step=0.01, longest_step=0.02), rosenbrock, x, 20)]
     lengths = [(after - before).abs().mean().item() for before, after in pairwise(iterates)]
     assert max(lengths) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("make", [Lbfgs, Adam])
+def test_the_scale_of_the_loss_does_not_matter(make: Callable[[], Optimizer]) -> None:
+    one, other = (
+        ours(make(), lambda x, scale=scale: scale * bowl(x), start(), 10)[-1]
+        for scale in (2.0**-60, 2.0**60)
+    )
+    torch.testing.assert_close(one, other)
 
 
 def test_adam_moves_each_value_by_the_learning_rate_at_first() -> None:

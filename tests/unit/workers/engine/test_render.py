@@ -53,10 +53,10 @@ def test_the_loss_of_the_saved_picture_is_the_loss_that_was_reported(
 
 
 def test_the_same_seed_gives_the_same_picture_and_another_gives_another(
-    vgg: Vgg, content: Tensor, style: Tensor
+    vgg: Vgg, small: Tensor, style: Tensor
 ) -> None:
     first, again, other = (
-        finished(Render(replace(NOISE, seed=seed), vgg, content, [Style(style)])).image()
+        finished(Render(replace(NOISE, seed=seed), vgg, small, [Style(style)])).image()
         for seed in (1, 1, 2)
     )
     assert torch.equal(first, again)
@@ -66,15 +66,15 @@ def test_the_same_seed_gives_the_same_picture_and_another_gives_another(
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 @pytest.mark.parametrize("before", [0, 1, 5, 8])
 def test_a_restored_render_goes_on_to_the_bit(
-    vgg: Vgg, content: Tensor, style: Tensor, optimizer: str, before: int
+    vgg: Vgg, small: Tensor, style: Tensor, optimizer: str, before: int
 ) -> None:
     plan = replace(NOISE, optimizer=optimizer)
-    first = Render(plan, vgg, content, [Style(style)])
+    first = Render(plan, vgg, small, [Style(style)])
     for _ in range(before):
         first.step()
     file = safetensors.torch.save(first.state_dict())
 
-    second = Render(plan, vgg, content, [Style(style)])
+    second = Render(plan, vgg, small, [Style(style)])
     second.load_state_dict(safetensors.torch.load(file))
     assert second.progress._replace(seconds=0) == first.progress._replace(seconds=0)
     assert torch.equal(second.image(), first.image())
@@ -83,8 +83,8 @@ def test_a_restored_render_goes_on_to_the_bit(
     assert all(map(torch.equal, second.state_dict().values(), first.state_dict().values()))
 
 
-def test_a_state_is_not_touched_by_later_steps(vgg: Vgg, content: Tensor, style: Tensor) -> None:
-    render = Render(NOISE, vgg, content, [Style(style)])
+def test_a_state_is_not_touched_by_later_steps(vgg: Vgg, small: Tensor, style: Tensor) -> None:
+    render = Render(NOISE, vgg, small, [Style(style)])
     for _ in range(3):
         render.step()
     state = render.state_dict()
@@ -100,10 +100,10 @@ def test_the_state_of_another_canvas_is_refused(vgg: Vgg, content: Tensor, style
 
 
 def test_a_loss_that_is_not_finite_ends_the_render_with_its_iteration(
-    vgg: Vgg, content: Tensor, style: Tensor
+    vgg: Vgg, small: Tensor, style: Tensor
 ) -> None:
     """At the content picture the content loss is 0, whatever its weight; one step on it is not."""
-    render = Render(Plan(content_weight=1e38), vgg, content, [Style(style)])
+    render = Render(Plan(content_weight=1e38), vgg, small, [Style(style)])
     with pytest.raises(Diverged, match="inf in iteration 1"):
         render.step()
 
@@ -127,9 +127,9 @@ def test_flat_pictures_are_rendered_like_any(
     assert finished(render).progress.losses.total <= start
 
 
-def test_content_that_is_its_own_style_stays_as_it_is(vgg: Vgg, content: Tensor) -> None:
-    render = finished(Render(Plan(iterations=4), vgg, content, [Style(content)]))
-    assert torch.equal(render.image(), content)
+def test_content_that_is_its_own_style_stays_as_it_is(vgg: Vgg, small: Tensor) -> None:
+    render = finished(Render(Plan(iterations=4), vgg, small, [Style(small)]))
+    assert torch.equal(render.image(), small)
     assert render.progress.losses.total == 0
 
 
@@ -150,14 +150,14 @@ def test_a_render_starts_where_its_plan_says(
     assert render.progress.iteration == 0
 
 
-def test_a_start_that_was_not_given_is_refused(vgg: Vgg, content: Tensor, style: Tensor) -> None:
+def test_a_start_that_was_not_given_is_refused(vgg: Vgg, small: Tensor, style: Tensor) -> None:
     with pytest.raises(PlanError, match="no picture to start from"):
-        Render(replace(NOISE, init="asset"), vgg, content, [Style(style)])
+        Render(replace(NOISE, init="asset"), vgg, small, [Style(style)])
 
 
-def test_a_render_without_styles_is_refused(vgg: Vgg, content: Tensor) -> None:
+def test_a_render_without_styles_is_refused(vgg: Vgg, small: Tensor) -> None:
     with pytest.raises(PlanError, match="at least one"):
-        Render(NOISE, vgg, content, [])
+        Render(NOISE, vgg, small, [])
 
 
 def test_a_picture_too_small_for_the_layers_is_refused(vgg: Vgg, content: Tensor) -> None:
@@ -166,11 +166,11 @@ def test_a_picture_too_small_for_the_layers_is_refused(vgg: Vgg, content: Tensor
 
 
 def test_progress_counts_iterations_and_the_seconds_of_the_last(
-    vgg: Vgg, content: Tensor, style: Tensor
+    vgg: Vgg, small: Tensor, style: Tensor
 ) -> None:
     ticks = count(100.0, 0.5)
     render = Render(
-        replace(NOISE, iterations=2), vgg, content, [Style(style)], clock=lambda: next(ticks)
+        replace(NOISE, iterations=2), vgg, small, [Style(style)], clock=lambda: next(ticks)
     )
     reports: list[Progress] = [render.progress]
     while not render.is_finished:
@@ -184,23 +184,23 @@ def test_progress_counts_iterations_and_the_seconds_of_the_last(
 
 
 def test_styles_with_a_name_are_looked_at_once_and_others_each_time(
-    vgg: Vgg, content: Tensor, style: Tensor
+    vgg: Vgg, small: Tensor, style: Tensor
 ) -> None:
     cache = StyleCache()
     for asset, kept in (("", 0), ("stripes", 1), ("stripes", 1), ("others", 2)):
-        Render(NOISE, vgg, content, [Style(style, asset=asset)], cache=cache)
+        Render(NOISE, vgg, small, [Style(style, asset=asset)], cache=cache)
         assert cache.size_bytes == kept * 4 * (64**2 + 128**2 + 256**2 + 2 * 512**2)
     half = style[::2, ::2].contiguous()
-    Render(NOISE, vgg, content, [Style(half, asset="stripes")], cache=cache)
+    Render(NOISE, vgg, small, [Style(half, asset="stripes")], cache=cache)
     assert cache.size_bytes == 3 * 4 * (64**2 + 128**2 + 256**2 + 2 * 512**2)
 
 
 def test_two_styles_give_another_picture_than_either(
-    vgg: Vgg, content: Tensor, style: Tensor
+    vgg: Vgg, small: Tensor, style: Tensor
 ) -> None:
     one, other = Style(style), Style(ORANGE)
     pictures = [
-        finished(Render(NOISE, vgg, content, styles)).image()
+        finished(Render(NOISE, vgg, small, styles)).image()
         for styles in ([one], [other], [one, other])
     ]
     assert not torch.equal(pictures[2], pictures[0])
@@ -208,10 +208,10 @@ def test_two_styles_give_another_picture_than_either(
 
 
 def test_a_render_in_bfloat16_comes_close_to_one_in_float32(
-    vgg: Vgg, content: Tensor, style: Tensor
+    vgg: Vgg, small: Tensor, style: Tensor
 ) -> None:
     exact, rounded = (
-        finished(Render(replace(NOISE, precision=p), vgg, content, [Style(style)]))
+        finished(Render(replace(NOISE, precision=p), vgg, small, [Style(style)]))
         for p in ("float32", "bfloat16")
     )
     assert not torch.equal(rounded.image(), exact.image())
