@@ -12,7 +12,9 @@ from workers.engine.errors import ShapeError
 
 BLACK, WHITE = 0, 255
 GREY = (BLACK + WHITE) / 2
-NOISE_STD = GREY / 3  # three standard deviations fit, so that clamping touches 0.3 % of the values
+# What the noise has beyond the need to break symmetry stays in the picture, as grain: after 80
+# iterations at 128 px the losses were the same as from 42.5, the total variation an eighth.
+NOISE_STD = 2.5
 
 
 def to_image(picture: Tensor, device: torch.device | str = "cpu") -> Tensor:
