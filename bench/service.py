@@ -31,10 +31,13 @@ def main() -> None:
     arguments = parser.parse_args()
     logs.configure(settings.load(log_level="error"))
 
-    with tempfile.TemporaryDirectory() as home:
-        with Embedded(settings.load(home=home, port=0)) as service, Client(service.url) as client:
-            service.worker.result()
-            measured = [measure(client, arguments.size, n) for n in range(arguments.jobs + 1)][1:]
+    with (
+        tempfile.TemporaryDirectory() as home,
+        Embedded(settings.load(home=home, port=0)) as service,
+        Client(service.url) as client,
+    ):
+        service.worker.result()
+        measured = [measure(client, arguments.size, n) for n in range(arguments.jobs + 1)][1:]
 
     figures = {
         name: {
