@@ -13,7 +13,7 @@ help: ## what can be made here
 
 demo: $(VENV)/ready ## turn the sample photograph into a painting, into out/demo
 	$(BIN)/impasto render samples/skyline.jpg samples/brushstrokes.jpg \
-	    --size 384 --iterations 150 --snapshot-every 15 \
+	    --size 320 --iterations 80 --snapshot-every 10 --style-weight 150 --tv-weight 15 \
 	    --output out/demo/result.png --report out/demo
 
 up: $(VENV)/ready ## serve on http://127.0.0.1:7777 until Ctrl-C
