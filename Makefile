@@ -43,9 +43,9 @@ clean: ## remove what was made here
 	rm -rf $(VENV) .impasto .cache out build dist *.egg-info
 
 # uv is three times faster than pip; where it cannot be had, pip does the same.
-install = if $(BIN)/python -m pip install --quiet uv; \
-	then $(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable "$(1)"; \
-	else $(BIN)/python -m pip install --constraint constraints.txt --editable "$(1)"; fi
+install = @if $(BIN)/python -m pip install --quiet uv; \
+	then $(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable ".[$(extras)]"; \
+	else $(BIN)/python -m pip install --constraint constraints.txt --editable ".[$(extras)]"; fi
 
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || \
@@ -53,10 +53,12 @@ $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
+$(VENV)/ready: extras := client,api,worker
 $(VENV)/ready: $(VENV)/python pyproject.toml constraints.txt
-	$(call install,.[client,api,worker])
+	$(install)
 	touch $@
 
+$(VENV)/ready-dev: extras := dev
 $(VENV)/ready-dev: $(VENV)/python pyproject.toml constraints.txt
-	$(call install,.[dev])
+	$(install)
 	touch $@ $(VENV)/ready
