@@ -128,6 +128,15 @@ def test_a_render_that_fails_tells_its_own_thread_and_no_other(loop: Loop, make:
         assert last(healthy).progress.iteration == 6
 
 
+def test_what_happened_before_a_failure_is_told_before_it(loop: Loop, make: Make) -> None:
+    with loop.admit(lambda: make(DIVERGING)) as failing:
+        with loop.admit(lambda: make(PLAN)) as other:  # its last turn comes after the failure
+            last(other)
+        assert [event.progress.iteration for event in failing.events()] == [0]
+        with pytest.raises(Diverged):
+            failing.events()
+
+
 def test_a_render_that_cannot_be_built_tells_why(loop: Loop, vgg: Vgg, content: Tensor) -> None:
     with (
         loop.admit(lambda: Render(PLAN, vgg, content[:8], [Style(content)])) as run,
