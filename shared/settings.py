@@ -69,7 +69,7 @@ class Settings(BaseSettings):
         default=2.0, description="How often an idle worker looks for a job that nobody rang for."
     )
     progress_seconds: Seconds = Field(
-        default=0.3, description="How often a running job's progress is written."
+        default=0.25, description="How often a running job's progress is written."
     )
     lease_seconds: Seconds = Field(
         default=60.0, description="A job whose worker was not heard of for so long is taken back."
