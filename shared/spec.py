@@ -142,7 +142,7 @@ class RenderSpec(_Strict):
         description="The long side of the result, in px; the content's proportions are kept.",
     )
     iterations: int = Field(
-        default=200,
+        default=150,
         ge=1,
         le=ITERATIONS_MAX,
         description="How many steps the optimiser takes.",

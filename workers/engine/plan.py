@@ -30,7 +30,7 @@ class Plan:
     Raises PlanError that names the field, the value and what is accepted.
     """
 
-    iterations: int = 200
+    iterations: int = 150
     optimizer: OptimizerName = "lbfgs"
     learning_rate: float = 1.0
     init: Init = "content"
