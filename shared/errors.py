@@ -165,12 +165,6 @@ class ObjectNotFound(ImpastoError):
     code = "object_not_found"
 
 
-class InvalidWeights(ImpastoError):
-    """The network's weights cannot be used."""
-
-    code = "invalid_weights"
-
-
 # How a render ends without a picture.
 
 

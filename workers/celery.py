@@ -4,19 +4,24 @@ import os
 import socket
 
 from shared import logs, settings
+from shared.errors import ImpastoError
 from shared.queue import open_queue
+from workers.engine.errors import WeightsError
 from workers.node import Node
 from workers.opening import open_studio
 from workers.runner import Runner
 from workers.tasks import follow_the_process, register
 
-_settings = settings.load()
-logs.configure(_settings)
+try:
+    _settings = settings.load()
+    logs.configure(_settings)
+    _studio = open_studio(_settings)
+except (ImpastoError, WeightsError) as error:
+    raise SystemExit(f"worker: {error}") from None  # a line, where Celery would show a traceback
 
 app = open_queue(_settings.broker_url)
 app.conf.update(worker_pool="threads", worker_concurrency=_settings.slots)
 
-_studio = open_studio(_settings)
 _node = Node(
     _studio.database,
     Runner(_studio).run,

@@ -14,7 +14,7 @@ from workers.engine.vgg import Vgg
 
 
 def open_studio(settings: Settings) -> Studio:
-    """Raises InvalidWeights, SchemaOutdated or Unavailable, before anything is claimed."""
+    """Raises WeightsError, SchemaOutdated or Unavailable, before anything is claimed."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
     database = open_database(settings.database_url)
