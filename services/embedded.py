@@ -20,7 +20,7 @@ from waitress import wasyncore
 from services.api import create_app
 from services.reconciler import Reconciler
 from shared import logs, queue
-from shared.database import Database, jobs, open_database, schema
+from shared.database import jobs, open_database, schema
 from shared.errors import InvalidSetting, Unavailable
 from shared.settings import Settings
 from shared.storage import open_storage
@@ -85,7 +85,7 @@ class Embedded:
         doorbell = queue.open_queue(settings.broker_url)
         reconciler = Reconciler(database, doorbell, settings.sweep_seconds)
         self._run(stack, "reconciler", lambda: reconciler.run(self._stopping))
-        self._run(stack, "worker", lambda: self._work(name, doorbell, database))
+        self._run(stack, "worker", lambda: self._work(name, doorbell))
 
     def _run(self, stack: ExitStack, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
@@ -125,23 +125,14 @@ class Embedded:
         host, port = listening.getsockname()[:2]
         return f"http://{host}:{port}"
 
-    def _work(self, name: str, doorbell: Celery, database: Database) -> None:
+    def _work(self, name: str, doorbell: Celery) -> None:
         try:
             # Torch takes seconds to import, and the API does not need it.
-            from workers.node import Node
-            from workers.opening import open_studio
-            from workers.runner import Runner
+            from workers.opening import open_node, open_studio
             from workers.tasks import register
 
             studio = open_studio(self._settings)
-            node = Node(
-                database,
-                Runner(studio).run,
-                name=name,
-                slots=self._settings.slots,
-                lease_seconds=self._settings.lease_seconds,
-                idle_seconds=self._settings.idle_seconds,
-            )
+            node = open_node(self._settings, studio, name)
             register(doorbell, node)
             listener = _Listener(doorbell, self._settings.slots)
         except Exception as error:

@@ -1,9 +1,6 @@
 """Where things lie in the storage. Keys of a job name its attempt, so nothing is overwritten."""
 
 import hashlib
-import re
-
-SNAPSHOT_NAME = re.compile(r"[0-9]{6}\.jpg")
 
 
 def digest(data: bytes) -> str:

@@ -7,9 +7,7 @@ from shared import logs, settings
 from shared.errors import ImpastoError
 from shared.queue import open_queue
 from workers.engine.errors import WeightsError
-from workers.node import Node
-from workers.opening import open_studio
-from workers.runner import Runner
+from workers.opening import open_node, open_studio
 from workers.tasks import follow_the_process, register
 
 try:
@@ -22,14 +20,6 @@ except (ImpastoError, WeightsError) as error:
 app = open_queue(_settings.broker_url)
 app.conf.update(worker_pool="threads", worker_concurrency=_settings.slots)
 
-_node = Node(
-    _studio.database,
-    Runner(_studio).run,
-    name=f"{socket.gethostname()}:{os.getpid()}",
-    slots=_settings.slots,
-    lease_seconds=_settings.lease_seconds,
-    idle_seconds=_settings.idle_seconds,
-    alive_file=_settings.alive_file,
-)
+_node = open_node(_settings, _studio, name=f"{socket.gethostname()}:{os.getpid()}")
 register(app, _node)
 follow_the_process(_node, _settings.drain_seconds)

@@ -11,6 +11,8 @@ from workers import weights
 from workers.attempt import Studio
 from workers.engine.loop import Loop
 from workers.engine.vgg import Vgg
+from workers.node import Node
+from workers.runner import Runner
 
 
 def open_studio(settings: Settings) -> Studio:
@@ -27,6 +29,19 @@ def open_studio(settings: Settings) -> Studio:
         vgg=Vgg(found, device(settings.device)),
         lease_seconds=settings.lease_seconds,
         progress_seconds=settings.progress_seconds,
+    )
+
+
+def open_node(settings: Settings, studio: Studio, name: str) -> Node:
+    """The node that renders in this studio, not started yet."""
+    return Node(
+        studio.database,
+        Runner(studio).run,
+        name=name,
+        slots=settings.slots,
+        lease_seconds=settings.lease_seconds,
+        idle_seconds=settings.idle_seconds,
+        alive_file=settings.alive_file,
     )
 
 
