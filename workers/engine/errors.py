@@ -21,6 +21,10 @@ class Diverged(EngineError):
     """The loss stopped being a finite number."""
 
 
+class OutOfMemory(EngineError):
+    """The device has no memory for the render, not even alone and in strips."""
+
+
 class RunOver(EngineError):
     """The render has left the loop already."""
 

@@ -1,7 +1,12 @@
-"""The one thread that owns the device and steps every render that is in, in turns."""
+"""The one thread that owns the device and steps every render that is in: continuous batching.
+
+Between two iterations renders come and go. Those of one company, of one size above all, share a
+pass; companies take turns, each for its fair share of the device's time.
+"""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,13 +15,16 @@ from typing import Self
 
 from torch import Tensor
 
-from workers.engine.errors import LoopClosed, RunOver
-from workers.engine.render import Progress, Render
+from workers.engine import memory, render
+from workers.engine.errors import LoopClosed, OutOfMemory, RunOver
+from workers.engine.render import Company, Progress, Render
+
+LEAST_BYTES = 2**24  # no strip is so thin that less would do
 
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """A render came as far as `progress`; its picture, uint8 (H, W, 3), where one was due."""
+    """A render came as far as `progress`; its picture, float32 (H, W, 3), where one was due."""
 
     progress: Progress
     image: Tensor | None
@@ -28,11 +36,13 @@ class Run:
     `Loop` calls what has an underscore, from its own thread, which alone touches the render.
     """
 
-    def __init__(self, build: Callable[[], Render], capture_every: int) -> None:
+    def __init__(self, build: Callable[[], Render], capture_every: int, is_alone: bool) -> None:
         self._build = build
         self._capture_every = capture_every
+        self._is_alone = is_alone
         self._render: Render | None = None
         self._is_leaving = False
+        self._seconds = 0.0  # its share of the device's time so far
 
         self._news = threading.Condition()  # guards what both threads touch:
         self._events: list[Event] = []
@@ -79,34 +89,29 @@ class Run:
         return asked.result()
 
     def leave(self) -> None:
-        """Lets the render do no further iteration; does not wait for the one it may be in."""
+        """Lets the render do no further iteration, and ends the one it is in between two strips."""
         self._is_leaving = True
 
-    def _turn(self) -> None:
-        """Builds the render, or takes it one iteration further."""
-        if self._is_leaving:
-            self._end(RunOver("the render was left before its last iteration"))
-            return
-        try:
-            render = self._render
-            if render is None:
-                render = self._render = self._build()
-            else:
-                render.step()
-            self._report(render)
-            if render.is_finished:
-                self._end(None)
-        except Exception as error:  # this render's alone: the others go on
-            self._end(error)
+    def _company(self) -> Company | int:
+        """Runs for which this is equal are stepped together. Builds the render."""
+        if self._render is None:
+            self._render = self._build()
+        return id(self) if self._is_alone else self._render.company
 
-    def _report(self, render: Render) -> None:
-        image = render.image() if render.is_finished or self._captures(render.iteration) else None
+    def _report(self) -> None:
+        """After a step: its event, and the end if it was the last."""
+        current = self._render
+        assert current is not None
+        is_due = current.is_finished or self._captures(current.iteration)
+        event = Event(current.progress, current.image() if is_due else None)
         with self._news:
-            self._events.append(Event(render.progress, image))
+            self._events.append(event)
             self._news.notify()
         while self._asked:
-            state = render.state_dict()  # may raise: whoever asked must still be in the list
+            state = current.state_dict()  # may raise: whoever asked must still be in the list
             self._asked.pop().set_result(state)
+        if current.is_finished:
+            self._end(None)
 
     def _captures(self, iteration: int) -> bool:
         return bool(self._capture_every and iteration and iteration % self._capture_every == 0)
@@ -128,9 +133,14 @@ class Loop:
     with Loop() as loop, loop.admit(build) as run:
         for event in run:
             ...
+
+    budget_bytes: what the features of one pass may take; None for most of what is free when a pass
+    begins. Renders that do not fit together take turns, and one that does not fit alone is passed
+    in strips.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, budget_bytes: int | None = None) -> None:
+        self._budget_bytes = budget_bytes
         self._bell = threading.Condition()  # guards what follows
         self._runs: list[Run] = []
         self._is_closed = False
@@ -150,17 +160,22 @@ class Loop:
         self.close()
 
     @contextmanager
-    def admit(self, build: Callable[[], Render], capture_every: int = 0) -> Iterator[Run]:
+    def admit(
+        self, build: Callable[[], Render], capture_every: int = 0, *, is_alone: bool = False
+    ) -> Iterator[Run]:
         """Has a render stepped to its end, or until the `with` is left.
 
         build: makes the render; called on the loop's thread, because it touches the device.
         capture_every: iterations between events that carry the picture; 0 for none but the last.
+        is_alone: it shares no pass; on a GPU its company might change its last bits.
         Raises LoopClosed if the loop takes no renders any more.
         """
-        run = Run(build, capture_every)
+        run = Run(build, capture_every, is_alone)
         with self._bell:
             if self._is_closed:
                 raise LoopClosed("the loop is closed")
+            # It starts level with the others, with no claim to the time before it came.
+            run._seconds = min((other._seconds for other in self._runs), default=0.0)
             self._runs.append(run)
             self._bell.notify()
         try:
@@ -177,10 +192,9 @@ class Loop:
 
     def _serve(self) -> None:
         while runs := self._present():
-            for run in runs:
-                if self._is_closed:
-                    break
-                run._turn()
+            company = self._next(runs)
+            if company:
+                self._step(company)
         for run in self._runs:
             run._end(LoopClosed("the loop was closed before the render's last iteration"))
 
@@ -190,3 +204,77 @@ class Loop:
             self._runs = [run for run in self._runs if not run._is_over]
             self._bell.wait_for(lambda: self._runs or self._is_closed)
             return [] if self._is_closed else list(self._runs)
+
+    def _next(self, runs: Sequence[Run]) -> list[Run]:
+        """Whose turn it is: the company with the least time a head, as many as fit the budget."""
+        companies = defaultdict(list)
+        for run in runs:
+            if run._is_leaving:
+                run._end(RunOver("the render was left before its last iteration"))
+                continue
+            try:
+                companies[run._company()].append(run)
+            except Exception as error:  # this render's alone: the others go on
+                run._end(error)
+        if not companies:
+            return []
+        least = min(companies.values(), key=lambda company: min(r._seconds for r in company))
+        least.sort(key=lambda run: run._seconds)
+        return least[: self._fitting(least[0])]
+
+    def _fitting(self, run: Run) -> int:
+        """How many renders like this one fit the budget together; at least 1."""
+        assert run._render is not None
+        return max(1, self._budget(run) // run._render.pass_bytes)
+
+    def _budget(self, run: Run) -> int:
+        assert run._render is not None
+        if self._budget_bytes is not None:
+            return self._budget_bytes
+        return memory.budget_bytes(run._render.device)
+
+    def _step(self, company: list[Run], budget_bytes: int | None = None) -> None:
+        """One iteration of runs that share a pass.
+
+        Without memory for all it is tried with each alone, then in smaller and smaller strips.
+        """
+        budget_bytes = budget_bytes or self._budget(company[0])
+        renders = [run._render for run in company if run._render is not None]
+        try:
+            errors = render.step(
+                renders, budget_bytes=budget_bytes, heed=lambda: self._heed(company)
+            )
+        except _Left:
+            return
+        except Exception as error:
+            if memory.is_exhausted(error) and len(company) > 1:
+                for run in company:
+                    self._step([run])
+            elif memory.is_exhausted(error) and budget_bytes > LEAST_BYTES:
+                renders[0].give_back()
+                self._step(company, budget_bytes // 2)
+            else:
+                self._end(company, error)
+            return
+        for run, one, failed in zip(company, renders, errors, strict=True):
+            run._seconds += one.progress.seconds / len(company)
+            try:
+                if failed:
+                    raise failed
+                run._report()
+            except Exception as error:  # this render's alone: the others go on
+                run._end(error)
+
+    def _heed(self, company: Sequence[Run]) -> None:
+        """Between strips: gives a pass up that nobody waits for."""
+        if self._is_closed or all(run._is_leaving for run in company):
+            raise _Left
+
+    @staticmethod
+    def _end(company: Sequence[Run], error: Exception) -> None:
+        for run in company:
+            run._end(OutOfMemory(str(error)) if memory.is_exhausted(error) else error)
+
+
+class _Left(Exception):
+    """Nobody waits for the pass any more."""

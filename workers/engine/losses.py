@@ -1,4 +1,4 @@
-"""The report's losses, and total variation: plain functions of features and images.
+"""The report's losses and total variation, each with its gradient: plain functions, no autograd.
 
 Sources: Gatys, Ecker, Bethge 2015, "A Neural Algorithm of Artistic Style", arXiv:1508.06576;
 Mahendran, Vedaldi 2015, "Understanding Deep Image Representations by Inverting Them",
@@ -8,62 +8,65 @@ arXiv:1412.0035. Everything is added up in float32, whatever the features came i
 import torch
 from torch import Tensor
 
-from workers.engine.errors import ShapeError
 
+def gram_sum(features: Tensor) -> Tensor:
+    """Channel co-occurrence of one layer, summed over its positions.
 
-def gram(features: Tensor) -> Tensor:
-    """Channel co-occurrence of one layer, averaged over its positions: G / M.
-
-    features: (B, C, H, W), any float dtype and device; the gradient flows.
-    Returns (B, C, C), float32, or float64 from float64.
-    Raises ShapeError if there is no position to average over.
+    features: (M, C), any float dtype.
+    Returns (C, C), float32, or float64 from float64. Sums over strips add up; divide by M once.
     Source: eq. 3. They divide by M inside the loss; so do we, but each Gram by its own M, so that
     a style may have another size than the canvas.
     """
-    positions = features.shape[-2] * features.shape[-1]
-    if positions == 0:
-        raise ShapeError(f"features of shape {tuple(features.shape)} have no positions")
-    flat = _accumulable(features).flatten(2)  # (B, C, M)
-    return flat @ flat.mT / positions
+    flat = accumulable(features)
+    return flat.mT @ flat
+
+
+def style_loss(gram: Tensor, target: Tensor) -> Tensor:
+    """1 / (4 N^2) * sum (G/M - A/M')^2.
+
+    gram, target: (N, N), averaged over positions. Returns ().
+    With M = M' this is eq. 4, 1 / (4 N^2 M^2) * sum (G - A)^2.
+    Source: eq. 4.
+    """
+    return (gram - target).square().sum() / (4 * len(gram) ** 2)
+
+
+def add_style_gradient(gradient: Tensor, features: Tensor, difference: Tensor) -> None:
+    """Adds the gradient of `style_loss` in the features that the Gram was taken of.
+
+    gradient, features: (M, C). difference: (C, C), float32: (G/M - A/M') / M, with the loss's
+    factors. Source: eq. 6, without its rectifier, which is the ReLU's own.
+    """
+    channels = features.shape[-1]
+    if gradient.dtype == torch.float32:
+        gradient.addmm_(features, difference, alpha=1 / channels**2)
+    else:
+        gradient += (accumulable(features) @ difference / channels**2).to(gradient.dtype)
 
 
 def content_loss(features: Tensor, target: Tensor) -> Tensor:
-    """1/2 * sum (F - P)^2, for each image of the batch.
+    """1/2 * sum (F - P)^2.
 
-    features, target: (B, C, H, W); target may be (1, C, H, W).
-    Returns (B,).
-    Raises ShapeError if they differ in more than the batch.
-    Source: eq. 1.
+    features, target: one shape. Returns ().
+    Source: eq. 1; its gradient is F - P.
     """
-    if features.shape[1:] != target.shape[1:]:
-        raise ShapeError(
-            f"features of shape {tuple(features.shape)} have no target"
-            f" in {tuple(target.shape)}: content and canvas must be of one size"
-        )
-    return (_accumulable(features) - _accumulable(target)).square().sum((1, 2, 3)) / 2
+    return (accumulable(features) - accumulable(target)).square().sum() / 2
 
 
-def style_loss(grams: Tensor, targets: Tensor) -> Tensor:
-    """1 / (4 N^2) * sum (G/M - A/M')^2, for each Gram of the batch.
-
-    grams, targets: (B, N, N), averaged over positions as `gram` does; either may have B = 1.
-    Returns (B,). With M = M' this is eq. 4, 1 / (4 N^2 M^2) * sum (G - A)^2.
-    Source: eq. 4.
-    """
-    channels = grams.shape[-1]
-    return (grams - targets).square().sum((1, 2)) / (4 * channels**2)
-
-
-def tv_loss(image: Tensor) -> Tensor:
+def tv_loss(image: Tensor) -> tuple[Tensor, Tensor]:
     """Total variation: the squared differences of all horizontal and vertical neighbours.
 
-    image: (B, 3, H, W). Returns (B,).
+    image: (3, H, W). Returns (), and its gradient, (3, H, W).
     Source: Mahendran and Vedaldi, the regulariser V^beta with beta = 2.
     """
-    across = image[..., :, 1:] - image[..., :, :-1]
-    down = image[..., 1:, :] - image[..., :-1, :]
-    return across.square().sum((1, 2, 3)) + down.square().sum((1, 2, 3))
+    across, down = image.diff(dim=-1), image.diff(dim=-2)
+    gradient = torch.zeros_like(image)
+    gradient[..., :, 1:] += across
+    gradient[..., :, :-1] -= across
+    gradient[..., 1:, :] += down
+    gradient[..., :-1, :] -= down
+    return across.square().sum() + down.square().sum(), 2 * gradient
 
 
-def _accumulable(x: Tensor) -> Tensor:
+def accumulable(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()

@@ -1,15 +1,27 @@
 """What a render minimises, and the direction in which it grows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from workers.engine.losses import content_loss, gram, style_loss, tv_loss
+from workers.engine.errors import PlanError
+from workers.engine.losses import (
+    accumulable,
+    add_style_gradient,
+    content_loss,
+    gram_sum,
+    style_loss,
+    tv_loss,
+)
+from workers.engine.passage import Listener, Passage, blocks
 from workers.engine.plan import Plan
 from workers.engine.styles import StyleTarget
-from workers.engine.vgg import Vgg
+from workers.engine.vgg import CHANNELS, DTYPES, Vgg, layer_of
+
+TINY = 1e-30  # keeps a gradient of zeros from being divided by zero
 
 
 class Losses(NamedTuple):
@@ -21,64 +33,240 @@ class Losses(NamedTuple):
     tv: float
 
 
+class Region(NamedTuple):
+    """The styles of one part of the canvas.
+
+    styles: targets with their shares of the whole.
+    mask: (H, W), 0..1, of the canvas's size; None for all of it.
+    """
+
+    styles: Sequence[tuple[StyleTarget, float]]
+    mask: Tensor | None = None
+
+
 class Objective:
     """The report's loss of an image, against targets that are computed once.
 
-    content: (1, 3, H, W), of the canvas's size.
-    styles: each with its share; the shares are scaled to add up to 1.
-    Source: Gatys et al. 2015, eq. 7; several styles add up by their shares.
+    content: (1, 3, H, W), float32, 0..255; its size is the canvas.
+    Source: Gatys et al. 2015, eq. 7; several styles add up by their shares. Regions are guided
+    Grams: Gatys et al. 2017, "Controlling Perceptual Factors in Neural Style Transfer",
+    arXiv:1611.07865, eq. 5, with the mask averaged over what a position covers.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        vgg: Vgg,
-        content: Tensor,
-        styles: Sequence[tuple[StyleTarget, float]],
-    ) -> None:
-        self._plan = plan
-        self._vgg = vgg
-        self._canvas = content
-        self._content: dict[str, Tensor] = {}  # its features, once an image was looked at
-        whole = sum(share for _, share in styles)
-        self._styles = [(target.grams, share / whole) for target, share in styles]
+    def __init__(self, plan: Plan, vgg: Vgg, content: Tensor, regions: Sequence[Region]) -> None:
+        self.plan = plan
+        self.vgg = vgg
+        self.canvas = content
+        sizes = blocks(self.layers, *content.shape[-2:])
+        self._sizes = {layer: (b.height, b.width) for b in sizes for layer in b.layers}
+        self._content = {layer_of(name): w for name, w in plan.content_layers.items()}
+        self._style = {layer_of(name): w for name, w in plan.style_layers.items()}
+        self._regions = [_Guided(region, self._style, self._sizes) for region in regions]
+        self._targets: dict[str, Tensor] = {}  # content features, once an image was looked at
+        self._clear()
 
-    def evaluate(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The losses of an image, and the gradient of their total.
+    @property
+    def layers(self) -> set[str]:
+        """The layers that it listens to, as `4_2`."""
+        return {layer_of(name) for name in (*self.plan.content_layers, *self.plan.style_layers)}
 
-        image: (1, 3, H, W), float32, 0..255.
-        Returns (4,), in the order of `Losses`, and (1, 3, H, W); both on the device, not waited
-        for: `Losses(*losses.tolist())` does.
+    def begin(self, image: Tensor) -> None:
+        """Before the passage of an image, (3, H, W)."""
+        self._clear()
+        if self._targets or not self._content:
+            return
+        # Most renders start from the content, and hear its features at their first look.
+        self._is_learning = torch.equal(image, self.canvas[0])
+        for layer in self._content:
+            shape = (*self._sizes[layer], CHANNELS[layer][1])
+            dtype = DTYPES[self.plan.precision]
+            self._targets[layer] = torch.empty(shape, dtype=dtype, device=self.vgg.device)
+        if not self._is_learning:
+            self._passage(self.canvas, tuple(self._content), _Recorder(self._targets)).down()
+
+    def hear(self, layer: str, features: Tensor, top: int) -> None:
+        if layer in self._content:
+            target = self._targets[layer][top : top + len(features)]
+            if self._is_learning:
+                target.copy_(features)
+            self._add(self._content_sums, layer, content_loss(features, target))
+        if layer in self._style:
+            for region in self._regions:
+                flat = region.seen(layer, features, top)
+                self._add(region.sums, layer, gram_sum(flat))
+
+    def settle(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """After the way down: the losses, (4,) as in `Losses`, and the gradient of tv, (3, H, W),
+        weighted.
+
+        On the device, and not waited for.
         """
-        image = image.detach().requires_grad_()
-        plan = self._plan
-        features = self._features(image, {**plan.content_layers, **plan.style_layers})
-        if not self._content:
-            self._content = self._content_features(image, features)
-        losses = self._losses(image, features)
-        (gradient,) = torch.autograd.grad(losses[0], image)
-        return losses.detach(), gradient.contiguous()
-
-    def _features(self, image: Tensor, layers: Mapping[str, float]) -> dict[str, Tensor]:
-        return self._vgg.features(image, layers, self._plan.pooling, self._plan.precision)
-
-    def _content_features(self, image: Tensor, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        # Most renders start from the content, and have its features at their first look.
-        layers = self._plan.content_layers
-        if not torch.equal(image, self._canvas):
-            with torch.no_grad():
-                return self._features(self._canvas, layers)
-        return {layer: features[layer].detach() for layer in layers}
-
-    def _losses(self, image: Tensor, features: Mapping[str, Tensor]) -> Tensor:
-        plan = self._plan
-        content = style = image.new_zeros(1)
-        for layer, weight in plan.content_layers.items():
-            content = content + weight * content_loss(features[layer], self._content[layer])
-        for layer, weight in plan.style_layers.items():
-            found = gram(features[layer])
-            for grams, share in self._styles:
-                style = style + weight * share * style_loss(found, grams[layer])
-        tv = tv_loss(image)
+        plan = self.plan
+        content = style = image.new_zeros(())
+        for layer, weight in self._content.items():
+            found = self._content_sums[layer]
+            content = content + weight * found
+            self._pulls[layer] = plan.content_weight * weight
+            if plan.normalize_gradients:  # |F - P|, squared, is twice the loss
+                self._pulls[layer] /= (2 * found).sqrt() + TINY
+        for layer, weight in self._style.items():
+            for region in self._regions:
+                style = style + weight * self._settle_style(region, layer, weight)
+        tv, gradient = tv_loss(image)
         total = plan.content_weight * content + plan.style_weight * style + plan.tv_weight * tv
-        return torch.cat((total, content, style, tv))
+        return torch.stack((total, content, style, tv)), plan.tv_weight * gradient
+
+    def pull(self, layer: str, features: Tensor, gradient: Tensor, top: int) -> None:
+        if layer in self._content:
+            target = self._targets[layer][top : top + len(features)]
+            factor = self._pulls[layer]
+            if gradient.dtype == torch.float32:
+                gradient += (features - target).mul_(factor)
+            else:
+                gradient += ((accumulable(features) - target) * factor).to(gradient.dtype)
+        if layer in self._style:
+            for region in self._regions:
+                region.pull(layer, features, gradient, top)
+
+    def _passage(self, image: Tensor, taps: Collection[str], listener: Listener) -> Passage:
+        plan = self.plan
+        return Passage(
+            self.vgg, image, taps, listener, pooling=plan.pooling, precision=plan.precision
+        )
+
+    def _settle_style(self, region: "_Guided", layer: str, weight: float) -> Tensor:
+        """The loss of one Gram; keeps what `pull` needs."""
+        positions = region.positions(layer)
+        gram = region.sums[layer] / positions
+        loss = gram.new_zeros(())
+        difference = torch.zeros_like(gram)
+        for grams, share in region.shares:
+            target = grams[layer]
+            loss = loss + share * style_loss(gram, target)
+            difference += share * (gram - target)
+        factor = self.plan.style_weight * weight / positions
+        if self.plan.normalize_gradients:
+            # |F S|, squared, is tr(S G S) over the positions: known before the way back.
+            size = ((difference @ gram) * difference).sum().clamp_min(0) / positions
+            factor = factor / (size.sqrt() / len(gram) ** 2 + TINY)
+        region.differences[layer] = difference.mul_(factor)
+        return loss
+
+    def _clear(self) -> None:
+        self._is_learning = False
+        self._content_sums: dict[str, Tensor] = {}
+        self._pulls: dict[str, Tensor | float] = {}
+        for region in self._regions:
+            region.clear()
+
+    @staticmethod
+    def _add(sums: dict[str, Tensor], layer: str, more: Tensor) -> None:
+        sums[layer] = sums[layer] + more if layer in sums else more
+
+
+def evaluate(
+    objectives: Sequence[Objective],
+    images: Tensor,
+    *,
+    budget_bytes: int | None = None,
+    heed: Callable[[], None] = lambda: None,
+) -> tuple[Tensor, Tensor]:
+    """The losses of images, and the gradients of their totals, in one passage.
+
+    objectives: one for each image, of one network, pooling and precision.
+    images: (B, 3, H, W), float32, 0..255.
+    budget_bytes: what features and gradients may take; less memory is more time, and the same
+    result. heed: called now and then; may raise.
+    Returns (B, 4), each in the order of `Losses`, and (B, 3, H, W); on the device, not waited for.
+    """
+    plan = objectives[0].plan
+    for objective, image in zip(objectives, images, strict=True):
+        objective.begin(image)
+    passage = Passage(
+        objectives[0].vgg,
+        images,
+        set().union(*(objective.layers for objective in objectives)),
+        _Company(objectives),
+        pooling=plan.pooling,
+        precision=plan.precision,
+        budget_bytes=budget_bytes,
+        heed=heed,
+    )
+    passage.down()
+    settled = [o.settle(image) for o, image in zip(objectives, images, strict=True)]
+    gradients = passage.up()
+    for gradient, (_, of_tv) in zip(gradients, settled, strict=True):
+        gradient += of_tv
+    return torch.stack([losses for losses, _ in settled]), gradients
+
+
+class _Company:
+    """The objectives of a batch, each of which hears its own image."""
+
+    def __init__(self, objectives: Sequence[Objective]) -> None:
+        self._objectives = objectives
+
+    def hear(self, index: int, layer: str, features: Tensor, top: int) -> None:
+        self._objectives[index].hear(layer, features, top)
+
+    def pull(self, index: int, layer: str, features: Tensor, gradient: Tensor, top: int) -> None:
+        self._objectives[index].pull(layer, features, gradient, top)
+
+
+class _Recorder:
+    """Keeps the features that it hears."""
+
+    def __init__(self, kept: Mapping[str, Tensor]) -> None:
+        self._kept = kept
+
+    def hear(self, _index: int, layer: str, features: Tensor, top: int) -> None:
+        if layer in self._kept:
+            self._kept[layer][top : top + len(features)].copy_(features)
+
+    def pull(self, *_: object) -> None:
+        raise AssertionError("features are recorded on the way down")
+
+
+class _Guided:
+    """A region's Grams, for one look."""
+
+    def __init__(
+        self, region: Region, layers: Iterable[str], sizes: Mapping[str, tuple[int, int]]
+    ) -> None:
+        self.shares = [(target.grams, share) for target, share in region.styles]
+        self._positions: dict[str, Tensor | float] = {}
+        self._guides: dict[str, Tensor] = {}  # (h, w, 1), a layer's part of the mask
+        for layer in layers:
+            height, width = sizes[layer]
+            self._positions[layer] = height * width
+            if region.mask is not None:
+                if not region.mask.any():
+                    raise PlanError("a mask is black everywhere, accepted: some of it white")
+                guide = functional.adaptive_avg_pool2d(region.mask[None], (height, width))[0]
+                self._guides[layer] = guide.unsqueeze(-1)
+                self._positions[layer] = guide.square().sum()
+        self.clear()
+
+    def clear(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.differences: dict[str, Tensor] = {}
+
+    def positions(self, layer: str) -> Tensor | float:
+        """How many positions of a layer it has; those at its edge count in part."""
+        return self._positions[layer]
+
+    def seen(self, layer: str, features: Tensor, top: int) -> Tensor:
+        """(M, C): the features of some rows, dimmed where the mask is."""
+        if layer in self._guides:
+            features = features * self._guides[layer][top : top + len(features)]
+        return features.flatten(0, 1)
+
+    def pull(self, layer: str, features: Tensor, gradient: Tensor, top: int) -> None:
+        difference = self.differences[layer]
+        if layer not in self._guides:
+            flat = gradient.flatten(0, 1)
+            add_style_gradient(flat, features.flatten(0, 1), difference)
+            return
+        mine = torch.zeros_like(gradient)
+        add_style_gradient(mine.flatten(0, 1), self.seen(layer, features, top), difference)
+        gradient += mine * self._guides[layer][top : top + len(features)]

@@ -1,6 +1,7 @@
 """Pictures outside the engine, images inside, and the images that a render may start from.
 
-A picture is uint8 (H, W, 3), RGB, on the host: what is read from a file and written to one.
+A picture is uint8 (H, W, 3), RGB, on the host: what is read from a file; what is written to one is
+float32 until the file's own bits are known.
 An image is float32 (1, 3, H, W), RGB, 0..255, on the device.
 """
 
@@ -27,8 +28,19 @@ def to_image(picture: Tensor, device: torch.device | str = "cpu") -> Tensor:
 
 
 def to_picture(image: Tensor) -> Tensor:
-    """The picture nearest to an image of 0..255."""
-    return image[0].permute(1, 2, 0).round().to(torch.uint8).contiguous().cpu()
+    """The picture of an image, not rounded yet: float32 (H, W, 3), on the host."""
+    return image[0].permute(1, 2, 0).contiguous().cpu()
+
+
+def to_mask(picture: Tensor, canvas: Tensor) -> Tensor:
+    """(H, W), 0..1, for the canvas, (1, 3, H, W), of a mask: uint8 (H, W), white is 1.
+
+    Raises ShapeError unless it is that.
+    """
+    if picture.dtype != torch.uint8 or picture.ndim != 2:
+        raise ShapeError(f"a mask is uint8 (H, W), not {picture.dtype} {tuple(picture.shape)}")
+    mask = picture.to(canvas.device)[None, None].float()
+    return resized(mask, *canvas.shape[-2:])[0, 0] / WHITE
 
 
 def clamped(image: Tensor) -> Tensor:
@@ -38,6 +50,8 @@ def clamped(image: Tensor) -> Tensor:
 
 def resized(image: Tensor, height: int, width: int) -> Tensor:
     """The image stretched to a canvas, antialiased."""
+    if image.shape[-2:] == (height, width):
+        return image
     size = (height, width)
     return clamped(
         functional.interpolate(image, size, mode="bicubic", antialias=True, align_corners=False)

@@ -40,7 +40,10 @@ class Plan:
     content_weight: float = 1.0
     style_weight: float = 1e3
     tv_weight: float = 0.0
+    normalize_gradients: bool = False
     pooling: Pooling = "avg"
+    pyramid: int = 1
+    patience: int = 0
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:

@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from workers.engine.errors import Diverged, PlanError, ShapeError
-from workers.engine.objective import Losses, Objective
+from workers.engine.objective import Losses, Objective, Region, evaluate
 from workers.engine.optimizers import Adam, Lbfgs, Optimizer
-from workers.engine.pictures import clamped, noise, resized, to_image, to_picture
+from workers.engine.passage import blocks, whole_bytes
+from workers.engine.pictures import clamped, noise, resized, to_image, to_mask, to_picture
 from workers.engine.plan import Plan
 from workers.engine.styles import StyleCache, StyleTarget, style_target
-from workers.engine.vgg import Vgg
+from workers.engine.vgg import Pooling, Precision, Vgg
 
 OPTIMIZER = "optimizer."  # prefix of the optimiser's tensors in a render's state
+PROGRESS_MIN = 1e-3  # the share by which the loss must fall within `plan.patience` iterations
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,17 +29,19 @@ class Style:
     picture: uint8 (H, W, 3), at the size at which its strokes are wanted.
     weight: its share among the styles of the render.
     asset: names the picture, so that its target can be kept; without a name it is not.
+    mask: uint8 (H, W), of the canvas's size, white where the style applies; None for everywhere.
     """
 
     picture: Tensor
     weight: float = 1.0
     asset: str = ""
+    mask: Tensor | None = None
 
 
 class Progress(NamedTuple):
     """How far a render is. The losses are those of the image after `iteration` moves.
 
-    seconds: what the last iteration took.
+    seconds: what the last iteration took, for all renders that it was shared with.
     """
 
     iteration: int
@@ -46,12 +50,24 @@ class Progress(NamedTuple):
     seconds: float
 
 
+class Company(NamedTuple):
+    """What renders must have in common to share a pass."""
+
+    height: int
+    width: int
+    pooling: Pooling
+    precision: Precision
+
+
 class Render:
     """An image on its way from its start to the plan's last iteration.
+
+    The first step looks at the start, each other moves the image and looks at it again.
 
     content: uint8 (H, W, 3); its size is the canvas.
     init: the picture to start from with `plan.init == "asset"`, of any size.
     cache: style targets of earlier renders with this `vgg`.
+    budget_bytes: what the features of one pass may take; None for whatever they need.
     Raises ShapeError if a picture is too small for the deepest layer, PlanError if what the plan
     needs is not given.
     """
@@ -65,22 +81,26 @@ class Render:
         *,
         init: Tensor | None = None,
         cache: StyleCache | None = None,
+        budget_bytes: int | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         if not styles:
             raise PlanError("styles is empty, accepted: at least one")
         self.plan = plan
-        self._device = vgg.device
+        self.progress = Progress(0, plan.iterations, Losses(*[math.nan] * 4), 0.0)
+        self._vgg = vgg
+        self._cache = StyleCache() if cache is None else cache
+        self._budget_bytes = budget_bytes
         self._clock = clock
-        canvas = to_image(content, self._device)
-        cache = StyleCache() if cache is None else cache
-        targets = [(_target(plan, vgg, style, cache), style.weight) for style in styles]
-        self._objective = Objective(plan, vgg, canvas, targets)
-        self._optimizer = _optimizer(plan)
-        self._image = _start(plan, canvas, styles[0].picture, init)
-        began = clock()
-        losses, self._gradient = self._look(0)
-        self.progress = Progress(0, plan.iterations, losses, self._clock() - began)
+        self._canvas = to_image(content, vgg.device)
+        self._styles = styles
+        self._is_started = False  # the start was looked at
+        self._best = math.inf, 0  # the least loss so far, and its iteration
+        self._gradient: Tensor | None = None  # of the image, once it was looked at
+        self._image: Tensor
+        self._optimizer: Optimizer
+        self._objective: Objective
+        self._enter(0, lambda canvas: _start(plan, canvas, styles[0].picture, init))
 
     @property
     def iteration(self) -> int:
@@ -88,28 +108,52 @@ class Render:
 
     @property
     def is_finished(self) -> bool:
-        return self.progress.iteration >= self.progress.iterations
+        """At the last iteration, or where more of them would change little."""
+        if self._gradient is None:
+            return False
+        _, since = self._best
+        patience = self.plan.patience
+        is_idle = 0 < patience <= self.iteration - since and self._scale == self.plan.pyramid - 1
+        return self.iteration >= self.plan.iterations or is_idle
+
+    @property
+    def scale(self) -> int:
+        """Which size of the pyramid it is at, from 0."""
+        return self._scale
+
+    @property
+    def company(self) -> Company:
+        """Renders for which this is equal can be stepped in one pass."""
+        height, width = self._image.shape[-2:]
+        return Company(height, width, self.plan.pooling, self.plan.precision)
+
+    @property
+    def device(self) -> torch.device:
+        return self._vgg.device
+
+    @property
+    def pass_bytes(self) -> int:
+        """What the features of its passes take if they are kept whole."""
+        height, width = self._image.shape[-2:]
+        return whole_bytes(blocks(self._objective.layers, height, width), self.plan.precision)
+
+    def give_back(self) -> None:
+        """Frees what passes of this network wrote into; the next one takes what it needs."""
+        self._vgg.arena.clear()
 
     def step(self) -> Progress:
-        """Moves the image and looks at it, once each, so that the losses are those of `image()`.
+        """The next look at the image, moved before unless it is the first.
 
         Raises Diverged if the loss is not finite.
         """
-        began = self._clock()
-        # Projected here, not clipped when saved: what is evaluated is what a file can hold, and the
-        # optimiser reads the displacement that is left. Straight-through, the unprojected
-        # displacement and a gradient masked at the bounds ended within 2 % of it (128 px, 100
-        # iterations, from content and from noise); this is the simplest.
-        self._image = clamped(self._optimizer.step(self._image, self._gradient))
-        losses, self._gradient = self._look(self.iteration + 1)
-        self.progress = self.progress._replace(
-            iteration=self.iteration + 1, losses=losses, seconds=self._clock() - began
-        )
+        (error,) = step([self], budget_bytes=self._budget_bytes)
+        if error:
+            raise error
         return self.progress
 
     def image(self) -> Tensor:
-        """The picture so far: uint8 (H, W, 3), on the host."""
-        return to_picture(self._image)
+        """The picture so far: float32 (H, W, 3), 0..255, on the host, of the canvas's size."""
+        return to_picture(resized(self._image, *self._canvas.shape[-2:]))
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that the next steps depend on beside the constructor's arguments, on the host.
@@ -119,9 +163,11 @@ class Render:
         state = {
             "iteration": torch.tensor(self.iteration),
             "losses": torch.tensor(self.progress.losses, dtype=torch.float64),
+            "best": torch.tensor(self._best, dtype=torch.float64),
             "image": self._image,
-            "gradient": self._gradient,
         }
+        if self._gradient is not None:
+            state["gradient"] = self._gradient
         state |= {OPTIMIZER + name: t for name, t in self._optimizer.state_dict().items()}
         return {name: tensor.cpu() for name, tensor in state.items()}
 
@@ -131,48 +177,145 @@ class Render:
         On the CPU in float32 the pictures that follow are the same to the bit.
         Raises ShapeError if the state is of another canvas.
         """
+        iteration = int(state["iteration"])
+        scale = self._scale_at(iteration + 1)
+        if scale != self._scale:
+            self._enter(scale, lambda canvas: canvas)
         if state["image"].shape != self._image.shape:
             raise ShapeError(
                 f"the state is of an image {tuple(state['image'].shape)},"
                 f" this render's is {tuple(self._image.shape)}"
             )
         losses = Losses(*state["losses"].tolist())
-        self.progress = Progress(int(state["iteration"]), self.plan.iterations, losses, seconds=0)
-        self._image = state["image"].to(self._device)
-        self._gradient = state["gradient"].to(self._device)
+        self.progress = Progress(iteration, self.plan.iterations, losses, seconds=0)
+        self._is_started = math.isfinite(losses.total)
+        least, since = state["best"].tolist()
+        self._best = least, int(since)
+        here = {name: tensor.to(self._vgg.device) for name, tensor in state.items()}
+        self._image = here["image"]
+        self._gradient = here.get("gradient")
         self._optimizer.load_state_dict(
             {
-                name.removeprefix(OPTIMIZER): tensor.to(self._device)
-                for name, tensor in state.items()
+                name.removeprefix(OPTIMIZER): tensor
+                for name, tensor in here.items()
                 if name.startswith(OPTIMIZER)
             }
         )
 
-    def _look(self, iteration: int) -> tuple[Losses, Tensor]:
-        found, gradient = self._objective.evaluate(self._image)
-        losses = Losses(*found.tolist())
+    def _propose(self) -> Tensor:
+        """The image to look at next, (1, 3, H, W)."""
+        if self._gradient is None:
+            return self._image
+        # Projected here, not clipped when saved: what is evaluated is what a file can hold, and the
+        # optimiser reads the displacement that is left. Straight-through, the unprojected
+        # displacement and a gradient masked at the bounds ended within 2 % of it (128 px, 100
+        # iterations, from content and from noise); this is the simplest.
+        return clamped(self._optimizer.step(self._image, self._gradient))
+
+    def _accept(self, image: Tensor, gradient: Tensor, losses: Losses, seconds: float) -> None:
+        """What was seen of the image that was proposed."""
+        iteration = self.iteration + (1 if self._is_started else 0)
         if not math.isfinite(losses.total):
             raise Diverged(f"the loss became {losses.total} in iteration {iteration}: {losses}")
-        return losses, gradient
+        self._is_started = True
+        self._image, self._gradient = image, gradient
+        self.progress = Progress(iteration, self.plan.iterations, losses, seconds)
+        if losses.total < self._best[0] * (1 - PROGRESS_MIN):
+            self._best = losses.total, iteration
+        scale = self._scale_at(iteration + 1)
+        if scale != self._scale and not self.is_finished:
+            self._enter(scale, lambda canvas: resized(image, *canvas.shape[-2:]))
+
+    def _scale_at(self, iteration: int) -> int:
+        """The size at which an iteration is made: each size has an equal share of them."""
+        made = max(0, iteration - 1)
+        return min(self.plan.pyramid * made // self.plan.iterations, self.plan.pyramid - 1)
+
+    def _enter(self, scale: int, start: Callable[[Tensor], Tensor]) -> None:
+        """Goes on at a size of the pyramid, from an image of that size."""
+        shrink = 2 ** (self.plan.pyramid - 1 - scale)
+        canvas = _shrunk(self._canvas, shrink)
+        self._scale = scale
+        self._image = start(canvas)
+        self._gradient = None
+        self._best = math.inf, self.iteration
+        self._optimizer = _optimizer(self.plan)
+        self._objective = Objective(self.plan, self._vgg, canvas, self._regions(canvas, shrink))
+
+    def _regions(self, canvas: Tensor, shrink: int) -> list[Region]:
+        """The styles with their shares, those without a mask together."""
+        whole = sum(style.weight for style in self._styles)
+        everywhere: list[tuple[StyleTarget, float]] = []
+        regions = [Region(everywhere)]
+        for style in self._styles:
+            shared = self._target(style, shrink), style.weight / whole
+            if style.mask is None:
+                everywhere.append(shared)
+            else:
+                regions.append(Region([shared], to_mask(style.mask, canvas)))
+        return [region for region in regions if region.styles]
+
+    def _target(self, style: Style, shrink: int) -> StyleTarget:
+        plan, vgg = self.plan, self._vgg
+
+        def make() -> StyleTarget:
+            return style_target(
+                vgg,
+                _shrunk(to_image(style.picture, vgg.device), shrink),
+                plan.style_layers,
+                pooling=plan.pooling,
+                precision=plan.precision,
+                budget_bytes=self._budget_bytes,
+            )
+
+        if not style.asset:
+            return make()
+        layers = frozenset(plan.style_layers)
+        size = (*style.picture.shape, shrink)
+        key = (style.asset, size, layers, vgg.weights.digest, plan.pooling, plan.precision)
+        return self._cache.get(key, make)
 
 
-def _target(plan: Plan, vgg: Vgg, style: Style, cache: StyleCache) -> StyleTarget:
-    def make() -> StyleTarget:
-        image = to_image(style.picture, vgg.device)
-        return style_target(vgg, image, plan.style_layers, plan.pooling, plan.precision)
+def step(
+    renders: Sequence[Render],
+    *,
+    budget_bytes: int | None = None,
+    heed: Callable[[], None] = lambda: None,
+) -> list[Exception | None]:
+    """The next look of each render, in one pass.
 
-    if not style.asset:
-        return make()
-    layers = frozenset(plan.style_layers)
-    size = tuple(style.picture.shape)
-    key = (style.asset, size, layers, vgg.weights.digest, plan.pooling, plan.precision)
-    return cache.get(key, make)
+    renders: of one `company`.
+    budget_bytes, heed: as in `evaluate`.
+    Returns, for each render, what went wrong with it alone.
+    """
+    began = renders[0]._clock()
+    images = torch.cat([render._propose() for render in renders])
+    objectives = [render._objective for render in renders]
+    found, gradients = evaluate(objectives, images, budget_bytes=budget_bytes, heed=heed)
+    losses = [Losses(*row) for row in found.tolist()]  # waits for the device, once
+    seconds = renders[0]._clock() - began
+    errors: list[Exception | None] = []
+    for i, render in enumerate(renders):
+        try:
+            render._accept(images[i : i + 1], gradients[i : i + 1], losses[i], seconds)
+        except Exception as error:  # this render's alone: its company goes on
+            errors.append(error)
+        else:
+            errors.append(None)
+    return errors
 
 
 def _optimizer(plan: Plan) -> Optimizer:
     if plan.optimizer == "adam":
         return Adam(plan.learning_rate)
     return Lbfgs(plan.learning_rate)
+
+
+def _shrunk(image: Tensor, shrink: int) -> Tensor:
+    height, width = image.shape[-2:]
+    if shrink == 1:
+        return image
+    return resized(image, max(1, round(height / shrink)), max(1, round(width / shrink)))
 
 
 def _start(plan: Plan, canvas: Tensor, style: Tensor, init: Tensor | None) -> Tensor:

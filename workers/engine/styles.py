@@ -4,16 +4,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from workers.engine.losses import gram
-from workers.engine.vgg import Pooling, Precision, Vgg
+from workers.engine.losses import gram_sum
+from workers.engine.passage import Passage, blocks
+from workers.engine.vgg import Pooling, Precision, Vgg, layer_of
 
 
 @dataclass(frozen=True, eq=False)
 class StyleTarget:
-    """The Grams of one style at one size: layer to (1, C, C), float32, averaged over positions."""
+    """The Grams of one style at one size, averaged over positions.
+
+    grams: layer, as `4_2`, to (C, C), float32.
+    """
 
     grams: Mapping[str, Tensor]
 
@@ -23,12 +26,40 @@ class StyleTarget:
 
 
 def style_target(
-    vgg: Vgg, image: Tensor, layers: Iterable[str], pooling: Pooling, precision: Precision
+    vgg: Vgg,
+    image: Tensor,
+    layers: Iterable[str],
+    *,
+    pooling: Pooling,
+    precision: Precision,
+    budget_bytes: int | None = None,
 ) -> StyleTarget:
     """The Grams of a style image, (1, 3, H, W), at its own size, which need not be the canvas's."""
-    with torch.no_grad():
-        features = vgg.features(image, layers, pooling, precision)
-        return StyleTarget({layer: gram(found) for layer, found in features.items()})
+    taps = {layer_of(name) for name in layers}
+    sums = _Sums()
+    Passage(
+        vgg, image, taps, sums, pooling=pooling, precision=precision, budget_bytes=budget_bytes
+    ).down()
+    positions = {
+        layer: block.height * block.width
+        for block in blocks(taps, *image.shape[-2:])
+        for layer in block.layers
+    }
+    return StyleTarget({layer: found / positions[layer] for layer, found in sums.found.items()})
+
+
+class _Sums:
+    """Adds up the Grams that it hears."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Tensor] = {}
+
+    def hear(self, _index: int, layer: str, features: Tensor, _top: int) -> None:
+        more = gram_sum(features.flatten(0, 1))
+        self.found[layer] = self.found[layer] + more if layer in self.found else more
+
+    def pull(self, *_: object) -> None:
+        raise AssertionError("a style is only heard")
 
 
 class StyleCache:

@@ -1,14 +1,16 @@
-"""VGG19's convolutions, as far down as somebody listens."""
+"""VGG19's layers and parameters."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from workers.engine.errors import PlanError, ShapeError, WeightsError
+from workers.engine.arena import Arena
+from workers.engine.convolution import Convolution, Direct, Stem
+from workers.engine.errors import PlanError, WeightsError
+from workers.engine.winograd import Winograd
 
 Pooling = Literal["max", "avg"]
 Precision = Literal["float32", "bfloat16"]
@@ -35,6 +37,8 @@ CHANNELS = {  # of each convolution: in, out. A pool stands before each block bu
 LAYERS = tuple(CHANNELS)
 POOLED = ("2_1", "3_1", "4_1", "5_1")
 TAPS = tuple(f"relu{layer}" for layer in LAYERS)
+# From this many positions on, large tiles spare more than their larger kernels cost to read.
+WINOGRAD_LARGE = 1000
 SHAPES: dict[str, tuple[int, ...]] = {
     name: shape
     for layer, (before, after) in CHANNELS.items()
@@ -77,60 +81,48 @@ class Vgg:
     """One network on one device, shared by all renders there.
 
     The parameters are brought to a precision when the first render asks for it, and stay.
+    arena: what its passes write into.
     """
 
     def __init__(self, weights: Weights, device: torch.device | str = "cpu") -> None:
         self.weights = weights
         self.device = torch.device(device)
-        self._mean = weights.mean.to(self.device, torch.float32).view(1, 3, 1, 1)
-        self._parameters: dict[Precision, list[tuple[Tensor, Tensor]]] = {}
+        self.arena = Arena(self.device)
+        self._convolutions: dict[tuple[str, Precision, int], Convolution] = {}
+        self._stems: dict[Precision, Stem] = {}
 
-    def features(
-        self,
-        image: Tensor,
-        taps: Iterable[str],
-        pooling: Pooling = "max",
-        precision: Precision = "float32",
-    ) -> dict[str, Tensor]:
-        """The activations after the ReLU of each tap, under the names they were asked by.
+    def stem(self, precision: Precision) -> Stem:
+        """The first convolution, from an image of 0..255."""
+        if precision not in self._stems:
+            mean = self.weights.mean.to(self.device, torch.float32)
+            self._stems[precision] = Stem(*self._parameters(LAYERS[0], precision), mean, self.arena)
+        return self._stems[precision]
 
-        image: (B, 3, H, W), float32, RGB, 0..255; the gradient flows.
-        taps: `relu4_2` or `conv4_2`, which mean the same. Nothing is computed below the deepest.
-        Returns (B, C, H / 2^b, W / 2^b) each, floored, b being the number of pools above it,
-        in `precision`.
-        Raises ShapeError if a pool on the way would leave no pixel; PlanError on an unknown tap.
-        """
-        wanted = {name: layer_of(name) for name in taps}
-        if not wanted:
-            return {}
-        path = LAYERS[: 1 + max(map(LAYERS.index, wanted.values()))]
-        _check_size(image, deepest=path[-1])
+    def convolution(self, layer: str, precision: Precision, height: int, width: int) -> Convolution:
+        """The convolution of a layer other than the first, for an input of a size, in px."""
+        tile = self._tile(layer, precision, height, width)
+        key = layer, precision, tile
+        if key not in self._convolutions:
+            weight, bias = self._parameters(layer, precision)
+            self._convolutions[key] = (
+                Winograd(weight, bias, tile, self.arena) if tile else Direct(weight, bias)
+            )
+        return self._convolutions[key]
 
-        found: dict[str, Tensor] = {}
-        # channels_last: 0.40 s against 0.60 s forward and back, 256 x 168, float32, two Xeon cores.
-        x = (image - self._mean).to(DTYPES[precision], memory_format=torch.channels_last)
-        for layer, (weight, bias) in zip(path, self._in(precision), strict=False):
-            if layer in POOLED:
-                x = _pool(x, pooling)
-            x = functional.conv2d(x, weight, bias, padding=1).relu_()
-            if layer in wanted.values():
-                found[layer] = x
-        return {name: found[layer] for name, layer in wanted.items()}
+    def _tile(self, layer: str, precision: Precision, height: int, width: int) -> int:
+        """The side of Winograd's tiles; 0 for a direct convolution."""
+        if self.device.type != "cpu" or precision != "float32" or min(CHANNELS[layer]) < 64:
+            return 0
+        if False:
+            return 0
+        return 4 if height * width >= WINOGRAD_LARGE else 2
 
-    def _in(self, precision: Precision) -> list[tuple[Tensor, Tensor]]:
-        if precision not in self._parameters:
-            here = {
-                name: tensor.to(self.device, DTYPES[precision])
-                for name, tensor in self.weights.tensors.items()
-            }
-            self._parameters[precision] = [
-                (
-                    here[f"conv{layer}.weight"].to(memory_format=torch.channels_last),
-                    here[f"conv{layer}.bias"],
-                )
-                for layer in LAYERS
-            ]
-        return self._parameters[precision]
+    def _parameters(self, layer: str, precision: Precision) -> tuple[Tensor, Tensor]:
+        weight, bias = (
+            self.weights.tensors[f"conv{layer}.{name}"].to(self.device, DTYPES[precision])
+            for name in ("weight", "bias")
+        )
+        return weight, bias
 
 
 def layer_of(tap: str) -> str:
@@ -154,17 +146,3 @@ def resolve_precision(asked: Literal["auto"] | Precision, device: torch.device |
         case _:
             has_bfloat16 = False
     return "bfloat16" if has_bfloat16 else "float32"
-
-
-def _check_size(image: Tensor, deepest: str) -> None:
-    height, width = image.shape[-2:]
-    smallest = 2 ** (int(deepest[0]) - 1)  # one pixel is left after the last pool
-    if min(height, width) < smallest:
-        raise ShapeError(
-            f"the image is {width} x {height} px; "
-            f"relu{deepest} needs at least {smallest} px on each side"
-        )
-
-
-def _pool(x: Tensor, pooling: Pooling) -> Tensor:
-    return functional.max_pool2d(x, 2) if pooling == "max" else functional.avg_pool2d(x, 2)

@@ -1,0 +1,132 @@
+"""A 3 x 3 convolution with its ReLU, forward and back, without autograd.
+
+Features lie channels last, (B, H, W, C), contiguous: a layer's positions are the rows of a matrix.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from workers.engine.arena import Arena
+
+KERNEL = 3
+STEM_ROWS = 32  # the image's rows that are unfolded at a time, so that they stay in the caches
+
+
+class Convolution(ABC):
+    """y = relu(conv(x) + bias), padded by 1; weights do not change, so only x has a gradient."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        self.inputs = inputs
+        self.outputs = outputs
+
+    @abstractmethod
+    def forward(self, x: Tensor, out: Tensor) -> None:
+        """x: (B, H, W, inputs). out: (B, H, W, outputs)."""
+
+    @abstractmethod
+    def backward(self, y: Tensor, gradient: Tensor, out: Tensor) -> None:
+        """What x gets of a gradient of y, where y is what `forward` gave.
+
+        y, gradient: (B, H, W, outputs). out: (B, H, W, inputs).
+        """
+
+
+class Direct(Convolution):
+    """The device's own convolution, in the precision of its weight, (C', C, 3, 3)."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__(weight.shape[1], weight.shape[0])
+        self._weight = weight.contiguous(memory_format=torch.channels_last)
+        # The input's gradient is a convolution too, with the kernels turned by 180 degrees.
+        self._adjoint = (
+            weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
+        )
+        self._bias = bias
+
+    def forward(self, x: Tensor, out: Tensor) -> None:
+        y = functional.conv2d(x.permute(0, 3, 1, 2), self._weight, self._bias, padding=1)
+        torch.clamp_min(y.permute(0, 2, 3, 1), 0, out=out)
+
+    def backward(self, y: Tensor, gradient: Tensor, out: Tensor) -> None:
+        masked(y, gradient, out=gradient)
+        x = functional.conv2d(gradient.permute(0, 3, 1, 2), self._adjoint, padding=1)
+        out.copy_(x.permute(0, 2, 3, 1))
+
+
+class Stem:
+    """The first convolution: from images to features, (B, 3, H, W) to (B, H, W, C).
+
+    With three channels a convolution is a matrix product of unfolded pixels: 0.7 ms instead of
+    2.3 ms back to the image, 256 x 144, two cores with AVX-512.
+    mean: (3,), subtracted before the padding, as in the network's training.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, mean: Tensor, arena: Arena) -> None:
+        self.outputs = weight.shape[0]
+        self._arena = arena
+        self._kernel = weight.flatten(1)  # (C, 27): channel, row, column
+        self._bias = bias
+        self._mean = mean.view(-1, 1, 1)
+
+    def forward(self, image: Tensor, out: Tensor) -> None:
+        batch, channels, height, width = image.shape
+        padded = self._arena.take("stem padded", (channels, height + 2, width + 2))
+        for b in range(batch):
+            padded.zero_()
+            torch.sub(image[b], self._mean, out=padded[:, 1:-1, 1:-1])
+            for top in range(0, height, STEM_ROWS):
+                rows = min(STEM_ROWS, height - top)
+                unfolded = self._unfold(padded, top, rows, width)
+                y = out[b, top : top + rows].view(rows * width, self.outputs)
+                torch.addmm(self._bias, unfolded.T, self._kernel.T, out=y)
+                y.clamp_min_(0)
+
+    def backward(self, y: Tensor, gradient: Tensor, out: Tensor) -> None:
+        """out: (B, 3, H, W), float32; what is there is added to."""
+        batch, height, width, _ = y.shape
+        masked(y, gradient, out=gradient)
+        channels = out.shape[1]
+        for b in range(batch):
+            for top in range(0, height, STEM_ROWS):
+                rows = min(STEM_ROWS, height - top)
+                flat = gradient[b, top : top + rows].view(rows * width, self.outputs)
+                taps = (self._kernel.T @ flat.T).view(channels, KERNEL, KERNEL, rows, width)
+                self._fold(taps, top, out[b])
+
+    def _unfold(self, padded: Tensor, top: int, rows: int, width: int) -> Tensor:
+        """(27, rows * width): under each position, the pixels that the kernel sees there."""
+        channels = len(padded)
+        plane, row, _ = padded.stride()
+        windows = padded[:, top:].as_strided(
+            (channels, KERNEL, KERNEL, rows, width), (plane, row, 1, row, 1), top * row
+        )
+        unfolded = self._arena.take(
+            "stem unfolded", (channels * KERNEL**2, rows * width), self._kernel.dtype
+        )
+        unfolded.view(windows.shape).copy_(windows)
+        return unfolded
+
+    @staticmethod
+    def _fold(taps: Tensor, top: int, out: Tensor) -> None:
+        """Adds to each pixel what it gets from the positions around it."""
+        _, height, width = out.shape
+        rows = taps.shape[3]
+        for down in range(KERNEL):
+            first, last = max(0, top + down - 1), min(height, top + down - 1 + rows)
+            for across in range(KERNEL):
+                left, right = max(0, across - 1), min(width, across - 1 + width)
+                out[:, first:last, left:right] += taps[
+                    :,
+                    down,
+                    across,
+                    first - (top + down - 1) : last - (top + down - 1),
+                    left - (across - 1) : right - (across - 1),
+                ]
+
+
+def masked(y: Tensor, gradient: Tensor, out: Tensor) -> None:
+    """The gradient before a ReLU whose output is y. `out` may be `gradient` itself."""
+    torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=out)
