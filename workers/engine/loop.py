@@ -16,7 +16,7 @@ from workers.engine.render import Progress, Render
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """A render came as far as `progress`; its picture, uint8 (H, W, 3), where one was due."""
+    """A render came as far as `progress`; its picture, float32 (H, W, 3), where one was due."""
 
     progress: Progress
     image: Tensor | None

@@ -27,6 +27,9 @@ class Plan:
     content_layers, style_layers: layer to w_l; `relu4_2` and `conv4_2` are the same.
     content_weight, style_weight: the report's alpha and beta.
     precision: of the convolutions and their activations; all else is float32.
+    normalize_gradients: whether each loss's gradient is scaled to one size before its weight.
+    pyramid: how many sizes, coarse to fine; the last is the canvas, each is half of the next.
+    patience: iterations over which the loss must fall by 0.1 % for the render to go on; 0: none.
     Raises PlanError that names the field, the value and what is accepted.
     """
 
@@ -42,6 +45,9 @@ class Plan:
     tv_weight: float = 0.0
     pooling: Pooling = "avg"
     precision: Precision = "float32"
+    normalize_gradients: bool = False
+    pyramid: int = 1
+    patience: int = 0
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():

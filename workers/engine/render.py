@@ -12,7 +12,7 @@ from torch import Tensor
 from workers.engine.errors import Diverged, PlanError, ShapeError
 from workers.engine.objective import Losses, Objective
 from workers.engine.optimizers import Adam, Lbfgs, Optimizer
-from workers.engine.pictures import clamped, noise, resized, to_image, to_picture
+from workers.engine.pictures import clamped, noise, resized, to_image
 from workers.engine.plan import Plan
 from workers.engine.styles import StyleCache, StyleTarget, style_target
 from workers.engine.vgg import Vgg
@@ -27,11 +27,13 @@ class Style:
     picture: uint8 (H, W, 3), at the size at which its strokes are wanted.
     weight: its share among the styles of the render.
     asset: names the picture, so that its target can be kept; without a name it is not.
+    mask: uint8 (H, W), of the canvas's size, white where this style applies; without, everywhere.
     """
 
     picture: Tensor
     weight: float = 1.0
     asset: str = ""
+    mask: Tensor | None = None
 
 
 class Progress(NamedTuple):
@@ -108,8 +110,8 @@ class Render:
         return self.progress
 
     def image(self) -> Tensor:
-        """The picture so far: uint8 (H, W, 3), on the host."""
-        return to_picture(self._image)
+        """The picture so far: float32 (H, W, 3), 0..255, on the host."""
+        return self._image[0].permute(1, 2, 0).contiguous().cpu()
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that the next steps depend on beside the constructor's arguments, on the host.
