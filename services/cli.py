@@ -137,13 +137,26 @@ Styles = Annotated[
         help="The paintings whose look is taken; among several, =2 gives one twice the share.",
     ),
 ]
+Masks = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--mask",
+        exists=True,
+        dir_okay=False,
+        metavar="PICTURE",
+        help="Where a style applies: a grey picture, white where it does. Repeat it, in the order"
+        " of the styles; those that apply everywhere come last.",
+        rich_help_panel="The picture",
+    ),
+]
 Output = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         "--output",
         "-o",
         metavar="FILE",
-        help="Where to write it: .png, .jpg or .webp.",
+        help="Where to write it: .png, .jpg or .webp, which decides the format, unless --format"
+        " does; without it, impasto-JOB with the format's ending.",
     ),
 ]
 Report = Annotated[
@@ -187,8 +200,10 @@ def _options(
 def render(
     content: Content,
     styles: Styles,
-    output: Output,
+    *,
+    output: Output = None,
     report: Report = None,
+    masks: Masks = None,
     server: Server = None,
     **fields: Any,
 ) -> None:
@@ -196,7 +211,11 @@ def render(
 
     Where no server is running, one is started for this picture. Ctrl-C cancels the job.
     """
-    order = _order(content, styles, fields)
+    if output:
+        from services.client.files import format_of
+
+        fields.setdefault("format", format_of(output))
+    order = _order(content, styles, masks, fields)
     _check_outputs(output, report)
     with _connected(server, or_own=True) as client:
         job = client.place(order)
@@ -211,17 +230,24 @@ def render(
 
 @app.command(cls=_TakesSpec, rich_help_panel=PICTURES)
 def submit(
-    content: Content, styles: Styles, server: Server = None, json: Json = False, **fields: Any
+    content: Content,
+    styles: Styles,
+    masks: Masks = None,
+    server: Server = None,
+    json: Json = False,
+    **fields: Any,
 ) -> None:
     """Submit a picture, print the job's id and leave."""
-    order = _order(content, styles, fields)
+    order = _order(content, styles, masks, fields)
     with _connected(server) as client:
         job = client.place(order)
         typer.echo(job.status().model_dump_json(indent=2) if json else job.id)
 
 
 @app.command(rich_help_panel=PICTURES)
-def download(job: JobId, output: Output, report: Report = None, server: Server = None) -> None:
+def download(
+    job: JobId, output: Output = None, report: Report = None, server: Server = None
+) -> None:
     """Keep what a job rendered, once it is there."""
     _check_outputs(output, report)
     with _connected(server) as client:
@@ -374,22 +400,21 @@ def main() -> None:
     app(prog_name="impasto")
 
 
-def _order(content: Path, styles: list[Style], fields: dict[str, Any]) -> "Order":
+def _order(
+    content: Path, styles: list[Style], masks: list[Path] | None, fields: dict[str, Any]
+) -> "Order":
     from services.client import Order
 
-    shares: dict[Path, float] = {}
-    for path, share in styles:
-        shares[path] = shares.get(path, 0) + share
-    return Order.of(content, shares, **fields)
+    return Order.of(content, styles, masks=masks or (), **fields)
 
 
-def _check_outputs(output: Path, report: Path | None) -> None:
+def _check_outputs(output: Path | None, report: Path | None) -> None:
     """Raise now what would otherwise be raised after the work."""
     from services.client import files
 
     if report:
         report.mkdir(parents=True, exist_ok=True)
-    files.check_picture(output)
+    files.check_picture(output or Path("impasto.png"))  # its folder, if its name is not known yet
 
 
 @contextmanager
@@ -435,12 +460,15 @@ def _follow(job: "Job") -> None:
             show(status)
 
 
-def _keep(job: "Job", output: Path, report: Path | None) -> None:
+def _keep(job: "Job", output: Path | None, report: Path | None) -> None:
     """Write what the job made. Raises JobFailed, or Cancelled."""
     from services.client import report as reports
     from services.client.tables import size, took
+    from shared.keys import SUFFIXES
 
     status = job.wait()
+    assert status.result is not None
+    output = output or Path(f"impasto-{job.id}{SUFFIXES[status.result.media_type]}")
     job.save(output)
     if report:
         reports.keep(job, report)

@@ -228,6 +228,7 @@ def _summary(job: Job) -> dict[str, Any]:
     url = job_url(job.id)
     made = job.result or {}
     left = job.iterations - job.iteration
+    is_done = job.state == State.SUCCEEDED  # it may have had the patience for fewer iterations
     is_rendering = job.state == State.RUNNING and job.it_per_s
     return {
         "id": job.id,
@@ -237,7 +238,7 @@ def _summary(job: Job) -> dict[str, Any]:
         "labels": job.labels,
         "times": Times.model_validate(job, from_attributes=True),
         "progress": ProgressDocument(
-            fraction=job.iteration / job.iterations,
+            fraction=1.0 if is_done else job.iteration / job.iterations,
             iteration=job.iteration,
             iterations=job.iterations,
             it_per_s=job.it_per_s,

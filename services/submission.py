@@ -26,6 +26,7 @@ class Order:
     document: Any
     content: Upload | None = None
     styles: Sequence[Upload] = ()
+    masks: Sequence[Upload] = ()  # of the first styles, in their order
     init: Upload | None = None
 
     def pictures(self) -> Iterator[tuple[str, Upload]]:
@@ -34,6 +35,8 @@ class Order:
             yield "content", self.content
         for index, style in enumerate(self.styles):
             yield f"styles.{index}.asset", style
+        for index, mask in enumerate(self.masks):
+            yield f"styles.{index}.mask", mask
         if self.init:
             yield "init_asset", self.init
 
@@ -107,19 +110,31 @@ def _spec(order: Order) -> JobSpec:
 
 def _references(order: Order, document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The fields of the spec that the pictures fill in."""
+    if len(order.masks) > len(order.styles):
+        accepted = f"at most {len(order.styles)}, one for each style picture in order"
+        raise _invalid("mask", f"{len(order.masks)} in number", accepted)
     if order.content:
         yield "content", _sent(document, "content", order.content)
     if order.styles:
-        yield "styles", _weighted(document.get("styles"), order.styles)
+        yield "styles", _masked(_weighted(document.get("styles"), order.styles), order.masks)
     if order.init:
         yield "init_asset", _sent(document, "init_asset", order.init)
         yield "init", document.get("init", "asset")
 
 
-def _sent(document: Mapping[str, Any], field: str, file: Upload) -> str:
+def _sent(document: Mapping[str, Any], field: str, file: Upload, *, inside: str = "") -> str:
     if field in document:
-        raise _invalid(field, document[field], "nothing, since a picture was sent in its place")
+        accepted = "nothing, since a picture was sent in its place"
+        raise _invalid(f"{inside}{field}", document[field], accepted)
     return file.id
+
+
+def _masked(styles: list[dict[str, Any]], masks: Sequence[Upload]) -> list[dict[str, Any]]:
+    masked = [
+        {**style, "mask": _sent(style, "mask", mask, inside=f"styles.{index}.")}
+        for index, (style, mask) in enumerate(zip(styles, masks, strict=False))
+    ]
+    return masked + styles[len(masks) :]
 
 
 def _weighted(told: Any, styles: Sequence[Upload]) -> list[dict[str, Any]]:
@@ -133,7 +148,7 @@ def _weighted(told: Any, styles: Sequence[Upload]) -> list[dict[str, Any]]:
         raise _invalid(
             "styles",
             told,
-            f"nothing, or {len(styles)} of {{weight}}, one for each style picture in order",
+            f"nothing, or {len(styles)} of {{weight, mask}}, one for each style picture in order",
         )
     return [{**style, "asset": file.id} for style, file in zip(told, styles, strict=True)]
 
@@ -156,6 +171,8 @@ def _named(spec: JobSpec) -> Iterator[tuple[str, str]]:
     yield "content", spec.content
     for index, style in enumerate(spec.styles):
         yield f"styles.{index}.asset", style.asset
+        if style.mask:
+            yield f"styles.{index}.mask", style.mask
     if spec.init_asset:
         yield "init_asset", spec.init_asset
 
@@ -163,12 +180,15 @@ def _named(spec: JobSpec) -> Iterator[tuple[str, str]]:
 def _check_proportions(spec: JobSpec, sizes: Mapping[str, tuple[int, int]]) -> None:
     """Raise InvalidSpec if a picture, at the size it is rendered at, is too narrow to be seen."""
     too_narrow = []
-    for field, asset_id in _named(spec):
-        if field == "init_asset":
-            continue  # it is fitted to the canvas, whatever its proportions
-        scale = 1 if field == "content" else spec.style_scale
+    # Neither masks nor init_asset: they are fitted to the canvas, whatever their proportions.
+    rendered = [("content", spec.content, spec.size)]
+    rendered += [
+        (f"styles.{index}.asset", style.asset, spec.style_side)
+        for index, style in enumerate(spec.styles)
+    ]
+    for field, asset_id, long_side in rendered:
         width, height = sizes[asset_id]
-        scaled = canvas(width, height, max(1, round(spec.size * scale)))
+        scaled = canvas(width, height, long_side)
         if min(scaled) < SHORT_SIDE_MIN:
             too_narrow.append(
                 Violation(

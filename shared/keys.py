@@ -2,6 +2,8 @@
 
 import hashlib
 
+SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}  # of results
+
 
 def digest(data: bytes) -> str:
     """The SHA-256 of some bytes, in hex: an asset's id, and how an object is verified."""
@@ -21,8 +23,8 @@ def snapshot(folder: str, iteration: int) -> str:
     return f"{folder}/snapshots/{iteration:06d}.jpg"
 
 
-def result(folder: str) -> str:
-    return f"{folder}/result.png"
+def result(folder: str, media_type: str) -> str:
+    return f"{folder}/result{SUFFIXES[media_type]}"
 
 
 def losses(folder: str) -> str:

@@ -21,13 +21,15 @@ from pydantic import (
     model_validator,
 )
 
-SPEC_VERSION = 1  # part of the digest: raise it when the same fields start to mean another picture
+SPEC_VERSION = 2  # part of the digest: raise it when the same fields start to mean another picture
 
-SIZE_MIN, SIZE_MAX = 64, 2048  # below 64 px the deepest layers see next to nothing
+SIZE_MIN, SIZE_MAX = 64, 16384  # below 64 px the deepest layers see next to nothing
 SHORT_SIDE_MIN = 32  # relu5_1 is 16 px a cell: two cells at least
 ITERATIONS_MAX = 10_000
 STYLES_MAX = 8
 STYLE_SIDE_MAX = 4096
+WEBP_SIDE_MAX = 16383  # the format has 14 bits for a side
+PYRAMID_MAX = 6
 
 CONVS_PER_BLOCK = (2, 2, 4, 4, 4)  # VGG19
 LAYERS = tuple(
@@ -50,6 +52,7 @@ AssetId = Annotated[
 ]
 LayerWeights = Annotated[dict[str, Annotated[float, Field(gt=0, le=1e6)]], Field(min_length=1)]
 LayerNames = Annotated[list[str], Field(min_length=1)]
+Format = Literal["png", "jpeg", "webp"]
 
 
 def layer_name(name: str, *, conv_of_block: int) -> str:
@@ -108,6 +111,11 @@ class Style(_Strict):
         le=1000,
         description="This style's share; the shares of all styles are scaled to add up to 1.",
     )
+    mask: AssetId | None = Field(
+        default=None,
+        description="Where this style applies: the id of a grey picture, 64 hex digits,"
+        " white where it does; scaled to the canvas. Without one, everywhere.",
+    )
 
 
 def _style(value: Any) -> Any:
@@ -118,7 +126,7 @@ def _shares(styles: list[Style]) -> list[Style]:
     total = sum(style.weight for style in styles)
     if abs(total - 1) < 1e-12:
         return styles  # a spec that is read again stays as it is, to the bit
-    return [Style(asset=style.asset, weight=style.weight / total) for style in styles]
+    return [style.model_copy(update={"weight": style.weight / total}) for style in styles]
 
 
 class RenderSpec(_Strict):
@@ -133,7 +141,7 @@ class RenderSpec(_Strict):
     ] = Field(
         min_length=1,
         max_length=STYLES_MAX,
-        description="The paintings whose look is taken: asset ids, or {asset, weight}.",
+        description="The paintings whose look is taken: asset ids, or {asset, weight, mask}.",
     )
     size: int = Field(
         default=512,
@@ -146,6 +154,20 @@ class RenderSpec(_Strict):
         ge=1,
         le=ITERATIONS_MAX,
         description="How many steps the optimiser takes.",
+    )
+    patience: int = Field(
+        default=0,
+        ge=0,
+        le=ITERATIONS_MAX,
+        description="Stops when the loss has not fallen by 0.1 % over so many iterations;"
+        " 0: never.",
+    )
+    pyramid: int = Field(
+        default=1,
+        ge=1,
+        le=PYRAMID_MAX,
+        description="How many sizes are rendered, coarse to fine: the last is size,"
+        " each is half of the next.",
     )
     optimizer: Literal["lbfgs", "adam"] = Field(
         default="lbfgs",
@@ -193,6 +215,10 @@ class RenderSpec(_Strict):
         le=1e12,
         description="The total variation's factor: more is smoother; the report has none.",
     )
+    normalize_gradients: bool = Field(
+        default=False,
+        description="Scales each loss's gradient to the same size before it is weighted.",
+    )
     pooling: Literal["avg", "max"] = Field(
         default="avg", description="avg, as the report prefers for its smoother gradient, or max."
     )
@@ -200,17 +226,32 @@ class RenderSpec(_Strict):
         default=1.0,
         ge=0.1,
         le=4,
-        description="The style's long side as a multiple of size:"
-        " more makes its strokes larger, less makes them finer.",
+        description="The style's long side as a multiple of size: more makes its strokes larger,"
+        f" less makes them finer. It is at most {STYLE_SIDE_MAX} px, whatever the size.",
     )
-    original_colors: Literal["none", "luminance"] = Field(
+    original_colors: Literal["none", "luminance", "histogram", "covariance"] = Field(
         default="none",
-        description="luminance keeps the content's colours and takes only the style's light.",
+        description="luminance keeps the content's colours and takes only the style's light;"
+        " histogram and covariance give each style the content's colours before the render.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
         description="Of the convolutions; auto is bfloat16 where the device computes in it."
         " float32 is reproducible to the bit on one machine.",
+    )
+    format: Format = Field(
+        default="png",
+        description="The result's file: png is lossless, jpeg and webp are lossy."
+        " What is transparent in the content stays so, but for jpeg, where it lies on white.",
+    )
+    bits: Literal[8, 16] = Field(
+        default=8, description="Of each channel of the result; 16 only with png."
+    )
+    quality: int = Field(
+        default=92,
+        ge=1,
+        le=100,
+        description="Of a jpeg or webp: more is larger and nearer to the picture; png has none.",
     )
 
     @field_validator("learning_rate")
@@ -224,16 +265,28 @@ class RenderSpec(_Strict):
             raise ValueError("init_asset is needed with init: asset, and only then")
         if self.content_weight == self.style_weight == 0:
             raise ValueError("content_weight and style_weight cannot both be 0")
-        if self.size * self.style_scale > STYLE_SIDE_MAX:
+        if self.bits == 16 and self.format != "png":
+            raise ValueError(f"bits is 16, accepted with format: {self.format}: 8; 16 needs png")
+        if self.format == "webp" and self.size > WEBP_SIDE_MAX:
             raise ValueError(
-                f"size * style_scale is {self.size * self.style_scale:g} px,"
-                f" accepted: at most {STYLE_SIDE_MAX}"
+                f"size is {self.size}, accepted with format: webp: at most {WEBP_SIDE_MAX}"
             )
         return self
 
+    @property
+    def style_side(self) -> int:
+        """The long side, in px, that the styles are scaled to."""
+        return max(1, min(STYLE_SIDE_MAX, round(self.size * self.style_scale)))
+
+    @property
+    def media_type(self) -> str:
+        """The result's."""
+        return f"image/{self.format}"
+
     def assets(self) -> list[str]:
         """The ids of all pictures that this spec needs, each once."""
-        named = [self.content, *(style.asset for style in self.styles), self.init_asset]
+        styles = (asset for style in self.styles for asset in (style.asset, style.mask))
+        named = [self.content, *styles, self.init_asset]
         return list(dict.fromkeys(asset for asset in named if asset))
 
 
@@ -281,6 +334,8 @@ def digest(spec: RenderSpec) -> str:
     meaning = {"version": SPEC_VERSION, **spec.model_dump()}
     if spec.init != "noise":
         del meaning["seed"]  # nothing else is random
+    if spec.format == "png":
+        del meaning["quality"]  # nothing is lost
     canonical = json.dumps(_rounded(meaning), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 

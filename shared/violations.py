@@ -94,6 +94,8 @@ def _accepted(schema: dict[str, Any], path: tuple[int | str, ...]) -> str:
     if choices := node.get("enum") or ([node["const"]] if "const" in node else None):
         return f"one of {', '.join(map(str, choices))}"
     match node.get("type"):
+        case "boolean":
+            accepted = "true or false"
         case "integer":
             accepted = f"a whole number{_bounds(node)}"
         case "number":

@@ -8,6 +8,7 @@ import json
 import platform
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -21,9 +22,10 @@ from shared import keys
 from shared.database import Database, jobs
 from shared.errors import Unavailable
 from shared.spec import JobSpec
+from shared.spec import Style as Painting
 from shared.states import Phase
 from shared.storage import Storage
-from workers import images
+from workers import colors, images
 from workers.engine.loop import Event, Loop, Run
 from workers.engine.plan import Plan
 from workers.engine.render import Render, Style
@@ -68,19 +70,15 @@ class Attempt:
         Raises Cancelled, HandedBack, LeaseLost, DeadlineExceeded, Unavailable, EngineError.
         """
         spec = self._spec
-        content = self._picture(spec.content, spec.size)
-        picture = self._optimise(content)
+        content, alpha = images.decode_with_alpha(self._file(spec.content), spec.size)
+        image = self._optimise(content)
         if spec.original_colors == "luminance":
-            picture = images.with_colors_of(picture, content)
-        return self._save(picture)
+            image = colors.with_colors_of(image, content)
+        return self._save(image, alpha)
 
-    def _optimise(self, content: images.Picture) -> images.Picture:
+    def _optimise(self, content: images.Picture) -> images.Rendered:
         spec, studio = self._spec, self._studio
-        style_side = max(1, round(spec.size * spec.style_scale))
-        styles = [
-            Style(torch.tensor(self._picture(style.asset, style_side)), style.weight, style.asset)
-            for style in spec.styles
-        ]
+        styles = [style_of(painting, spec, content, self._file) for painting in spec.styles]
         init = torch.tensor(self._picture(spec.init_asset, spec.size)) if spec.init_asset else None
         plan = plan_of(spec, self._precision)
 
@@ -114,28 +112,31 @@ class Attempt:
         return last
 
     def _picture(self, asset_id: str, long_side: int) -> images.Picture:
-        self._lease.heed()
-        return images.decode(self._studio.storage.get(keys.asset(asset_id)), long_side)
+        return images.decode(self._file(asset_id), long_side)
 
-    def _save(self, picture: images.Picture) -> dict[str, Any]:
+    def _file(self, asset_id: str) -> bytes:
+        self._lease.heed()
+        return self._studio.storage.get(keys.asset(asset_id))
+
+    def _save(self, image: images.Rendered, alpha: images.Plane | None) -> dict[str, Any]:
         """Upload the result and what explains it, then say where they lie."""
         self._lease.report(self._journal.progress(Phase.SAVING))
-        storage, folder = self._studio.storage, self._folder
-        png = images.encode_png(picture)
+        storage, folder, spec = self._studio.storage, self._folder, self._spec
+        data = images.encode(image, spec.format, bits=spec.bits, quality=spec.quality, alpha=alpha)
         result = {
-            "key": keys.result(folder),
+            "key": keys.result(folder, spec.media_type),
             "losses_key": keys.losses(folder),
             "manifest_key": keys.manifest(folder),
-            "media_type": "image/png",
-            "width": picture.shape[1],
-            "height": picture.shape[0],
-            "size_bytes": len(png),
-            "sha256": keys.digest(png),
+            "media_type": spec.media_type,
+            "width": image.shape[1],
+            "height": image.shape[0],
+            "size_bytes": len(data),
+            "sha256": keys.digest(data),
         }
-        storage.put(keys.result(folder), png, "image/png")
-        storage.put(keys.losses(folder), self._journal.csv(), "text/csv")
+        storage.put(result["key"], data, spec.media_type)
+        storage.put(result["losses_key"], self._journal.csv(), "text/csv")
         manifest = json.dumps(self._manifest(result), indent=2).encode()
-        storage.put(keys.manifest(folder), manifest, "application/json")
+        storage.put(result["manifest_key"], manifest, "application/json")
         return result
 
     def _manifest(self, result: dict[str, Any]) -> dict[str, Any]:
@@ -148,7 +149,7 @@ class Attempt:
             "inputs": self._spec.assets(),
             "weights": {"name": vgg.weights.name, "sha256": vgg.weights.digest},
             "seed": self._spec.seed,
-            "iterations": self._spec.iterations,
+            "iterations": self._journal.iterations,
             "losses": self._journal.losses(),
             "result": {name: result[name] for name in ("sha256", "width", "height", "media_type")},
             "attempt": job.attempt,
@@ -179,10 +180,33 @@ def plan_of(spec: JobSpec, precision: Precision) -> Plan:
             "content_weight",
             "style_weight",
             "tv_weight",
+            "normalize_gradients",
             "pooling",
+            "pyramid",
+            "patience",
         }
     )
     return Plan(**same, precision=precision)
+
+
+def style_of(
+    painting: Painting, spec: JobSpec, content: images.Picture, file: Callable[[str], bytes]
+) -> Style:
+    """The engine's style for one of a spec: in its size and colours, and where it applies.
+
+    content: of the canvas's size.
+    file: gives the bytes of an asset.
+    """
+    picture, name = images.decode(file(painting.asset), spec.style_side), painting.asset
+    if match := colors.MATCHED.get(spec.original_colors):
+        picture = match(picture, content)
+        # With its size: in another one, the content's colours are not quite the same.
+        name = f"{name}~{spec.original_colors}~{spec.content}@{spec.size}"
+    mask = None
+    if painting.mask:
+        height, width, _ = content.shape
+        mask = torch.tensor(images.decode_mask(file(painting.mask), width, height))
+    return Style(torch.tensor(picture), painting.weight, name, mask)
 
 
 class _Snapshots:
@@ -204,13 +228,13 @@ class _Snapshots:
             for upload in self._taken:
                 upload.result()
 
-    def take(self, iteration: int, picture: images.Picture) -> None:
-        self._taken.append(self._thread.submit(self._keep, iteration, picture))
+    def take(self, iteration: int, image: images.Rendered) -> None:
+        self._taken.append(self._thread.submit(self._keep, iteration, image))
 
-    def _keep(self, iteration: int, picture: images.Picture) -> None:
+    def _keep(self, iteration: int, image: images.Rendered) -> None:
         key = keys.snapshot(self._folder, iteration)
         try:
-            self._studio.storage.put(key, images.encode_jpeg(picture), "image/jpeg")
+            self._studio.storage.put(key, images.encode_snapshot(image), "image/jpeg")
             jobs.add_snapshot(self._studio.database, self._claim, iteration, key)
         except Unavailable as error:  # a picture of the progress is not worth the render
             _log.warning("snapshot_lost", job=self._claim.job_id, detail=error.detail)

@@ -19,7 +19,7 @@ class Journal:
     """Grows by one entry per iteration; entry 0 is the start, looked at.
 
     clock: monotonic, in seconds.
-    times: when the first look at the start began, and when the last iteration ended.
+    times: when the first look at the start began, and when the last entry was made.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -32,8 +32,7 @@ class Journal:
         self._entries.append(progress)
         if progress.iteration == 0:
             self.times["began_at"] = datetime.now(UTC) - timedelta(seconds=progress.seconds)
-        if progress.iteration == progress.iterations:
-            self.times["ended_at"] = datetime.now(UTC)
+        self.times["ended_at"] = datetime.now(UTC)
 
     def progress(self, phase: Phase) -> jobs.Progress:
         """How far it has come, as the database takes it."""
@@ -45,6 +44,11 @@ class Journal:
         (then, before), (now, after) = self._pace[0], self._pace[-1]
         rate = (after - before) / (now - then) if after > before and now > then else None
         return jobs.Progress(phase, last.iteration, rate, last.losses._asdict())
+
+    @property
+    def iterations(self) -> int:
+        """How many there were: fewer than were asked for, if patience ended them."""
+        return self._entries[-1].iteration
 
     def losses(self) -> dict[str, float]:
         """The parts of the objective at the last entry."""

@@ -9,7 +9,7 @@ import structlog
 from shared import errors
 from shared.database import jobs
 from workers.attempt import Attempt, Studio
-from workers.engine.errors import Diverged, EngineError, LoopClosed
+from workers.engine.errors import Diverged, EngineError, LoopClosed, OutOfMemory
 
 _log = structlog.get_logger(__name__)
 
@@ -77,8 +77,8 @@ def translated(error: Exception) -> errors.ImpastoError:
             return error
         case Diverged():
             return errors.Diverged(f"{error}; a smaller learning_rate or style_weight may help")
-        case MemoryError():
-            return errors.OutOfMemory()
+        case MemoryError() | OutOfMemory():
+            return errors.OutOfMemory(f"{errors.OutOfMemory.__doc__} A smaller size needs less.")
         case EngineError():
             return errors.RenderFailed(str(error))
     if type(error).__name__ == "OutOfMemoryError":  # torch's; it is no MemoryError

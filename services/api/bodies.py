@@ -55,13 +55,21 @@ ORDER_BODY = {
                         "minItems": 1,
                         "maxItems": STYLES_MAX,
                     },
+                    "mask": {
+                        "type": "array",
+                        "items": _FILE,
+                        "maxItems": STYLES_MAX,
+                        "description": "Where each `style` applies, in their order; white is"
+                        " where it does. Those that have none come last.",
+                    },
                     "init": _FILE,
                     "spec": {
                         "type": "string",
                         "contentMediaType": JSON,
                         "contentSchema": _SPEC,
                         "description": "All else of the spec, as JSON. A picture that is sent is"
-                        " left out here; `styles` may be a list of {weight}, one for each `style`.",
+                        " left out here; `styles` may be a list of {weight, mask}, one for each"
+                        " `style`.",
                     },
                 },
                 "additionalProperties": False,
@@ -94,11 +102,12 @@ def order() -> Order:
         request.max_content_length = min(request.max_content_length or as_text, as_text)
         return Order(_json(_body()))
     if request.mimetype == FORM:
-        _check_parts("content", "style", "init", "spec")
+        _check_parts("content", "style", "mask", "init", "spec")
         return Order(
             document=_json(_text("spec") or b"{}"),
             content=_file("content"),
             styles=[_upload(file) for file in request.files.getlist("style")],
+            masks=[_upload(file) for file in request.files.getlist("mask")],
             init=_file("init"),
         )
     raise _unsupported(JSON, FORM)

@@ -111,7 +111,7 @@ def cancel(job_id: str) -> tuple[JobDocument, int]:
 
 @jobs.get("/<job_id>/result")
 @jobs.doc(
-    responses={200: openapi.file("The picture.", "image/png")}
+    responses={200: openapi.file("The picture, in the spec's format.", *keys.SUFFIXES)}
     | openapi.NOT_MODIFIED
     | openapi.refusals(JobNotFound, NotFinished)
 )
@@ -121,7 +121,7 @@ def result(job_id: str) -> Response:
     return objects.stream(
         made["key"],
         media_type=made["media_type"],
-        filename=f"impasto-{job_id}.png",
+        filename=f"impasto-{job_id}{keys.SUFFIXES[made['media_type']]}",
         etag=made["sha256"],
         size_bytes=made["size_bytes"],
     )

@@ -77,15 +77,18 @@ class Client:
         content: Picture,
         styles: Styles,
         *,
+        masks: Iterable[Picture | None] = (),
         idempotency_key: str | None = None,
         **fields: Any,
     ) -> "Job":
         """A new job; pictures that the server does not know yet are uploaded first.
 
+        masks: where each style applies, in their order; None, or none left: everywhere.
         fields: the other fields of `JobSpec`; init_asset is a picture here.
         Raises OSError if a file cannot be read and InvalidSpec, both before anything is sent.
         """
-        return self.place(Order.of(content, styles, **fields), idempotency_key=idempotency_key)
+        order = Order.of(content, styles, masks=masks, **fields)
+        return self.place(order, idempotency_key=idempotency_key)
 
     def place(self, order: Order, *, idempotency_key: str | None = None) -> "Job":
         """A new job, after its pictures are uploaded."""
@@ -197,13 +200,14 @@ class Job:
         self._connection.send("POST", f"{self._path}/cancel")
 
     def result(self) -> bytes:
-        """The picture, a PNG, once the job has succeeded. Raises JobFailed, or Cancelled."""
+        """The picture, in the spec's format, once there is one. Raises JobFailed, or Cancelled."""
         self.wait()
         return self._get("result")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result, when it is there, as PNG, JPEG or WebP by the path's suffix.
 
+        It is converted where that is not its own format.
         Raises JobFailed, or Cancelled.
         """
         files.write_picture(Path(path), self.result())

@@ -74,6 +74,7 @@ class Attempt(_Document):
 
 class Result(_Document):
     url: str
+    media_type: str
     width: int
     height: int
     size_bytes: int

@@ -18,6 +18,7 @@ class Kind(StrEnum):
     """How the values of a field are written."""
 
     NUMBER = "NUMBER"
+    FLAG = ""
     CHOICE = "WORD"
     TEXT = "TEXT"
     PATH = "PATH"
@@ -56,11 +57,12 @@ def fields(model: type[BaseModel]) -> list[Field]:
 
 def _field(name: str, node: dict[str, Any]) -> Field:
     kind, accepted = _kind(name, node)
+    choices = tuple(node["enum"]) if kind is Kind.CHOICE else ()
     return Field(
         name=name,
         kind=kind,
         accepted=accepted,
-        choices=tuple(node.get("enum", ())),
+        choices=choices,
         default=_default(node.get("default")),
         description=node["description"],
     )
@@ -69,8 +71,12 @@ def _field(name: str, node: dict[str, Any]) -> Field:
 def _kind(name: str, node: dict[str, Any]) -> tuple[Kind, str]:
     # Of a union (a number or null, weights or names) the first branch says most.
     match node.get("anyOf", [node])[0]:
+        case {"type": "integer", "enum": choices}:
+            known = Kind.NUMBER, " | ".join(map(str, choices))
         case {"enum": choices}:
             known = Kind.CHOICE, " | ".join(choices)
+        case {"type": "boolean"}:
+            known = Kind.FLAG, ""
         case {"type": "integer" | "number"} as number:
             known = Kind.NUMBER, _range(number)
         case {"type": "object", "additionalProperties": {"type": "number"}}:
@@ -109,6 +115,8 @@ def _default(value: Any) -> str:
     match value:
         case None:
             return ""
+        case bool():
+            return "on" if value else "off"
         case dict() as weights if all(weight == 1 / len(weights) for weight in weights.values()):
             return ",".join(weights)
         case dict() as weights:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from shared.errors import InvalidRequest
 
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}  # by suffix
+FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}  # by suffix
 _QUALITY = 92  # of JPEG and WebP: brush strokes are fine detail
 
 
@@ -19,7 +19,7 @@ def check_picture(path: Path) -> None:
 
     Raises OSError, or InvalidRequest for a suffix that names no picture format.
     """
-    _format(path)
+    format_of(path)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     trial = _part(path)
@@ -40,10 +40,26 @@ def write(path: Path, data: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def write_picture(path: Path, png: bytes) -> None:
-    """Write a PNG, converted where the suffix names another format."""
-    format = _format(path)
-    write(path, png if format == "PNG" else _converted(png, format))
+def write_picture(path: Path, data: bytes) -> None:
+    """Write a picture's file, converted where the suffix names another format."""
+    with Image.open(io.BytesIO(data)) as picture:
+        if picture.format != format_of(path).upper():
+            data = _converted(picture, format_of(path))
+    write(path, data)
+
+
+def format_of(path: Path) -> str:
+    """The spec's word for the format that a suffix names. Raises InvalidRequest."""
+    try:
+        return FORMATS[path.suffix.lower()]
+    except KeyError:
+        raise InvalidRequest(f"{path}: accepted: a name with {', '.join(FORMATS)}") from None
+
+
+def on_white(picture: Image.Image) -> Image.Image:
+    """The picture without its alpha channel, if it has one."""
+    picture = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
 
 
 def _part(path: Path) -> Path:
@@ -51,15 +67,9 @@ def _part(path: Path) -> Path:
     return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
 
 
-def _format(path: Path) -> str:
-    try:
-        return FORMATS[path.suffix.lower()]
-    except KeyError:
-        raise InvalidRequest(f"{path}: accepted: a name with {', '.join(FORMATS)}") from None
-
-
-def _converted(png: bytes, format: str) -> bytes:
+def _converted(picture: Image.Image, format: str) -> bytes:
     file = io.BytesIO()
-    with Image.open(io.BytesIO(png)) as picture:
-        picture.convert("RGB").save(file, format, quality=_QUALITY)
+    if format == "jpeg":
+        picture = on_white(picture)
+    picture.save(file, format, quality=_QUALITY)  # a PNG knows no quality
     return file.getvalue()

@@ -87,6 +87,7 @@ def layers(text: str) -> dict[str, int | float | str] | list[str]:
 _PARSERS = {Kind.NUMBER: number, Kind.PAIRS: pair, Kind.LAYERS: layers}
 _TYPES: dict[Kind, Any] = {
     Kind.NUMBER: str,
+    Kind.FLAG: bool,
     Kind.TEXT: str,
     Kind.LAYERS: str,
     Kind.PAIRS: list[str],
@@ -101,7 +102,7 @@ def _parameter(option: Option) -> inspect.Parameter:
     terms = f" [dim]{escape(f'[{field.terms}]')}[/dim]" if field.terms else ""
     default = typer.Option(
         None,
-        option.name,
+        option.name,  # of a flag, too, without --no-...: it is off where nobody sets it
         metavar=field.kind.value,
         parser=_PARSERS.get(field.kind),
         exists=field.kind is Kind.PICTURE,

@@ -1,14 +1,14 @@
 """A job to be: its spec and its pictures, checked as far as that goes without a server."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import ValidationError
 
-from shared.errors import InvalidSpec
+from shared.errors import InvalidSpec, Violation
 from shared.keys import digest
 from shared.spec import JobSpec
 from shared.violations import violations
@@ -16,8 +16,8 @@ from shared.violations import violations
 Picture = str | os.PathLike[str] | bytes
 """The path of a picture, or the bytes of one."""
 
-Styles = Picture | Iterable[Picture] | Mapping[Any, float]
-"""One painting, several with equal shares, or {painting: weight}."""
+Styles = Picture | Iterable[Picture | tuple[Picture, float]] | Mapping[Any, float]
+"""One painting, several with equal shares, (painting, weight) pairs, or {painting: weight}."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,16 @@ class Order:
     files: Mapping[str, File]  # by asset id: every picture that the spec names
 
     @classmethod
-    def of(cls, content: Picture, styles: Styles, **fields: Any) -> Self:
-        """fields: the other fields of `JobSpec`; init_asset is a picture here.
+    def of(
+        cls,
+        content: Picture,
+        styles: Styles,
+        *,
+        masks: Iterable[Picture | None] = (),
+        **fields: Any,
+    ) -> Self:
+        """masks: where each style applies, in their order; None, or none left: everywhere.
+        fields: the other fields of `JobSpec`; init_asset is a picture here.
 
         Raises OSError if a file cannot be read, and InvalidSpec.
         """
@@ -52,6 +60,8 @@ class Order:
         fields["styles"] = [
             {"asset": asset(style, "style"), "weight": share} for style, share in _shares(styles)
         ]
+        for style, mask in zip(fields["styles"], _masks(masks, fields["styles"]), strict=False):
+            style["mask"] = None if mask is None else asset(mask, "mask")
         if fields.get("init_asset") is not None:
             fields["init_asset"] = asset(fields["init_asset"], "init_asset")
             fields.setdefault("init", "asset")
@@ -72,4 +82,12 @@ def _shares(styles: Styles) -> list[tuple[Picture, float]]:
         return list(styles.items())
     if isinstance(styles, str | bytes | os.PathLike):
         styles = [styles]
-    return [(style, 1.0) for style in styles]
+    return [style if isinstance(style, tuple) else (style, 1.0) for style in styles]
+
+
+def _masks(masks: Iterable[Picture | None], styles: Sized) -> list[Picture | None]:
+    given = list(masks)
+    if len(given) > len(styles):
+        accepted = f"at most {len(styles)}, one for each style in order"
+        raise InvalidSpec(violations=[Violation("mask", f"{len(given)} in number", accepted)])
+    return given

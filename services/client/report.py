@@ -44,7 +44,7 @@ def keep(job: Job, folder: Path) -> None:
     losses = job.losses()
     files.write(folder / "losses.csv", losses.encode())
     files.write(folder / "losses.png", _png(plot(curves(losses, status.spec))))
-    last = status.progress.iterations
+    last = status.progress.iteration
     taken = _spread([s.iteration for s in status.snapshots if s.iteration < last], STRIP_MAX - 1)
     pictures = {str(iteration): job.snapshot(iteration) for iteration in taken}
     files.write(folder / "snapshots.png", _png(strip({**pictures, str(last): job.result()})))
@@ -178,7 +178,7 @@ def _short(value: float) -> str:
 def _thumbnail(data: bytes) -> Image.Image:
     with Image.open(io.BytesIO(data)) as picture:
         width = max(1, round(picture.width * STRIP_HEIGHT / picture.height))
-        return picture.convert("RGB").resize((width, STRIP_HEIGHT), Image.Resampling.LANCZOS)
+        return files.on_white(picture).resize((width, STRIP_HEIGHT), Image.Resampling.LANCZOS)
 
 
 def _png(image: Image.Image) -> bytes:

@@ -136,27 +136,28 @@ def claim(api: Api, job_id: str) -> Claim:
         jobs.succeed(api.connections.database, job.claim, {"key": "left over from another test"})
 
 
-def finish(api: Api, job_id: str) -> dict[str, bytes]:
+def finish(api: Api, job_id: str, kind: str = "png") -> dict[str, bytes]:
     """Render the job as a worker would; the bytes that it made, by what they are."""
+    media_type = f"image/{kind}"
     database, storage = api.connections.database, api.connections.storage
     taken = claim(api, job_id)
     folder = keys.attempt(job_id, taken.attempt, taken.claim_id)
     made = {
-        "result": paint(3),
+        "result": paint(3, kind),
         "losses": b"iteration,total\n1,2.5\n",
         "manifest": b'{"seed": 0}',
         "snapshot": paint(4, "JPEG"),
     }
     storage.put(keys.snapshot(folder, 2), made["snapshot"], "image/jpeg")
     jobs.add_snapshot(database, taken, 2, keys.snapshot(folder, 2))
-    storage.put(keys.result(folder), made["result"], "image/png")
+    storage.put(keys.result(folder, media_type), made["result"], media_type)
     storage.put(keys.losses(folder), made["losses"], "text/csv")
     storage.put(keys.manifest(folder), made["manifest"], "application/json")
     result = {
-        "key": keys.result(folder),
+        "key": keys.result(folder, media_type),
         "losses_key": keys.losses(folder),
         "manifest_key": keys.manifest(folder),
-        "media_type": "image/png",
+        "media_type": media_type,
         "width": 48,
         "height": 36,
         "size_bytes": len(made["result"]),

@@ -99,13 +99,14 @@ def test_a_job_is_queued_and_somebody_is_woken(api: Api) -> None:
 
 
 def test_one_form_uploads_the_pictures_and_submits_the_job(client: FlaskClient) -> None:
-    content, first, second = paint(110), paint(111), paint(112, "JPEG")
+    content, first, second, mask = paint(110), paint(111), paint(112, "JPEG"), paint(114)
     answer = client.post(
         "/v1/jobs",
         **form(
             ("content", content),
             ("style", first),
             ("style", second),
+            ("mask", mask),
             ("init", content),
             spec=json.dumps({"size": 64, "styles": [{"weight": 3}, {"weight": 1}]}),
         ),
@@ -115,10 +116,10 @@ def test_one_form_uploads_the_pictures_and_submits_the_job(client: FlaskClient) 
     assert told["content"] == told["init_asset"] == keys.digest(content)
     assert told["init"] == "asset"
     assert told["styles"] == [
-        {"asset": keys.digest(first), "weight": 0.75},
-        {"asset": keys.digest(second), "weight": 0.25},
+        {"asset": keys.digest(first), "weight": 0.75, "mask": keys.digest(mask)},
+        {"asset": keys.digest(second), "weight": 0.25, "mask": None},
     ]
-    for data in (content, first, second):
+    for data in (content, first, second, mask):
         assert client.get(f"/v1/assets/{keys.digest(data)}/content").data == data
 
 
@@ -299,6 +300,7 @@ def test_what_a_job_made_can_be_downloaded(api: Api) -> None:
     told = api.client.get(job["links"]["self"]).json
     assert told["status"] == "succeeded"
     assert told["preview"] == told["result"]["url"] == told["links"]["result"]
+    assert told["progress"]["fraction"] == 1  # a job may end before all its iterations
 
     result = api.client.get(told["links"]["result"])
     assert result.data == made["result"]
@@ -318,6 +320,17 @@ def test_what_a_job_made_can_be_downloaded(api: Api) -> None:
     for answer in (result, losses, manifest, picture):
         known = {"If-None-Match": answer.headers["ETag"]}
         assert api.client.get(answer.request.path, headers=known).status_code == 304
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("jpeg", ".jpg"), ("webp", ".webp")])
+def test_a_result_is_served_in_its_format(api: Api, kind: str, suffix: str) -> None:
+    job = submit(api.client, priority=100, format=kind)
+    made = finish(api, job["id"], kind)
+
+    result = api.client.get(f"{job['links']['self']}/result")
+
+    assert (result.data, result.content_type) == (made["result"], f"image/{kind}")
+    assert f"filename=impasto-{job['id']}{suffix}" in result.headers["Content-Disposition"]
 
 
 def test_a_snapshot_of_a_running_job_is_not_kept_for_good(api: Api) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from services import cli
 from services.client import Client
+from shared.keys import digest
 from tests.pictures import paint
 from tests.servers.server import free_port
 from tests.system.stacks import BIN, EmbeddedStack
@@ -108,6 +109,22 @@ def test_a_job_is_submitted_watched_listed_and_downloaded(
         assert picture.format == "JPEG"
 
 
+def test_a_picture_without_a_name_gets_the_jobs_and_its_formats(
+    impasto: Impasto,
+    pictures: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert impasto("render", *pictures, *SMALL, "--format", "jpeg").exit_code == 0
+    [kept] = tmp_path.iterdir()
+    job = kept.stem.removeprefix("impasto-")
+    assert kept.name == f"impasto-{job}.jpg"
+    kept.unlink()
+    assert impasto("download", job).exit_code == 0
+    assert kept.exists()
+
+
 def test_machines_are_told_in_json(impasto: Impasto, pictures: tuple[Path, Path]) -> None:
     job = json.loads(impasto("submit", *pictures, *SMALL, "--json").stdout)
     changes = [
@@ -124,9 +141,12 @@ def test_machines_are_told_in_json(impasto: Impasto, pictures: tuple[Path, Path]
 def test_shares_and_options_reach_the_spec(impasto: Impasto, pictures: tuple[Path, Path]) -> None:
     content, style = pictures
     options = ["--optimizer", "adam", "--style-layers", "block1=1,block3=2", "--seed", "7"]
+    options += ["--mask", str(style), "--normalize-gradients", "--bits", "16"]
     answer = impasto("submit", content, f"{style}=3", content, *SMALL, *options, "--json")
     spec = json.loads(answer.stdout)["spec"]
-    assert [style["weight"] for style in spec["styles"]] == [0.75, 0.25]
+    assert [told["weight"] for told in spec["styles"]] == [0.75, 0.25]
+    assert [told["mask"] for told in spec["styles"]] == [digest(style.read_bytes()), None]
+    assert (spec["normalize_gradients"], spec["bits"]) == (True, 16)
     assert spec["style_layers"] == {"relu1_1": 1.0, "relu3_1": 2.0}
     assert (spec["optimizer"], spec["seed"], spec["iterations"]) == ("adam", 7, 3)
 

@@ -14,7 +14,7 @@ from tests.integration.conftest import Api, form, refused, spec
 from tests.pictures import animated, enlarged, paint
 
 UNKNOWN = "0" * 64
-PICTURE, STYLE = paint(201), paint(202)
+PICTURE, STYLE, MASK = paint(201), paint(202), paint(205)
 
 Send = Callable[[Api], TestResponse]
 
@@ -115,7 +115,7 @@ BAD = {
     ),
     "size 0": Bad(submits(size=0), 422, "invalid_spec", "size", "at least 64"),
     "size as text": Bad(submits(size="512"), 422, "invalid_spec", "size", "a whole number"),
-    "size without end": Bad(submits(size=10**400), 422, "invalid_spec", "size", "at most 2048"),
+    "size without end": Bad(submits(size=10**400), 422, "invalid_spec", "size", "at most 16384"),
     "NaN weight": Bad(
         submits(content_weight=float("nan")), 422, "invalid_spec", "content_weight", "finite"
     ),
@@ -128,6 +128,13 @@ BAD = {
     "missing style": Bad(
         submits(styles=[UNKNOWN]), 404, "asset_not_found", "styles.0.asset", "uploaded"
     ),
+    "missing mask": Bad(
+        submits_form(*PAIR, spec=json.dumps({"styles": [{"mask": UNKNOWN}]})),
+        404,
+        "asset_not_found",
+        "styles.0.mask",
+        "uploaded",
+    ),
     "no asset id": Bad(submits(content="../etc"), 422, "invalid_spec", "content", "asset's id"),
     "label with a NUL": Bad(submits(labels={"a": "\0"}), 422, "invalid_spec", "labels.a"),
     "label that no filter finds": Bad(submits(labels={"a:b": "c"}), 422, "invalid_spec"),
@@ -138,6 +145,7 @@ BAD = {
         submits_with_key("k" * 201), 422, "invalid_request", "Idempotency-Key", "200"
     ),
     "key of another spec": Bad(submits_with_key("used", size=65), 409, "idempotency_conflict"),
+    "16 bits of a jpeg": Bad(submits(format="jpeg", bits=16), 422, "invalid_spec", "(spec)", "png"),
     # Forms.
     "9 style files": Bad(
         submits_form(PAIR[0], *[("style", STYLE)] * 9), 422, "invalid_spec", "styles", "1 to 8"
@@ -175,7 +183,31 @@ BAD = {
         422,
         "invalid_spec",
         "styles",
-        "1 of {weight}",
+        "1 of {weight, mask}",
+    ),
+    "more masks than styles": Bad(
+        submits_form(*PAIR, ("mask", MASK), ("mask", MASK)),
+        422,
+        "invalid_spec",
+        "mask",
+        "at most 1, one for each style picture",
+    ),
+    "mask without a style file": Bad(
+        submits_form(PAIR[0], ("mask", MASK), spec=json.dumps({"styles": [UNKNOWN]})),
+        422,
+        "invalid_spec",
+        "mask",
+        "at most 0",
+    ),
+    "mask twice": Bad(
+        submits_form(*PAIR, ("mask", MASK), spec=json.dumps({"styles": [{"mask": UNKNOWN}]})),
+        422,
+        "invalid_spec",
+        "styles.0.mask",
+        "nothing",
+    ),
+    "form with a bad mask": Bad(
+        submits_form(*PAIR, ("mask", b"<html>")), 422, "invalid_image", "styles.0.mask"
     ),
     "init file with another init": Bad(
         submits_form(*PAIR, ("init", PICTURE), spec='{"init": "noise"}'), 422, "invalid_spec"

@@ -26,7 +26,7 @@ from shared.queue import open_queue
 from shared.settings import Settings
 from shared.states import End, State
 from shared.storage import Storage, open_storage
-from tests.pictures import paint
+from tests.pictures import encode, levels_of_png, noise, paint
 from workers import weights
 from workers.attempt import Studio
 from workers.engine.loop import Loop
@@ -34,6 +34,7 @@ from workers.engine.vgg import Vgg
 from workers.runner import Runner
 
 SIZE = (64, 48)
+CONTENT, STYLE = (Upload(paint(seed, size=SIZE), "image/png") for seed in (1, 2))
 SMALL = {"size": 64, "iterations": 4, "snapshot_every": 2, "precision": "float32"}
 
 
@@ -69,9 +70,8 @@ def studio(database: Database, storage: Storage, vgg: Vgg) -> Iterator[Studio]:
 def submit(database: Database, storage: Storage) -> Callable[..., Job]:
     """Submits a job of two small pictures, with these fields of the spec."""
 
-    def submit(**fields: Any) -> Job:
-        content, style = (Upload(paint(seed, size=SIZE), "image/png") for seed in (1, 2))
-        order = Order({**SMALL, **fields}, content=content, styles=[style])
+    def submit(content: Upload = CONTENT, **fields: Any) -> Job:
+        order = Order({**SMALL, **fields}, content=content, styles=[STYLE])
         doorbell = open_queue("memory://")
         return submission.submit(database, storage, doorbell, order, max_pixels=10**6)[0]
 
@@ -146,6 +146,28 @@ def test_the_colors_of_the_content_can_be_kept(studio: Studio, submit: Callable[
         np.asarray(content)[..., 1].ravel(), np.asarray(picture.convert("YCbCr"))[..., 1].ravel()
     )[0, 1]
     assert kept > 0.8
+
+
+def test_a_result_is_a_file_as_the_spec_says(studio: Studio, submit: Callable[..., Job]) -> None:
+    transparent = Image.open(io.BytesIO(CONTENT.data))
+    alpha = noise(3, SIZE).getchannel("G")
+    transparent.putalpha(alpha)
+    content = Upload(encode(transparent, "PNG"), "image/png")
+    for fields in ({"bits": 16}, {"format": "webp", "quality": 50}, {"format": "jpeg"}):
+        submit(content=content, **fields)
+
+        result = run(studio).job.result
+
+        format = fields.get("format", "png")
+        assert result["media_type"] == f"image/{format}"
+        data = studio.storage.get(result["key"])
+        with Image.open(io.BytesIO(data)) as picture:
+            assert (picture.format, picture.size) == (format.upper(), SIZE)
+            if format != "jpeg":
+                assert np.array_equal(picture.getchannel("A"), alpha)
+        if format == "png":
+            levels = levels_of_png(data)[..., :3]
+            assert (levels % 257 != 0).mean() > 0.5  # more than eight bits would hold
 
 
 @pytest.mark.parametrize(

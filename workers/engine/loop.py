@@ -100,6 +100,12 @@ class Run:
 
     def _report(self) -> None:
         """After a step: its event, and the end if it was the last."""
+        try:
+            self._tell()
+        except Exception as error:  # this render's alone: the others go on
+            self._end(error)
+
+    def _tell(self) -> None:
         current = self._render
         assert current is not None
         is_due = current.is_finished or self._captures(current.iteration)
@@ -258,12 +264,10 @@ class Loop:
             return
         for run, one, failed in zip(company, renders, errors, strict=True):
             run._seconds += one.progress.seconds / len(company)
-            try:
-                if failed:
-                    raise failed
+            if failed:
+                run._end(failed)
+            else:
                 run._report()
-            except Exception as error:  # this render's alone: the others go on
-                run._end(error)
 
     def _heed(self, company: Sequence[Run]) -> None:
         """Between strips: gives a pass up that nobody waits for."""

@@ -195,8 +195,7 @@ def evaluate(
     passage.down()
     settled = [o.settle(image) for o, image in zip(objectives, images, strict=True)]
     gradients = passage.up()
-    for gradient, (_, of_tv) in zip(gradients, settled, strict=True):
-        gradient += of_tv
+    gradients += torch.stack([of_tv for _, of_tv in settled])
     return torch.stack([losses for losses, _ in settled]), gradients
 
 

@@ -27,6 +27,10 @@ class Plan:
     content_layers, style_layers: layer to w_l; `relu4_2` and `conv4_2` are the same.
     content_weight, style_weight: the report's alpha and beta.
     precision: of the convolutions and their activations; all else is float32.
+    normalize_gradients: whether each loss's gradient is scaled to one size before its weight.
+    pyramid: how many sizes, coarse to fine; the last is the canvas, each is half of the next. Those
+    too small to see something in are left out.
+    patience: iterations over which the loss must fall by 0.1 % for the render to go on; 0: none.
     Raises PlanError that names the field, the value and what is accepted.
     """
 
@@ -40,17 +44,19 @@ class Plan:
     content_weight: float = 1.0
     style_weight: float = 1e3
     tv_weight: float = 0.0
-    normalize_gradients: bool = False
     pooling: Pooling = "avg"
+    precision: Precision = "float32"
+    normalize_gradients: bool = False
     pyramid: int = 1
     patience: int = 0
-    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
             value = getattr(self, name)
             _require(value in choices, name, value, f"one of {', '.join(choices)}")
-        _require(self.iterations >= 1, "iterations", self.iterations, "at least 1")
+        for name, least in (("iterations", 1), ("pyramid", 1), ("patience", 0)):
+            value = getattr(self, name)
+            _require(value >= least, name, value, f"at least {least}")
         _require(
             0 < self.learning_rate < math.inf,
             "learning_rate",

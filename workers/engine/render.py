@@ -19,6 +19,7 @@ from workers.engine.styles import StyleCache, StyleTarget, style_target
 from workers.engine.vgg import Pooling, Precision, Vgg
 
 OPTIMIZER = "optimizer."  # prefix of the optimiser's tensors in a render's state
+SCALE_SIDE_MIN = 32  # px on the short side: two cells of the deepest layers
 PROGRESS_MIN = 1e-3  # the share by which the loss must fall within `plan.patience` iterations
 
 
@@ -97,6 +98,9 @@ class Render:
         self._is_started = False  # the start was looked at
         self._best = math.inf, 0  # the least loss so far, and its iteration
         self._gradient: Tensor | None = None  # of the image, once it was looked at
+        height, width = self._canvas.shape[-2:]
+        fitting = min(height, width) // SCALE_SIDE_MIN
+        self._scales = max(1, min(plan.pyramid, fitting.bit_length()))
         self._image: Tensor
         self._optimizer: Optimizer
         self._objective: Objective
@@ -113,7 +117,7 @@ class Render:
             return False
         _, since = self._best
         patience = self.plan.patience
-        is_idle = 0 < patience <= self.iteration - since and self._scale == self.plan.pyramid - 1
+        is_idle = 0 < patience <= self.iteration - since and self._scale == self._scales - 1
         return self.iteration >= self.plan.iterations or is_idle
 
     @property
@@ -229,11 +233,11 @@ class Render:
     def _scale_at(self, iteration: int) -> int:
         """The size at which an iteration is made: each size has an equal share of them."""
         made = max(0, iteration - 1)
-        return min(self.plan.pyramid * made // self.plan.iterations, self.plan.pyramid - 1)
+        return min(self._scales * made // self.plan.iterations, self._scales - 1)
 
     def _enter(self, scale: int, start: Callable[[Tensor], Tensor]) -> None:
         """Goes on at a size of the pyramid, from an image of that size."""
-        shrink = 2 ** (self.plan.pyramid - 1 - scale)
+        shrink = 2 ** (self._scales - 1 - scale)
         canvas = _shrunk(self._canvas, shrink)
         self._scale = scale
         self._image = start(canvas)

@@ -97,6 +97,29 @@ def test_a_field_that_is_refused_is_a_usage_error_before_any_work(
 
 
 @pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            ("--mask", 0, "--mask", 1),
+            "mask is '2 in number', accepted: at most 1, one for each style",
+        ),
+        (
+            ("-o", "x.jpg", "--bits", "16"),
+            "bits is 16, accepted with format: jpeg: 8; 16 needs png",
+        ),
+    ],
+    ids=["masks", "bits"],
+)
+def test_options_that_do_not_go_together_are_a_usage_error(
+    pictures: tuple[Path, Path], options: tuple[str | int, ...], told: str
+) -> None:
+    given = [pictures[option] if isinstance(option, int) else option for option in options]
+    result = impasto("render", *pictures, *given, "--server", "http://127.0.0.1:1")
+    assert result.exit_code == 2
+    assert told in result.stderr
+
+
+@pytest.mark.parametrize(
     ("content", "style", "named"),
     [
         ("missing.png", "painting.png", "missing.png"),
@@ -112,6 +135,13 @@ def test_a_missing_picture_is_a_usage_error(
     result = impasto("render", folder / content, folder / style, "-o", "x.png", COLUMNS="400")
     assert result.exit_code == 2
     assert f"{folder / named}'" in plain(result.stderr)
+
+
+def test_a_missing_mask_is_a_usage_error(pictures: tuple[Path, Path], tmp_path: Path) -> None:
+    missing = tmp_path / "missing.png"
+    result = impasto("submit", *pictures, "--mask", missing, COLUMNS="400")
+    assert result.exit_code == 2
+    assert f"{missing}'" in plain(result.stderr)
 
 
 def test_an_output_that_cannot_be_written_is_told_before_any_work(

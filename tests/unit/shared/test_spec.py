@@ -14,14 +14,17 @@ from shared.errors import Violation
 from shared.spec import LAYERS, JobSpec, RenderSpec, canvas, digest
 from shared.violations import violations
 
-PHOTO, PAINTING, SKETCH = "a" * 64, "b" * 64, "c" * 64
+PHOTO, PAINTING, SKETCH, MASK = "a" * 64, "b" * 64, "c" * 64, "d" * 64
 LEAST: dict[str, Any] = {"content": PHOTO, "styles": [PAINTING]}
 
 # Bounds and refusals.
 
 BOUNDS = {
-    "size": (64, 2048),
+    "size": (64, 16_384),
     "iterations": (1, 10_000),
+    "patience": (0, 10_000),
+    "pyramid": (1, 6),
+    "quality": (1, 100),
     "seed": (0, 2**63 - 1),
     "snapshot_every": (0, 10_000),
     "priority": (-100, 100),
@@ -33,7 +36,10 @@ BOUNDS = {
     "deadline_seconds": (math.ulp(0), 30 * 86400),
 }
 ACCEPTED = {
-    "size": "a whole number, at least 64 and at most 2048",
+    "size": "a whole number, at least 64 and at most 16384",
+    "patience": "a whole number, at least 0 and at most 10000",
+    "pyramid": "a whole number, at least 1 and at most 6",
+    "quality": "a whole number, at least 1 and at most 100",
     "iterations": "a whole number, at least 1 and at most 10000",
     "seed": f"a whole number, at least 0 and less than {2**63}",
     "snapshot_every": "a whole number, at least 0 and at most 10000",
@@ -47,7 +53,10 @@ ACCEPTED = {
     "optimizer": "one of lbfgs, adam",
     "init": "one of content, noise, style, asset",
     "pooling": "one of avg, max",
-    "original_colors": "one of none, luminance",
+    "normalize_gradients": "true or false",
+    "original_colors": "one of none, luminance, histogram, covariance",
+    "format": "one of png, jpeg, webp",
+    "bits": "one of 8, 16",
     "precision": "one of auto, float32, bfloat16",
     "content": "The picture whose shapes are kept: an asset's id, 64 hex digits.",
     "init_asset": "The picture to start from, with init: asset; its id, 64 hex digits.",
@@ -66,9 +75,8 @@ def test_every_field_is_tried_here() -> None:
 @pytest.mark.parametrize("field", BOUNDS)
 def test_a_number_may_be_as_its_bounds_and_nothing_beyond(field: str) -> None:
     lowest, highest = BOUNDS[field]
-    style_scale = {} if field == "style_scale" else {"style_scale": 1}  # size * it has a bound
     for value in (lowest, highest):
-        assert getattr(read(**{field: value, **style_scale}), field) == value
+        assert getattr(read(**{field: value}), field) == value
 
     is_whole = "whole" in ACCEPTED[field]
     below = lowest - 1 if is_whole else min(0, math.nextafter(lowest, -INF))
@@ -81,6 +89,8 @@ def test_a_number_may_be_as_its_bounds_and_nothing_beyond(field: str) -> None:
 @pytest.mark.parametrize("field", ACCEPTED)
 @pytest.mark.parametrize("value", ["nonsense", True, NAN, INF, -INF], ids=repr)
 def test_a_value_of_another_kind_is_refused_by_name(field: str, value: object) -> None:
+    if value is True and ACCEPTED[field] == "true or false":
+        value = 1
     shown = str(value) if isinstance(value, float) else value
 
     assert refused(**{field: value}) == [Violation(field, shown, ACCEPTED[field])]
@@ -169,10 +179,22 @@ LAYER_NAMES = f"accepted: relu1_1 to relu5_4 ({', '.join(LAYERS)}), the same as 
             "content_weight and style_weight cannot both be 0",
         ),
         (
-            {"size": 2048, "style_scale": 2.5},
+            {"styles": [{"asset": PAINTING, "mask": "x"}]},
+            "styles.0.mask",
+            "x",
+            "Where this style applies: the id of a grey picture, 64 hex digits",
+        ),
+        (
+            {"format": "jpeg", "bits": 16},
             "(spec)",
             None,
-            "size * style_scale is 5120 px, accepted: at most 4096",
+            "bits is 16, accepted with format: jpeg: 8; 16 needs png",
+        ),
+        (
+            {"format": "webp", "size": 16_384},
+            "(spec)",
+            None,
+            "size is 16384, accepted with format: webp: at most 16383",
         ),
         ({"sise": 5}, "sise", 5, f"one of the fields {', '.join(JobSpec.model_fields)}"),
     ],
@@ -217,9 +239,11 @@ def test_every_field_says_what_it_is() -> None:
 def test_the_defaults_are_those_that_are_told() -> None:
     assert read().model_dump() == {
         "content": PHOTO,
-        "styles": [{"asset": PAINTING, "weight": 1.0}],
+        "styles": [{"asset": PAINTING, "weight": 1.0, "mask": None}],
         "size": 512,
         "iterations": 150,
+        "patience": 0,
+        "pyramid": 1,
         "optimizer": "lbfgs",
         "learning_rate": 1.0,
         "init": "content",
@@ -230,10 +254,14 @@ def test_the_defaults_are_those_that_are_told() -> None:
         "content_weight": 1.0,
         "style_weight": 1000.0,
         "tv_weight": 0.0,
+        "normalize_gradients": False,
         "pooling": "avg",
         "style_scale": 1.0,
         "original_colors": "none",
         "precision": "auto",
+        "format": "png",
+        "bits": 8,
+        "quality": 92,
         "snapshot_every": 50,
         "priority": 0,
         "labels": {},
@@ -286,27 +314,45 @@ def test_the_shares_of_the_styles_add_up_to_one() -> None:
     assert shares == [0.25, 0.75]
 
 
-def test_the_pictures_that_are_needed_are_each_named_once() -> None:
-    asked = read(styles=[PAINTING, SKETCH, PAINTING], init="asset", init_asset=PHOTO)
+def test_a_share_is_scaled_and_its_mask_stays() -> None:
+    asked = read(styles=[{"asset": PAINTING, "mask": MASK}, SKETCH])
 
-    assert asked.assets() == [PHOTO, PAINTING, SKETCH]
+    assert [(style.weight, style.mask) for style in asked.styles] == [(0.5, MASK), (0.5, None)]
+
+
+@pytest.mark.parametrize(
+    ("size", "style_scale", "side"),
+    [(512, 1, 512), (511, 0.5, 256), (64, 0.1, 6), (4096, 4, 4096), (16_384, 1, 4096)],
+)
+def test_a_style_is_scaled_with_the_size_up_to_a_bound(
+    size: int, style_scale: float, side: int
+) -> None:
+    assert read(size=size, style_scale=style_scale).style_side == side
+
+
+def test_the_pictures_that_are_needed_are_each_named_once() -> None:
+    masked = {"asset": PAINTING, "mask": MASK}
+    asked = read(styles=[masked, SKETCH, masked], init="asset", init_asset=PHOTO)
+
+    assert asked.assets() == [PHOTO, PAINTING, MASK, SKETCH]
 
 
 # Specs as clients write them, in plain JSON.
 
 
-def weighted(asset: str, weight: float) -> dict[str, Any]:
-    return {"asset": asset, "weight": weight}
+def weighted(asset: str, weight: float, mask: str | None = None) -> dict[str, Any]:
+    return {"asset": asset, "weight": weight, "mask": mask}
 
 
 assets = st.sampled_from([PHOTO, PAINTING, SKETCH])
+styles = st.builds(weighted, assets, st.integers(1, 9), st.none() | assets)
 layers = st.dictionaries(st.sampled_from(LAYERS), st.integers(1, 1000), min_size=1)
 factors = st.floats(0, 1e12)
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 written = st.fixed_dictionaries(
     {
         "content": assets,
-        "styles": st.lists(st.builds(weighted, assets, st.integers(1, 9)), min_size=1, max_size=8),
+        "styles": st.lists(styles, min_size=1, max_size=8),
     },
     optional={
         "size": st.integers(64, 1024),
@@ -322,7 +368,12 @@ written = st.fixed_dictionaries(
         "tv_weight": factors,
         "pooling": st.sampled_from(["avg", "max"]),
         "style_scale": st.floats(0.1, 4),
-        "original_colors": st.sampled_from(["none", "luminance"]),
+        "original_colors": st.sampled_from(["none", "luminance", "histogram", "covariance"]),
+        "normalize_gradients": st.booleans(),
+        "pyramid": st.integers(1, 6),
+        "patience": st.integers(0, 10_000),
+        "format": st.sampled_from(["png", "jpeg", "webp"]),
+        "quality": st.integers(1, 100),
         "precision": st.sampled_from(["auto", "float32", "bfloat16"]),
         "snapshot_every": st.integers(0, 10_000),
         "priority": st.integers(-100, 100),
@@ -351,12 +402,14 @@ def test_equal_meaning_has_an_equal_digest(fields: dict[str, Any], data: st.Data
     factor = data.draw(st.integers(1, 100), "factor of the styles' weights")
 
     other = asked.model_dump()  # with the defaults
-    other["styles"] = [weighted(s["asset"], s["weight"] * factor) for s in fields["styles"]]
+    other["styles"] = [{**s, "weight": s["weight"] * factor} for s in fields["styles"]]
     for name in ("content_layers", "style_layers"):
         spelt = {data.draw(spellings(layer)): weight for layer, weight in other[name].items()}
         other[name] = dict(data.draw(st.permutations(list(spelt.items()))))
     if asked.init != "noise":
         other["seed"] += 1 if asked.seed == 0 else -1  # decides nothing
+    if asked.format == "png":
+        other["quality"] = 101 - asked.quality  # nor does this
     other |= {"snapshot_every": 7, "priority": 7, "labels": {"a": "b"}, "deadline_seconds": 7.0}
     other = dict(data.draw(st.permutations(list(other.items()))))
 
@@ -382,16 +435,20 @@ def meaning(asked: JobSpec) -> dict[str, Any]:
     fields = asked.render_spec().model_dump()
     if asked.init != "noise":
         del fields["seed"]
+    if asked.format == "png":
+        del fields["quality"]
     return fields
 
 
 # For each field that decides the picture, one that differs from `BASE` in nothing else.
-BASE = {**LEAST, "init": "noise"}
+BASE = {**LEAST, "init": "noise", "format": "webp"}
 OTHER = {
     "content": {"content": SKETCH},
     "styles": {"styles": [SKETCH]},
     "size": {"size": 511},
     "iterations": {"iterations": 201},
+    "patience": {"patience": 20},
+    "pyramid": {"pyramid": 2},
     "optimizer": {"optimizer": "adam", "learning_rate": 1.0},
     "learning_rate": {"learning_rate": 1.001},
     "init": {"init": "content"},
@@ -402,10 +459,14 @@ OTHER = {
     "content_weight": {"content_weight": 1.0001},
     "style_weight": {"style_weight": 999.99},
     "tv_weight": {"tv_weight": 1e-11},
+    "normalize_gradients": {"normalize_gradients": True},
     "pooling": {"pooling": "max"},
     "style_scale": {"style_scale": 1.001},
     "original_colors": {"original_colors": "luminance"},
     "precision": {"precision": "float32"},
+    "format": {"format": "png"},
+    "bits": {"format": "png", "bits": 16},
+    "quality": {"quality": 91},
 }
 
 
@@ -415,6 +476,8 @@ def test_every_field_of_the_picture_is_in_the_digest() -> None:
     digests = {name: read(**{**BASE, **fields}).digest() for name, fields in OTHER.items()}
     digests["none"] = read(**BASE).digest()
     digests["shares"] = read(**BASE | {"styles": [PAINTING, SKETCH]}).digest()
+    masked = {"asset": PAINTING, "mask": MASK}
+    digests["mask"] = read(**BASE | {"styles": [masked]}).digest()
     digests["other shares"] = read(**BASE | {"styles": [PAINTING, weighted(SKETCH, 2)]}).digest()
     assert len(set(digests.values())) == len(digests)
 
@@ -430,7 +493,7 @@ def test_the_last_bits_of_a_number_and_its_sign_at_zero_mean_nothing() -> None:
 
 def test_a_digest_stays_what_it_is() -> None:
     # It names the pictures of old jobs: whoever makes it another one raises SPEC_VERSION.
-    expected = "56f5ecb870db87201eb2dd505b3277a57f52eae6326d064173bf12f6f6933279"
+    expected = "c6ac5a3d6bea8871195208b63742d20d7c1f12cf087fd34bf2619bec9b01e275"
     assert read().digest() == expected
 
 
@@ -438,7 +501,7 @@ def test_a_digest_stays_what_it_is() -> None:
 
 
 @unhurried
-@given(st.integers(1, 60_000), st.integers(1, 60_000), st.integers(64, 2048))
+@given(st.integers(1, 60_000), st.integers(1, 60_000), st.integers(64, 16_384))
 def test_the_canvas_has_the_long_side_and_the_proportions(
     width: int, height: int, long_side: int
 ) -> None:

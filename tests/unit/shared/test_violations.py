@@ -72,7 +72,7 @@ FRAME = "width, depth, price, wood, kind, owner, number, is_old"
         ({"owner": ""}, "owner", "", "text of 1 to 9 characters"),
         ({"owner": 7}, "owner", 7, "text of 1 to 9 characters"),
         ({"number": "7"}, "number", "7", "N and digits"),
-        ({"is_old": 1}, "is_old", 1, "Input should be a valid boolean"),
+        ({"is_old": 1}, "is_old", 1, "true or false"),
         ({"size": 1}, "size", 1, f"one of the fields {FRAME}"),
     ],
 )

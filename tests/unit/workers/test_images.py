@@ -7,7 +7,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from shared.errors import InvalidImage
-from tests.pictures import encode, noise
+from shared.spec import Format
+from tests.pictures import encode, levels_of_png, noise
 from workers import images
 
 SIZE = (48, 36)
@@ -84,24 +85,171 @@ def test_what_cannot_be_decoded_is_refused(data: bytes) -> None:
         images.decode(data, 48)
 
 
-def test_a_result_is_written_without_loss_and_always_the_same() -> None:
-    picture = np.asarray(noise())
+# Alpha and masks.
 
-    png = images.encode_png(picture)
-
-    assert png == images.encode_png(picture)
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png))), picture)
+ALPHA = noise(7).getchannel("R")
 
 
-def test_the_colors_of_one_picture_go_with_the_light_of_another() -> None:
-    light = np.asarray(noise().convert("L").convert("RGB"))
-    colors = np.asarray(flat("RGB", (180, 90, 60)))
+def transparent(alpha: Image.Image = ALPHA) -> Image.Image:
+    picture = noise()
+    picture.putalpha(alpha)
+    return picture
 
-    mixed = Image.fromarray(images.with_colors_of(light, colors)).convert("YCbCr")
 
-    y, blue, red = (np.asarray(channel).astype(int) for channel in mixed.split())
-    _, wanted_blue, wanted_red = Image.fromarray(colors).convert("YCbCr").getpixel((0, 0))
-    inside = (y > 90) & (y < 160)  # elsewhere RGB cannot hold that colour in that light
-    assert np.abs(y - light[..., 0])[inside].max() <= 2
-    assert np.abs(blue - wanted_blue)[inside].max() <= 2
-    assert np.abs(red - wanted_red)[inside].max() <= 2
+def test_an_alpha_channel_arrives_beside_the_picture() -> None:
+    data = encode(transparent(), "PNG")
+
+    picture, alpha = images.decode_with_alpha(data, 48)
+
+    assert np.array_equal(alpha, np.asarray(ALPHA))
+    assert np.array_equal(picture, images.decode(data, 48))
+
+
+def test_an_alpha_channel_is_turned_and_scaled_with_its_picture() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    half = Image.new("L", SIZE, 0)
+    half.paste(255, (0, 0, 48, 18))  # the upper half
+    turned = transparent(half).transpose(Image.Transpose.ROTATE_90)
+
+    picture, alpha = images.decode_with_alpha(encode(turned, "PNG", exif=exif), 24)
+
+    assert alpha is not None
+    assert alpha.shape == picture.shape[:2] == (18, 24)
+    assert (alpha[:7] == 255).all()
+    assert (alpha[-7:] == 0).all()
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("JPEG", "RGB"), ("PNG", "L"), ("PNG", "P")])
+def test_a_picture_without_an_alpha_channel_has_none(kind: str, mode: str) -> None:
+    _, alpha = images.decode_with_alpha(encode(noise().convert(mode), kind), 48)
+
+    assert alpha is None
+
+
+def test_a_transparent_color_of_a_palette_is_an_alpha_channel() -> None:
+    palette = flat("P", 0)
+    palette.putpalette([200, 30, 30, 30, 30, 200])
+    palette.putpixel((0, 0), 1)
+
+    _, alpha = images.decode_with_alpha(encode(palette, "PNG", transparency=1), 48)
+
+    assert alpha is not None
+    assert alpha[0, 0] == 0
+    assert alpha.sum() == 255 * (alpha.size - 1)
+
+
+def test_a_mask_is_stretched_to_the_canvas() -> None:
+    mask = flat("L", 0, (30, 30))
+    mask.paste(255, (15, 0, 30, 30))  # the right half
+
+    levels = images.decode_mask(encode(mask, "PNG"), width=20, height=10)
+
+    assert (levels.shape, levels.dtype) == ((10, 20), np.uint8)
+    assert (levels[:, :8] == 0).all()
+    assert (levels[:, -8:] == 255).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "1", "P"])
+def test_a_mask_may_be_any_picture_in_grey(mode: str) -> None:
+    grey = ALPHA if mode != "1" else ALPHA.point(lambda level: 255 * (level > 100))
+    stored = grey.convert(mode)
+
+    levels = images.decode_mask(encode(stored, "PNG"), *SIZE)
+
+    assert np.array_equal(levels, np.asarray(grey))
+
+
+def test_a_style_does_not_apply_where_its_mask_is_transparent() -> None:
+    mask = flat("LA", (255, 0))
+    mask.paste((255, 255), (0, 0, 10, 36))
+
+    levels = images.decode_mask(encode(mask, "PNG"), *SIZE)
+
+    assert (levels[:, :10] == 255).all()
+    assert (levels[:, 10:] == 0).all()
+
+
+def test_a_mask_that_cannot_be_decoded_is_refused() -> None:
+    with pytest.raises(InvalidImage, match="cannot be decoded"):
+        images.decode_mask(b"no picture", *SIZE)
+
+
+def test_a_mask_that_lets_its_style_apply_nowhere_is_refused() -> None:
+    with pytest.raises(InvalidImage, match="black everywhere, accepted: white where the style"):
+        images.decode_mask(encode(flat("L", 0), "PNG"), *SIZE)
+
+
+# Results.
+
+RENDERED = np.linspace(0, 255, 36 * 48 * 3, dtype=np.float32).reshape(36, 48, 3)
+FORMATS: list[Format] = ["png", "jpeg", "webp"]
+
+
+def read(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_result_is_a_file_of_its_format_and_always_the_same(format: Format) -> None:
+    data = images.encode(RENDERED, format)
+
+    assert data == images.encode(RENDERED, format)
+    with Image.open(io.BytesIO(data)) as picture:
+        assert (picture.format, picture.mode, picture.size) == (format.upper(), "RGB", SIZE)
+
+
+def test_a_png_holds_the_nearest_levels() -> None:
+    picture = read(images.encode(RENDERED, "png"))
+
+    assert np.array_equal(picture, np.floor(RENDERED.astype(np.float64) + 0.5))
+
+
+@pytest.mark.parametrize("format", ["jpeg", "webp"])
+def test_more_quality_is_nearer_and_larger(format: Format) -> None:
+    rough, fine = (images.encode(RENDERED, format, quality=quality) for quality in (10, 95))
+
+    assert len(rough) < len(fine)
+    errors = [np.abs(read(data) - RENDERED).mean() for data in (rough, fine)]
+    assert errors[1] < errors[0]
+    assert errors[1] < 4
+
+
+@pytest.mark.parametrize("format", ["png", "webp"])
+def test_a_result_carries_the_alpha_channel_as_it_is(format: Format) -> None:
+    picture = read(images.encode(RENDERED, format, alpha=np.asarray(ALPHA)))
+
+    assert np.array_equal(picture[..., 3], np.asarray(ALPHA))
+
+
+def test_the_colors_of_a_png_do_not_depend_on_its_alpha_channel() -> None:
+    plain = read(images.encode(RENDERED, "png"))
+
+    assert np.array_equal(
+        read(images.encode(RENDERED, "png", alpha=np.asarray(ALPHA)))[..., :3], plain
+    )
+
+
+def test_a_jpeg_lies_on_white() -> None:
+    opaque = np.zeros((36, 48), np.uint8)
+    opaque[:, :16], opaque[:, 16:32] = 255, 51  # all of it, a fifth, nothing
+    black = np.zeros((36, 48, 3), np.float32)
+
+    picture = read(images.encode(black, "jpeg", quality=100, alpha=opaque)).astype(int)
+
+    assert [picture[18, x].tolist() for x in (8, 40)] == [[0, 0, 0], [255, 255, 255]]
+    assert np.abs(picture[18, 24] - 204).max() <= 1
+
+
+def test_sixteen_bits_hold_the_nearest_levels_and_the_alpha_channel() -> None:
+    levels = levels_of_png(images.encode(RENDERED, "png", bits=16, alpha=np.asarray(ALPHA)))
+
+    exact = RENDERED.astype(np.float64) * 257
+    assert np.abs(levels[..., :3] - exact).max() <= 0.51  # half a level, and float32's own error
+    assert np.array_equal(levels[..., 3], np.asarray(ALPHA).astype(int) * 257)
+    assert len(np.unique(levels[..., :3])) > 5000
+
+
+def test_a_snapshot_is_a_jpeg() -> None:
+    with Image.open(io.BytesIO(images.encode_snapshot(RENDERED))) as picture:
+        assert (picture.format, picture.size) == ("JPEG", SIZE)

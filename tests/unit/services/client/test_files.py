@@ -8,7 +8,7 @@ from PIL import Image
 
 from services.client import files
 from shared.errors import InvalidRequest
-from tests.pictures import paint
+from tests.pictures import encode, paint
 
 PNG = paint(1)
 
@@ -23,9 +23,24 @@ def test_the_suffix_decides_the_format(tmp_path: Path, name: str, format: str) -
         assert (picture.format, picture.size) == (format, (48, 36))
 
 
-def test_a_png_stays_as_the_server_sent_it(tmp_path: Path) -> None:
-    files.write_picture(tmp_path / "a.png", PNG)
-    assert (tmp_path / "a.png").read_bytes() == PNG
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.png", "PNG"), ("a.jpg", "JPEG"), ("a.webp", "WEBP")]
+)
+def test_a_picture_of_the_suffixs_format_stays_as_the_server_sent_it(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    data = paint(1, kind)
+    files.write_picture(tmp_path / name, data)
+    assert (tmp_path / name).read_bytes() == data
+
+
+def test_what_is_transparent_stays_so_but_in_a_jpeg_where_it_lies_on_white(tmp_path: Path) -> None:
+    invisible = encode(Image.new("RGBA", (48, 36), (200, 30, 30, 0)), "PNG")
+    for name in ("a.webp", "a.jpg"):
+        files.write_picture(tmp_path / name, invisible)
+    with Image.open(tmp_path / "a.webp") as webp, Image.open(tmp_path / "a.jpg") as jpeg:
+        assert webp.getchannel("A").getextrema() == (0, 0)
+        assert jpeg.getextrema() == ((255, 255),) * 3
 
 
 def test_what_was_there_stays_until_all_of_the_new_is_there(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ PICTURE = Path(__file__)  # any file that exists
 TYPED: dict[str, tuple[str, Any]] = {
     "size": ("256", 256),
     "iterations": ("7", 7),
+    "patience": ("20", 20),
+    "pyramid": ("3", 3),
     "optimizer": ("adam", "adam"),
     "learning_rate": ("0.5", 0.5),
     "init": ("asset", "asset"),
@@ -32,10 +34,14 @@ TYPED: dict[str, tuple[str, Any]] = {
     "content_weight": ("0", 0),
     "style_weight": ("1e5", 1e5),
     "tv_weight": ("1", 1),
+    "normalize_gradients": ("", True),
     "pooling": ("max", "max"),
     "style_scale": ("1.5", 1.5),
     "original_colors": ("luminance", "luminance"),
     "precision": ("float32", "float32"),
+    "format": ("webp", "webp"),
+    "bits": ("16", 16),
+    "quality": ("50", 50),
     "snapshot_every": ("0", 0),
     "priority": ("-3", -3),
     "labels": ("shop=4", {"shop": "4"}),
@@ -43,6 +49,11 @@ TYPED: dict[str, tuple[str, Any]] = {
 }
 
 Run = Callable[..., Any]
+
+
+def typed(option: options.Option) -> str:
+    text, _ = TYPED[option.field.name]
+    return f"{option.name}={text}" if text else option.name  # a flag is all that is typed
 
 
 def taking(offered: list[options.Option], received: dict[str, Any]) -> typer.Typer:
@@ -77,17 +88,17 @@ def test_every_field_of_the_spec_has_an_option_or_is_an_argument() -> None:
 
 @pytest.mark.parametrize("option", SPEC_OPTIONS, ids=lambda option: option.name)
 def test_what_is_typed_is_what_the_spec_takes(run: Run, option: options.Option) -> None:
-    text, meaning = TYPED[option.field.name]
-    given = run(f"{option.name}={text}")
-    assert given == {option.field.name: meaning}
+    _, meaning = TYPED[option.field.name]
+    assert run(typed(option)) == {option.field.name: meaning}
 
 
 def test_all_options_together_make_a_spec(run: Run) -> None:
-    typed = [f"{option.name}={TYPED[option.field.name][0]}" for option in SPEC_OPTIONS]
-    spec = Order.of(paint(1), paint(2), **run(*typed)).spec
+    given = run(*map(typed, SPEC_OPTIONS))
+    given["bits"] = 8  # 16 goes with png alone
+    spec = Order.of(paint(1), paint(2), **given).spec
     default = Order.of(paint(1), paint(2)).spec
     unchanged = {name for name in TYPED if getattr(spec, name) == getattr(default, name)}
-    assert unchanged == set()
+    assert unchanged == {"bits"}
 
 
 def test_what_is_not_typed_is_left_to_the_spec(run: Run) -> None:
@@ -110,14 +121,16 @@ def test_the_help_tells_defaults_and_bounds() -> None:
     for field in fields(JobSpec):
         if field.name not in ARGUMENTS:
             assert field.terms in help
-    assert "[64 to 2048, default 512]" in help
+    assert "[64 to 16384, default 512]" in help
     assert "{layer: weight} or [layer]" in help
 
 
 @pytest.mark.parametrize(
     ("name", "terms"),
     [
-        ("size", "64 to 2048, default 512"),
+        ("size", "64 to 16384, default 512"),
+        ("bits", "8 | 16, default 8"),
+        ("normalize_gradients", "default off"),
         ("learning_rate", "above 0 to 255"),
         ("seed", "0 to below 9.22e+18, default 0"),
         ("optimizer", "lbfgs | adam, default lbfgs"),
@@ -141,7 +154,7 @@ def test_every_setting_has_an_option() -> None:
 
 def test_a_field_that_nobody_could_type_is_told_of() -> None:
     class Model(BaseModel):
-        flag: bool = Field(default=False, description="...")
+        nested: list[list[int]] = Field(default=[], description="...")
 
-    with pytest.raises(TypeError, match="flag"):
+    with pytest.raises(TypeError, match="nested"):
         fields(Model)

@@ -7,7 +7,7 @@ from shared.keys import digest
 from shared.spec import JobSpec
 from tests.pictures import paint
 
-CONTENT, STYLE, OTHER = paint(1), paint(2), paint(3)
+CONTENT, STYLE, OTHER, MASK = paint(1), paint(2), paint(3), paint(4)
 
 
 def test_an_order_names_its_pictures_by_their_digest(tmp_path: Path) -> None:
@@ -26,10 +26,28 @@ def test_an_order_names_its_pictures_by_their_digest(tmp_path: Path) -> None:
         ([STYLE], [1]),
         ((STYLE, OTHER), [0.5, 0.5]),
         ({STYLE: 3, OTHER: 1}, [0.75, 0.25]),
+        ([(STYLE, 3), OTHER], [0.75, 0.25]),
     ],
 )
 def test_styles_are_one_several_or_weighted(styles: object, shares: list[float]) -> None:
     assert [style.weight for style in Order.of(CONTENT, styles).spec.styles] == shares
+
+
+def test_masks_go_with_the_styles_in_their_order() -> None:
+    order = Order.of(CONTENT, [STYLE, OTHER, CONTENT], masks=[MASK, None])
+    assert [style.mask for style in order.spec.styles] == [digest(MASK), None, None]
+    assert order.files[digest(MASK)].data == MASK
+
+
+def test_the_same_painting_may_apply_twice() -> None:
+    order = Order.of(CONTENT, [(STYLE, 3), (STYLE, 1)], masks=[MASK, OTHER])
+    told = [(style.weight, style.mask) for style in order.spec.styles]
+    assert told == [(0.75, digest(MASK)), (0.25, digest(OTHER))]
+
+
+def test_there_are_no_more_masks_than_styles() -> None:
+    with pytest.raises(InvalidSpec, match="mask is '2 in number', accepted: at most 1, one for"):
+        Order.of(CONTENT, STYLE, masks=[MASK, None])
 
 
 def test_a_picture_to_start_from_says_how_to_start() -> None:

@@ -123,6 +123,12 @@ def test_a_strip_shows_each_picture_once_in_order() -> None:
     assert seen == [ImageColor.getrgb(color) for color in colors]
 
 
+def test_what_is_transparent_lies_on_white_in_a_strip() -> None:
+    invisible = encode(Image.new("RGBA", (64, 48), (200, 30, 30, 0)), "PNG")
+    image = report.strip({"1": invisible})
+    assert image.getpixel((image.width // 2, report.STRIP_HEIGHT // 2)) == (255, 255, 255)
+
+
 def test_pictures_of_a_strip_have_one_height_and_keep_their_proportions() -> None:
     one = report.strip({"1": paint(1, size=(100, 50))}).width
     two = report.strip({"1": paint(1, size=(100, 50)), "2": paint(2, size=(50, 100))}).width

@@ -1,0 +1,113 @@
+"""What a spec becomes for the engine."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from shared import keys
+from shared.spec import JobSpec
+from tests.pictures import encode, noise
+from workers import colors, images
+from workers.attempt import plan_of, style_of
+from workers.engine.plan import Plan
+from workers.engine.render import Style
+
+CONTENT, PAINTING = encode(noise(1, (60, 40)), "PNG"), encode(noise(2, (50, 50)), "PNG")
+HALF = Image.new("L", (10, 10), 0)
+HALF.paste(255, (0, 0, 5, 10))
+MASK = encode(HALF, "PNG")
+FILES = {keys.digest(data): data for data in (CONTENT, PAINTING, MASK)}
+
+
+def styles(**fields: Any) -> list[Style]:
+    """The engine's styles for a spec with these fields, 120 x 80 px."""
+    painting = {"asset": keys.digest(PAINTING)}
+    asked = {"content": keys.digest(CONTENT), "styles": [painting], "size": 120}
+    spec = JobSpec.model_validate(asked | fields)
+    content = images.decode(CONTENT, spec.size)
+    return [style_of(style, spec, content, FILES.__getitem__) for style in spec.styles]
+
+
+def test_a_style_is_scaled_with_the_size() -> None:
+    (same,), (larger,) = styles(), styles(style_scale=1.5)
+
+    assert (tuple(same.picture.shape), tuple(larger.picture.shape)) == (
+        (120, 120, 3),
+        (180, 180, 3),
+    )
+    assert same.picture.dtype == torch.uint8
+    assert (same.asset, same.mask) == (keys.digest(PAINTING), None)
+
+
+def test_a_mask_reaches_the_engine_in_the_canvas_size_and_beside_its_style() -> None:
+    painting = {"asset": keys.digest(PAINTING), "weight": 3}
+    masked, plain = styles(styles=[{**painting, "mask": keys.digest(MASK)}, painting])
+
+    assert masked.mask is not None
+    assert (masked.mask.dtype, tuple(masked.mask.shape)) == (torch.uint8, (80, 120))
+    assert (masked.mask[:, :50] == 255).all()
+    assert (masked.mask[:, 70:] == 0).all()
+    assert plain.mask is None
+    assert (masked.weight, plain.weight) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("way", ["histogram", "covariance"])
+def test_a_style_is_recolored_before_the_render(way: str) -> None:
+    (plain,), (recolored,) = styles(), styles(original_colors=way)
+
+    expected = colors.MATCHED[way](plain.picture.numpy(), images.decode(CONTENT, 120))
+    assert np.array_equal(recolored.picture.numpy(), expected)
+    assert not torch.equal(recolored.picture, plain.picture)
+
+
+def test_luminance_leaves_the_style_as_it_is() -> None:
+    (plain,), (luminance,) = styles(), styles(original_colors="luminance")
+
+    assert torch.equal(plain.picture, luminance.picture)
+    assert plain.asset == luminance.asset
+
+
+def test_no_two_pictures_share_a_name_in_the_cache() -> None:
+    other = keys.digest(PAINTING)
+    ways = [
+        {},
+        {"original_colors": "histogram"},
+        {"original_colors": "covariance"},
+        {"original_colors": "covariance", "content": other},
+        {
+            "original_colors": "covariance",
+            "size": 240,
+            "style_scale": 0.5,
+        },  # as large as the others
+    ]
+
+    assert len({styles(**fields)[0].asset for fields in ways}) == len(ways)
+
+
+def test_the_plan_says_what_the_spec_says() -> None:
+    told: dict[str, Any] = {
+        "iterations": 7,
+        "optimizer": "adam",
+        "learning_rate": 2.0,
+        "init": "noise",
+        "seed": 5,
+        "content_layers": {"relu3_1": 1.0},
+        "style_layers": {"relu2_1": 1.0},
+        "content_weight": 2.0,
+        "style_weight": 3.0,
+        "tv_weight": 4.0,
+        "pooling": "max",
+        "normalize_gradients": True,
+        "pyramid": 3,
+        "patience": 20,
+    }
+    asked = {"content": keys.digest(CONTENT), "styles": [keys.digest(PAINTING)], **told}
+
+    plan = plan_of(JobSpec.model_validate(asked), "bfloat16")
+
+    assert dataclasses.asdict(plan) == {**told, "precision": "bfloat16"}
+    assert all(getattr(plan, name) != getattr(Plan(), name) for name in told)
