@@ -5,8 +5,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export IMPASTO_HOME ?= $(CURDIR)/.impasto
+# What to measure, and on what: BENCH="steps batch --size 512 --pictures FOLDER"
+BENCH ?=
 
-.PHONY: help demo up test lint format bench-service constraints clean
+.PHONY: help demo up test lint format bench-service bench-engine constraints clean
 
 help: ## what can be made here
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -35,8 +37,12 @@ format: $(VENV)/ready-dev ## let ruff rewrite what it can
 bench-service: $(VENV)/ready-dev ## what the service adds to a render's own time
 	$(BIN)/python -m bench.service
 
+bench-engine: $(VENV)/ready-bench ## the engine beside its peers and its limits (half an hour)
+	$(BIN)/python -W ignore -m bench.engine $(BENCH)
+	$(BIN)/python -m bench.plot
+
 constraints: $(VENV)/ready-dev ## pin the newest versions that go together
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra bench --universal --python-version 3.11 --upgrade \
 	    --no-annotate --custom-compile-command "make constraints" --output-file constraints.txt
 
 clean: ## remove what was made here
@@ -57,6 +63,11 @@ $(VENV)/ready: extras := client,api,worker
 $(VENV)/ready: $(VENV)/python pyproject.toml constraints.txt
 	$(install)
 	touch $@
+
+$(VENV)/ready-bench: extras := dev,bench
+$(VENV)/ready-bench: $(VENV)/python pyproject.toml constraints.txt
+	$(install)
+	touch $@ $(VENV)/ready-dev $(VENV)/ready
 
 $(VENV)/ready-dev: extras := dev
 $(VENV)/ready-dev: $(VENV)/python pyproject.toml constraints.txt

@@ -1,0 +1,413 @@
+"""The engine beside its peers and its limits, in one run: `make bench-engine`.
+
+steps    seconds an iteration, ours and pastiche's in turns; the convolutions' arithmetic against
+         this machine's own matrix products
+memory   what each holds at its peak above importing torch, each in a process of its own
+quality  seconds until the saved file's loss is what pastiche ends with after 260 iterations of
+         its L-BFGS, and what the tutorial's clamped L-BFGS has after 160, over eight pairs
+batch    renders that share a pass against the same in turn
+strips   a pass within a third of its memory against a whole one: error, time, memory
+start    from a render's admission to the loop until its first look
+snapshots what a picture every 10 iterations costs the loop
+"""
+
+import argparse
+import json
+import math
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.peers import Pastiche, Tutorial
+from bench.pictures import Pair, pairs
+from workers import images, weights
+from workers.engine import render
+from workers.engine.loop import Loop
+from workers.engine.objective import evaluate
+from workers.engine.passage import blocks, whole_bytes
+from workers.engine.pictures import to_image
+from workers.engine.plan import Plan
+from workers.engine.render import Render, Style
+from workers.engine.styles import StyleCache
+from workers.engine.vgg import CHANNELS, LAYERS, Vgg, resolve_precision
+
+RESULTS = Path(__file__).parent / "results"
+PASTICHE_ITERATIONS = 260
+TUTORIAL_ITERATIONS = 160
+ROUNDS = 10
+
+Figures = dict[str, Any]
+
+
+class Bench:
+    """What all sections share."""
+
+    def __init__(self, size: int, device: str, folder: Path | None) -> None:
+        self.size = size
+        self.pairs = pairs(folder)
+        self.vgg = Vgg(weights.load("caffe", Path("unused"), fetch=_nothing), device)
+        self.plan = Plan(precision=resolve_precision("auto", device))
+
+    def pictures(self, pair: Pair, size: int) -> tuple[Tensor, Tensor]:
+        return tuple(torch.tensor(images.decode(file.read_bytes(), size)) for file in pair)
+
+    def render(self, pair: Pair, size: int = 0, plan: Plan | None = None, **more: Any) -> Render:
+        content, style = self.pictures(pair, size or self.size)
+        return Render(plan or self.plan, self.vgg, content, [Style(style)], **more)
+
+
+def steps(bench: Bench) -> Figures:
+    found = {}
+    for size in (bench.size, 4 * bench.size):
+        rounds = ROUNDS if size == bench.size else 3
+        content, style = bench.pictures(bench.pairs[0], size)
+        ours = bench.render(bench.pairs[0], size)
+        with tempfile.TemporaryDirectory() as folder:
+            theirs = Pastiche(bench.plan, content, style, Path(folder))
+        multiply = _matrix_product(bench)
+        for warm in (ours.step, ours.step, ours.step, theirs.step, multiply):
+            warm()
+        seconds = _in_turns({"ours": ours.step, "pastiche": theirs.step, "limit": multiply}, rounds)
+        height, width, _ = content.shape
+        flops = convolution_flops(height, width)
+        limit = multiply.flops / seconds["limit"]
+        found[f"{size} px"] = {
+            "canvas": [width, height],
+            "ours_seconds": seconds["ours"],
+            "pastiche_seconds": seconds["pastiche"],
+            "times_faster": seconds["pastiche"] / seconds["ours"],
+            "gflops": flops / seconds["ours"] / 1e9,
+            "limit_gflops": limit / 1e9,
+            "share_of_limit": flops / seconds["ours"] / limit,
+        }
+    return found
+
+
+def convolution_flops(height: int, width: int) -> int:
+    """What direct convolutions take for one look, there and back, to relu5_1."""
+    flops = 0
+    for layer in LAYERS[: LAYERS.index("5_1") + 1]:
+        shrink = 2 ** (int(layer[0]) - 1)
+        inputs, outputs = CHANNELS[layer]
+        flops += 2 * 9 * inputs * outputs * (height // shrink) * (width // shrink)
+    return 2 * flops
+
+
+def memory(bench: Bench) -> Figures:
+    found: Figures = {}
+    for size in (bench.size, 4 * bench.size):
+        peaks = {}
+        for engine in ("ours", "pastiche"):
+            command = [sys.executable, "-W", "ignore", "-m", "bench.engine", "--peak", engine]
+            command += ["--size", str(size), "--pair", *map(str, bench.pairs[0])]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            peaks[engine] = int(done.stdout)
+        found[f"{size} px"] = {
+            **{f"{engine}_bytes": peak for engine, peak in peaks.items()},
+            "share": peaks["ours"] / peaks["pastiche"],
+        }
+    return found
+
+
+def peak(engine: str, pair: Pair, size: int) -> int:
+    """Bytes above importing torch, after three iterations; Linux only."""
+    if engine == "pastiche":
+        from pastiche.pastiche import PasticheArtist
+
+        before = _peak_bytes()
+        artist = PasticheArtist(str(pair.content), [str(pair.style)], size=size, device="cpu")
+        for _ in range(3):
+            artist.draw()
+    else:
+        before = _peak_bytes()
+        running = Bench(size, "cpu", None).render(pair)
+        for _ in range(4):
+            running.step()
+    return _peak_bytes() - before
+
+
+def quality(bench: Bench) -> Figures:
+    found: Figures = {}
+    for pair in bench.pairs:
+        content, style = bench.pictures(pair, bench.size)
+        judge = _judge(bench, content, style)
+        tutorial = Tutorial(bench.vgg.weights, bench.plan, to_image(content), to_image(style))
+        for seconds, image in tutorial.looks(TUTORIAL_ITERATIONS):
+            last = seconds, image
+        goals = {"tutorial": {"seconds": last[0], "loss": judge(last[1])}}
+        with tempfile.TemporaryDirectory() as folder:
+            pastiche = Pastiche(bench.plan, content, style, Path(folder))
+        began = time.perf_counter()
+        for _ in range(PASTICHE_ITERATIONS):
+            pastiche.step()
+        seconds = time.perf_counter() - began
+        goals["pastiche"] = {"seconds": seconds, "loss": judge(pastiche.image())}
+        for init in ("content", "noise"):
+            plan = Plan(
+                init=init, iterations=4 * PASTICHE_ITERATIONS, precision=bench.plan.precision
+            )
+            path = _until(
+                bench.render(pair, plan=plan), judge, min(g["loss"] for g in goals.values())
+            )
+            for goal in goals.values():
+                reached = next((s for s, loss in path if loss <= goal["loss"]), None)
+                goal[f"{init}_seconds"] = reached
+                goal[f"{init}_times_sooner"] = goal["seconds"] / (reached or math.inf)
+            goals[f"{init}_path"] = path
+        found[pair.name] = goals
+        _tell(pair.name, {k: v for k, v in goals.items() if not k.endswith("path")})
+    for peer in ("pastiche", "tutorial"):
+        for init in ("content", "noise"):
+            times = [
+                goals[peer][f"{init}_times_sooner"] for goals in found.values() if peer in goals
+            ]
+            found[f"{peer}, from {init}"] = {
+                "geometric_mean": statistics.geometric_mean(max(t, 1e-9) for t in times),
+                "worst": min(times),
+            }
+    return found
+
+
+def batch(bench: Bench) -> Figures:
+    found = {}
+    chosen = bench.pairs[0]
+    for count in (1, 2, 4, 8):
+        together = [bench.render(chosen) for _ in range(count)]
+        alone = [bench.render(chosen) for _ in range(count)]
+
+        def share(renders: Sequence[Render] = together) -> None:
+            render.step(renders)
+
+        def in_turn(renders: Sequence[Render] = alone) -> None:
+            for one in renders:
+                one.step()
+
+        for warm in (share, in_turn):
+            warm()
+        seconds = _in_turns({"together": share, "in turn": in_turn}, 5)
+        found[str(count)] = {
+            "seconds_a_picture": seconds["together"] / count,
+            "times_faster_than_in_turn": seconds["in turn"] / seconds["together"],
+        }
+    return found
+
+
+def strips(bench: Bench) -> Figures:
+    size = 4 * bench.size
+    objective = bench.render(bench.pairs[0], size)._objective
+    image = objective.canvas + torch.linspace(-5, 5, objective.canvas.shape[-1])
+    image = image.clamp(0, 255)
+    evaluate([objective], image)
+    plan = bench.plan
+    whole = whole_bytes(blocks(objective.layers, *image.shape[-2:]), plan.precision)
+    seen: dict[str, Tensor] = {}
+
+    def look(name: str, budget: int | None) -> None:
+        _, seen[name] = evaluate([objective], image, budget_bytes=budget)
+
+    held = {}
+    for name, budget in (("whole", None), ("strips", whole // 3)):
+        bench.vgg.arena.clear()
+        look(name, budget)
+        held[name] = bench.vgg.arena.size_bytes
+    ways = {"whole": lambda: look("whole", None), "strips": lambda: look("strips", whole // 3)}
+    seconds = _in_turns(ways, 3)
+    error = (seen["strips"] - seen["whole"]).norm() / seen["whole"].norm()
+    return {
+        "canvas": list(image.shape[:1:-1]),
+        "gradient_error": float(error),
+        "times_slower": seconds["strips"] / seconds["whole"],
+        "budget_bytes": whole // 3,
+        "held_bytes": held,
+    }
+
+
+def start(bench: Bench) -> Figures:
+    content, style = bench.pictures(bench.pairs[0], bench.size)
+    bench.render(bench.pairs[0]).step()
+    found = {}
+    with Loop() as loop:
+        for name, cache in (("style_seen_before", StyleCache()), ("style_new", None)):
+            measured = []
+            for _ in range(ROUNDS + 1):
+                began = time.perf_counter()
+                built: list[float] = []
+
+                def build(
+                    began: float = began,
+                    built: list[float] = built,
+                    cache: StyleCache | None = cache,
+                ) -> Render:
+                    made = Render(
+                        bench.plan, bench.vgg, content, [Style(style, asset="a")], cache=cache
+                    )
+                    built.append(time.perf_counter() - began)
+                    return made
+
+                with loop.admit(build) as run:
+                    run.events()
+                measured.append(built[0])
+            found[name] = {"seconds": statistics.median(measured[1:])}
+    return found
+
+
+def snapshots(bench: Bench) -> Figures:
+    """One render with and without, in turns of 20 iterations; encoded beside the loop."""
+
+    def watch(every: int) -> None:
+        plan = Plan(iterations=20, precision=bench.plan.precision)
+        build = lambda: bench.render(bench.pairs[0], plan=plan, cache=cache)  # noqa: E731
+        with Loop() as loop, loop.admit(build, every) as run:
+            encoders = []
+            for event in run:
+                if event.image is not None and event.progress.iteration < 20:
+                    encoder = threading.Thread(
+                        target=images.encode_jpeg, args=[event.image.numpy()]
+                    )
+                    encoder.start()
+                    encoders.append(encoder)
+            for encoder in encoders:
+                encoder.join()
+
+    cache = StyleCache()
+    watch(0)
+    seconds = _in_turns({"none": lambda: watch(0), "every 10": lambda: watch(10)}, 5)
+    return {"share_of_time": seconds["every 10"] / seconds["none"] - 1}
+
+
+SECTIONS: dict[str, Callable[[Bench], Figures]] = {
+    section.__name__: section
+    for section in (steps, memory, strips, batch, start, snapshots, quality)
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help="default: all of them")
+    parser.add_argument("--size", type=int, default=256, help="long side, in px (default 256)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--pictures", type=Path, help="a folder of other photographs and paintings")
+    parser.add_argument("--out", type=Path, help="a JSON file; default: bench/results/DATE-DEVICE")
+    parser.add_argument("--peak", choices=["ours", "pastiche"], help=argparse.SUPPRESS)
+    parser.add_argument("--pair", nargs=2, type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.peak:
+        print(peak(arguments.peak, Pair(*arguments.pair), arguments.size))
+        return
+    if unknown := set(arguments.sections) - set(SECTIONS):
+        parser.error(f"no section is called {unknown.pop()}; accepted: {', '.join(SECTIONS)}")
+
+    bench = Bench(arguments.size, arguments.device, arguments.pictures)
+    today = datetime.now(UTC).date().isoformat()
+    out = arguments.out or RESULTS / f"{today}-{arguments.device}.json"
+    found = json.loads(out.read_text()) if out.exists() else {}
+    found["machine"] = {
+        "date": today,
+        "device": arguments.device,
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "precision": bench.plan.precision,
+        "size": arguments.size,
+    }
+    for name in arguments.sections or SECTIONS:
+        found[name] = SECTIONS[name](bench)
+        _tell(name, found[name])
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"written to {out}")
+
+
+class _matrix_product:  # noqa: N801
+    """A large matrix product in the convolutions' precision; called, it makes one."""
+
+    side = 2048
+    flops = 2 * side**3
+
+    def __init__(self, bench: Bench) -> None:
+        dtype = torch.bfloat16 if bench.plan.precision == "bfloat16" else torch.float32
+        self._a, self._b = (
+            torch.randn(self.side, self.side, device=bench.vgg.device).to(dtype) for _ in "ab"
+        )
+
+    def __call__(self) -> None:
+        self._a @ self._b
+
+
+def _judge(bench: Bench, content: Tensor, style: Tensor) -> Callable[[Tensor], float]:
+    """The total loss in float32 of an image as a file would hold it."""
+    plan = Plan()
+    objective = Render(plan, bench.vgg, content, [Style(style)])._objective
+    evaluate([objective], objective.canvas)
+    return lambda image: float(evaluate([objective], image.round().clamp(0, 255))[0][0, 0])
+
+
+def _until(
+    running: Render, judge: Callable[[Tensor], float], goal: float
+) -> list[tuple[float, float]]:
+    """Seconds and the saved file's loss, until a goal is reached; judging takes no time of it."""
+    path, seconds = [], 0.0
+    while not running.is_finished:
+        began = time.perf_counter()
+        progress = running.step()
+        seconds += time.perf_counter() - began
+        # Rounding adds to the loss: only what is near the goal is worth a look at the file.
+        if progress.losses.total <= 1.02 * goal or progress.iteration % 10 == 0:
+            path.append((seconds, judge(running.image().permute(2, 0, 1)[None])))
+            if path[-1][1] <= goal:
+                break
+    return path
+
+
+def _in_turns(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Median seconds of each, one after the other, so that a slow minute hits all alike."""
+    measured: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            way()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            measured[name].append(time.perf_counter() - began)
+    return {name: statistics.median(seconds) for name, seconds in measured.items()}
+
+
+def _peak_bytes() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+    raise OSError("this system does not tell a process's peak")
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _tell(name: str, figures: Figures) -> None:
+    print(name)
+    for key, value in figures.items():
+        print(f"  {key}: {json.dumps(value, default=str)[:300]}", flush=True)
+
+
+def _nothing(address: str) -> bytes:
+    raise FileNotFoundError(address)
+
+
+if __name__ == "__main__":
+    main()

