@@ -1,4 +1,4 @@
-"""Draws the newest figures of `bench.engine`: each pair's loss over time, beside its peers' ends."""
+"""Draws the newest figures of `bench.engine`: the loss of each pair over time, beside its peers."""
 
 import argparse
 import json

@@ -5,12 +5,12 @@ caller may project what it gives, because displacements are read from the images
 """
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 OptimizerName = Literal["lbfgs", "adam"]
 
@@ -35,7 +35,7 @@ class Optimizer(ABC):
 
 
 class Lbfgs(Optimizer):
-    """Limited-memory BFGS: the full step, up to a limit, and no line search.
+    """Limited-memory BFGS, preconditioned: the full step, up to a limit, and no line search.
 
     learning_rate: factor on every step.
     history: how many displacements are remembered; each costs two images.
@@ -43,7 +43,11 @@ class Lbfgs(Optimizer):
     longest_step: mean size that no displacement exceeds. Without it the full step overshoots where
     little curvature is known yet: from noise to stripes at 64 px, max pooling, 20 iterations
     brought the loss to 1/8 with it, and to nearly twice the start without.
-    Source: Nocedal and Wright 2006, "Numerical Optimization", algorithms 7.4 and 7.5.
+    levels: of `smoothed`, with which the inverse Hessian begins; 0 for the plain identity.
+    Source: Nocedal and Wright 2006, "Numerical Optimization", algorithm 7.4, whose two loops are
+    two triangular systems: Byrd, Nocedal, Schnabel 1994, "Representations of quasi-Newton matrices
+    and their use in limited memory methods", theorem 2.2. So a step is a few passes over the
+    history, not four for each displacement in it.
     """
 
     def __init__(
@@ -53,12 +57,19 @@ class Lbfgs(Optimizer):
         history: int = 20,
         first_step: float = 10.0,
         longest_step: float = 10.0,
+        levels: int = 4,
     ) -> None:
         self._learning_rate = learning_rate
+        self._history = history
         self._first_step = first_step
         self._longest_step = longest_step
-        self._pairs: deque[_Pair] = deque(maxlen=history)  # oldest first
+        self._levels = levels
+        self._count = 0  # displacements remembered so far; the newest in row (count - 1) % history
         self._shown: tuple[Tensor, Tensor] | None = None  # the last image and its gradient
+        self._s: Tensor  # (history, n): how the image moved
+        self._y: Tensor  # (history, n): how the gradient changed over it
+        self._sy: Tensor  # (history, history): their dot products
+        self._scale: Tensor  # (): of the first guess, which makes it right along the newest
 
     def step(self, image: Tensor, gradient: Tensor) -> Tensor:
         if self._shown is not None:
@@ -72,37 +83,67 @@ class Lbfgs(Optimizer):
         state = {}
         if self._shown is not None:
             state["image"], state["gradient"] = self._shown
-        if self._pairs:
-            state["s"] = torch.stack([pair.s for pair in self._pairs])
-            state["y"] = torch.stack([pair.y for pair in self._pairs])
+        if self._count:
+            names = ("s", "y", "sy", "scale")
+            state |= {name: getattr(self, f"_{name}").clone() for name in names}
+            state["count"] = torch.tensor(self._count)
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self._shown = (state["image"], state["gradient"]) if "image" in state else None
-        self._pairs.clear()
-        if "s" in state:
-            self._pairs.extend(map(_pair, state["s"], state["y"]))
+        self._count = int(state["count"]) if "count" in state else 0
+        if self._count:
+            self._s, self._y = state["s"].clone(), state["y"].clone()
+            self._sy, self._scale = state["sy"].clone(), state["scale"]
 
     def _remember(self, s: Tensor, y: Tensor) -> None:
         """Keeps a pair along which the loss curves upwards; others would turn a step uphill."""
-        pair = _pair(s, y)
-        if pair.sy > CURVATURE_MIN * s.norm() * y.norm():
-            self._pairs.append(pair)
+        along = _dot(s, y)
+        if along <= CURVATURE_MIN * s.norm() * y.norm():
+            return
+        if self._count == 0:
+            shape = self._history, s.numel()
+            self._s, self._y = s.new_zeros(shape), s.new_zeros(shape)
+            self._sy = torch.eye(self._history, dtype=_exact(s.device), device=s.device)
+        row = self._count % self._history
+        self._s[row], self._y[row] = s.flatten(), y.flatten()
+        self._sy[row] = (self._y @ self._s[row]).to(self._sy.dtype)
+        self._sy[:, row] = (self._s @ self._y[row]).to(self._sy.dtype)
+        self._scale = along / _dot(y, smoothed(y, self._levels))
+        self._count += 1
 
     def _direction(self, gradient: Tensor) -> Tensor:
         """The inverse Hessian, as far as it is remembered, times the gradient."""
-        if not self._pairs:
-            return gradient * (self._first_step / gradient.abs().mean().clamp_min(TINY))
-        q = gradient
-        along = []
-        for s, y, sy in reversed(self._pairs):
-            along.append(_dot(s, q) / sy)
-            q = q - along[-1] * y
-        _, y, sy = self._pairs[-1]
-        q = q * (sy / _dot(y, y))
-        for (s, y, sy), a in zip(self._pairs, reversed(along), strict=True):
-            q = q + (a - _dot(y, q) / sy) * s
-        return q
+        if self._count == 0:
+            direction = smoothed(gradient, self._levels)
+            return direction * (self._first_step / direction.abs().mean().clamp_min(TINY))
+        rows = min(self._count, self._history)
+        order = [(self._count - rows + i) % self._history for i in range(rows)]  # the oldest first
+        s, y = self._s[:rows], self._y[:rows]
+        upper = self._sy[order][:, order].triu()
+
+        g = gradient.flatten()
+        a = _solved(upper, _chosen(s @ g, order, upper.dtype), upper=True)
+        q = g - y.mT @ _placed(a, order, g)
+        r = self._scale * smoothed(q.view_as(gradient), self._levels).flatten()
+        b = upper.diagonal() * a - _chosen(y @ r, order, upper.dtype)
+        r = r + s.mT @ _placed(_solved(upper.mT, b, upper=False), order, g)
+        return r.view_as(gradient)
+
+
+def smoothed(image: Tensor, levels: int) -> Tensor:
+    """The image and its blurred copies, one for each octave, added up.
+
+    image: (1, 3, H, W). Symmetric and positive definite: each blur is U U', where U enlarges an
+    image of half the size. As the first guess of the inverse Hessian it lets large patches of
+    colour move before their pixels do: the Gram loss is flattest along them.
+    """
+    if levels == 0 or min(image.shape[-2:]) < 4:
+        return image
+    height, width = image.shape[-2:]
+    halved = functional.avg_pool2d(image, 2)  # U' / 4
+    blurred = smoothed(halved, levels - 1).repeat_interleave(2, -2).repeat_interleave(2, -1)
+    return image + functional.pad(blurred, (0, width % 2, 0, height % 2))
 
 
 class Adam(Optimizer):
@@ -144,15 +185,27 @@ class Adam(Optimizer):
         self._moments = (state["first"], state["second"]) if state else None
 
 
-class _Pair(NamedTuple):
-    s: Tensor  # how the image moved
-    y: Tensor  # how the gradient changed over it
-    sy: Tensor  # their dot product
-
-
-def _pair(s: Tensor, y: Tensor) -> _Pair:
-    return _Pair(s, y, _dot(s, y))
-
-
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return a.flatten().dot(b.flatten())
+    return torch.dot(a.flatten(), b.flatten())
+
+
+def _exact(device: torch.device) -> torch.dtype:
+    """For the few numbers between the dot products, which errors would add up in."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _solved(matrix: Tensor, b: Tensor, *, upper: bool) -> Tensor:
+    found: Tensor = torch.linalg.solve_triangular(matrix, b.unsqueeze(-1), upper=upper)
+    return found.squeeze(-1)
+
+
+def _chosen(rows: Tensor, order: list[int], dtype: torch.dtype) -> Tensor:
+    """Values of the history's rows, the oldest first."""
+    return rows[order].to(dtype)
+
+
+def _placed(values: Tensor, order: list[int], like: Tensor) -> Tensor:
+    """Back from the oldest first to the history's rows."""
+    rows = torch.empty_like(values)
+    rows[order] = values
+    return rows.to(like.dtype)
