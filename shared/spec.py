@@ -311,6 +311,11 @@ class JobSpec(RenderSpec):
         le=ITERATIONS_MAX,
         description="A picture of the progress after every so many iterations; 0 for none.",
     )
+    exact: bool = Field(
+        default=False,
+        description="Shares no pass with other renders: on a GPU their company may change the last"
+        " bits of a picture, to 50 dB at least; in float32 on a CPU it changes none.",
+    )
     priority: int = Field(default=0, ge=-100, le=100, description="Higher is rendered first.")
     labels: dict[LabelName, LabelValue] = Field(
         default={}, max_length=16, description="Your own words, to find the job again by."

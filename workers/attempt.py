@@ -26,6 +26,7 @@ from shared.spec import Style as Painting
 from shared.states import Phase
 from shared.storage import Storage
 from workers import colors, images
+from workers.engine import memory
 from workers.engine.loop import Event, Loop, Run
 from workers.engine.plan import Plan
 from workers.engine.render import Render, Style
@@ -84,12 +85,20 @@ class Attempt:
 
         def build() -> Render:
             return Render(
-                plan, studio.vgg, torch.tensor(content), styles, init=init, cache=studio.styles
+                plan,
+                studio.vgg,
+                torch.tensor(content),
+                styles,
+                init=init,
+                cache=studio.styles,
+                budget_bytes=memory.budget_bytes(studio.vgg.device),
             )
 
         with ExitStack() as stack:
             snapshots = stack.enter_context(_Snapshots(studio, self._job.claim, self._folder))
-            run = stack.enter_context(studio.loop.admit(build, spec.snapshot_every))
+            run = stack.enter_context(
+                studio.loop.admit(build, spec.snapshot_every, is_alone=spec.exact)
+            )
             last = self._follow(run, snapshots)
         assert last.image is not None
         return last.image.numpy()

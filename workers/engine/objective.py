@@ -1,6 +1,6 @@
 """What a render minimises, and the direction in which it grows."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from workers.engine.losses import (
     style_loss,
     tv_loss,
 )
-from workers.engine.passage import Listener, Passage, blocks
+from workers.engine.passage import Passage, blocks
 from workers.engine.plan import Plan
 from workers.engine.styles import StyleTarget
 from workers.engine.vgg import CHANNELS, DTYPES, Vgg, layer_of
@@ -70,8 +70,8 @@ class Objective:
         """The layers that it listens to, as `4_2`."""
         return {layer_of(name) for name in (*self.plan.content_layers, *self.plan.style_layers)}
 
-    def begin(self, image: Tensor) -> None:
-        """Before the passage of an image, (3, H, W)."""
+    def begin(self, image: Tensor, budget_bytes: int | None, heed: Callable[[], None]) -> None:
+        """Before the passage of an image, (3, H, W). The rest as in `evaluate`."""
         self._clear()
         if self._targets or not self._content:
             return
@@ -82,7 +82,16 @@ class Objective:
             dtype = DTYPES[self.plan.precision]
             self._targets[layer] = torch.empty(shape, dtype=dtype, device=self.vgg.device)
         if not self._is_learning:
-            self._passage(self.canvas, tuple(self._content), _Recorder(self._targets)).down()
+            Passage(
+                self.vgg,
+                self.canvas,
+                tuple(self._content),
+                _Recorder(self._targets),
+                pooling=self.plan.pooling,
+                precision=self.plan.precision,
+                budget_bytes=budget_bytes,
+                heed=heed,
+            ).down()
 
     def hear(self, layer: str, features: Tensor, top: int) -> None:
         if layer in self._content:
@@ -127,12 +136,6 @@ class Objective:
         if layer in self._style:
             for region in self._regions:
                 region.pull(layer, features, gradient, top)
-
-    def _passage(self, image: Tensor, taps: Collection[str], listener: Listener) -> Passage:
-        plan = self.plan
-        return Passage(
-            self.vgg, image, taps, listener, pooling=plan.pooling, precision=plan.precision
-        )
 
     def _settle_style(self, region: "_Guided", layer: str, weight: float) -> Tensor:
         """The loss of one Gram; keeps what `pull` needs."""
@@ -181,7 +184,7 @@ def evaluate(
     """
     plan = objectives[0].plan
     for objective, image in zip(objectives, images, strict=True):
-        objective.begin(image)
+        objective.begin(image, budget_bytes, heed)
     passage = Passage(
         objectives[0].vgg,
         images,

@@ -18,6 +18,10 @@ from workers.engine.plan import Plan
 from workers.engine.styles import StyleCache, StyleTarget, style_target
 from workers.engine.vgg import Pooling, Precision, Vgg
 
+# How much L-BFGS remembers depends on the canvas alone, not on a machine's memory: one plan is one
+# picture. Canvases of up to 2.2 million pixels get all of it.
+HISTORY_MAX, HISTORY_MIN = 20, 3
+HISTORY_BYTES = 2**30
 OPTIMIZER = "optimizer."  # prefix of the optimiser's tensors in a render's state
 SCALE_SIDE_MIN = 32  # px on the short side: two cells of the deepest layers
 PROGRESS_MIN = 1e-3  # the share by which the loss must fall within `plan.patience` iterations
@@ -243,7 +247,7 @@ class Render:
         self._image = start(canvas)
         self._gradient = None
         self._best = math.inf, self.iteration
-        self._optimizer = _optimizer(self.plan)
+        self._optimizer = _optimizer(self.plan, canvas)
         self._objective = Objective(self.plan, self._vgg, canvas, self._regions(canvas, shrink))
 
     def _regions(self, canvas: Tensor, shrink: int) -> list[Region]:
@@ -309,10 +313,11 @@ def step(
     return errors
 
 
-def _optimizer(plan: Plan) -> Optimizer:
+def _optimizer(plan: Plan, canvas: Tensor) -> Optimizer:
     if plan.optimizer == "adam":
         return Adam(plan.learning_rate)
-    return Lbfgs(plan.learning_rate)
+    fitting = HISTORY_BYTES // (2 * canvas.nbytes)
+    return Lbfgs(plan.learning_rate, history=max(HISTORY_MIN, min(HISTORY_MAX, fitting)))
 
 
 def _shrunk(image: Tensor, shrink: int) -> Tensor:

@@ -54,6 +54,7 @@ ACCEPTED = {
     "init": "one of content, noise, style, asset",
     "pooling": "one of avg, max",
     "normalize_gradients": "true or false",
+    "exact": "true or false",
     "original_colors": "one of none, luminance, histogram, covariance",
     "format": "one of png, jpeg, webp",
     "bits": "one of 8, 16",
@@ -263,6 +264,7 @@ def test_the_defaults_are_those_that_are_told() -> None:
         "bits": 8,
         "quality": 92,
         "snapshot_every": 50,
+        "exact": False,
         "priority": 0,
         "labels": {},
         "deadline_seconds": None,
@@ -410,7 +412,8 @@ def test_equal_meaning_has_an_equal_digest(fields: dict[str, Any], data: st.Data
         other["seed"] += 1 if asked.seed == 0 else -1  # decides nothing
     if asked.format == "png":
         other["quality"] = 101 - asked.quality  # nor does this
-    other |= {"snapshot_every": 7, "priority": 7, "labels": {"a": "b"}, "deadline_seconds": 7.0}
+    other |= {"snapshot_every": 7, "exact": True, "priority": 7}
+    other |= {"labels": {"a": "b"}, "deadline_seconds": 7.0}
     other = dict(data.draw(st.permutations(list(other.items()))))
 
     assert JobSpec.model_validate(other).digest() == asked.digest()

@@ -43,6 +43,7 @@ TYPED: dict[str, tuple[str, Any]] = {
     "bits": ("16", 16),
     "quality": ("50", 50),
     "snapshot_every": ("0", 0),
+    "exact": ("", True),
     "priority": ("-3", -3),
     "labels": ("shop=4", {"shop": "4"}),
     "deadline_seconds": ("60", 60),
