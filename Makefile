@@ -8,7 +8,7 @@ export IMPASTO_HOME ?= $(CURDIR)/.impasto
 # What to measure, and on what: BENCH="steps batch --size 512 --pictures FOLDER"
 BENCH ?=
 
-.PHONY: help demo up test lint format bench-service bench-engine constraints clean
+.PHONY: help demo up test lint format bench-service bench-engine gallery constraints clean
 
 help: ## what can be made here
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -40,6 +40,9 @@ bench-service: $(VENV)/ready-dev ## what the service adds to a render's own time
 bench-engine: $(VENV)/ready-bench ## the engine beside its peers and its limits (half an hour)
 	$(BIN)/python -W ignore -m bench.engine $(BENCH)
 	$(BIN)/python -m bench.plot
+
+gallery: $(VENV)/ready ## one sheet for each feature, into docs/gallery (ten minutes)
+	$(BIN)/python -m samples.gallery
 
 constraints: $(VENV)/ready-dev ## pin the newest versions that go together
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra bench --universal --python-version 3.11 --upgrade \

@@ -150,7 +150,7 @@ class RenderSpec(_Strict):
         description="The long side of the result, in px; the content's proportions are kept.",
     )
     iterations: int = Field(
-        default=150,
+        default=200,
         ge=1,
         le=ITERATIONS_MAX,
         description="How many steps the optimiser takes.",
@@ -163,11 +163,12 @@ class RenderSpec(_Strict):
         " 0: never.",
     )
     pyramid: int = Field(
-        default=1,
+        default=4,
         ge=1,
         le=PYRAMID_MAX,
-        description="How many sizes are rendered, coarse to fine: the last is size,"
-        " each is half of the next.",
+        description="How many sizes are rendered, coarse to fine: the last is size, each is half"
+        " of the next, those under 32 px are left out. The coarser share half of the iterations,"
+        " at most 50 each. 1, the report's, is size alone.",
     )
     optimizer: Literal["lbfgs", "adam"] = Field(
         default="lbfgs",

@@ -30,7 +30,9 @@ class Convolution(ABC):
     def backward(self, y: Tensor, gradient: Tensor, out: Tensor) -> None:
         """What x gets of a gradient of y, where y is what `forward` gave.
 
-        y, gradient: (B, H, W, outputs). out: (B, H, W, inputs).
+        y, gradient: (B, H, W, outputs); gradient is masked in place.
+        out: (B, H, W, inputs). It may begin where y does, and overwrite it: no layer has more
+        inputs than outputs, so what is written stays behind what was read.
         """
 
 

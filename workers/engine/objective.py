@@ -70,8 +70,8 @@ class Objective:
         """The layers that it listens to, as `4_2`."""
         return {layer_of(name) for name in (*self.plan.content_layers, *self.plan.style_layers)}
 
-    def begin(self, image: Tensor, budget_bytes: int | None, heed: Callable[[], None]) -> None:
-        """Before the passage of an image, (3, H, W). The rest as in `evaluate`."""
+    def begin(self, image: Tensor, heed: Callable[[], None]) -> None:
+        """Before the passage of an image, (3, H, W). `heed` as in `evaluate`."""
         self._clear()
         if self._targets or not self._content:
             return
@@ -89,7 +89,7 @@ class Objective:
                 _Recorder(self._targets),
                 pooling=self.plan.pooling,
                 precision=self.plan.precision,
-                budget_bytes=budget_bytes,
+                is_one_way=True,
                 heed=heed,
             ).down()
 
@@ -184,7 +184,7 @@ def evaluate(
     """
     plan = objectives[0].plan
     for objective, image in zip(objectives, images, strict=True):
-        objective.begin(image, budget_bytes, heed)
+        objective.begin(image, heed)
     passage = Passage(
         objectives[0].vgg,
         images,

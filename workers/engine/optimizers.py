@@ -84,8 +84,9 @@ class Lbfgs(Optimizer):
         if self._shown is not None:
             state["image"], state["gradient"] = self._shown
         if self._count:
-            names = ("s", "y", "sy", "scale")
-            state |= {name: getattr(self, f"_{name}").clone() for name in names}
+            written = slice(min(self._count, self._history))
+            state |= {"s": self._s[written].clone(), "y": self._y[written].clone()}
+            state |= {"sy": self._sy.clone(), "scale": self._scale}
             state["count"] = torch.tensor(self._count)
         return state
 
@@ -93,7 +94,9 @@ class Lbfgs(Optimizer):
         self._shown = (state["image"], state["gradient"]) if "image" in state else None
         self._count = int(state["count"]) if "count" in state else 0
         if self._count:
-            self._s, self._y = state["s"].clone(), state["y"].clone()
+            rows, n = state["s"].shape
+            self._s, self._y = (state["s"].new_empty((self._history, n)) for _ in "sy")
+            self._s[:rows], self._y[:rows] = state["s"], state["y"]
             self._sy, self._scale = state["sy"].clone(), state["scale"]
 
     def _remember(self, s: Tensor, y: Tensor) -> None:
@@ -102,13 +105,14 @@ class Lbfgs(Optimizer):
         if along <= CURVATURE_MIN * s.norm() * y.norm():
             return
         if self._count == 0:
-            shape = self._history, s.numel()
-            self._s, self._y = s.new_zeros(shape), s.new_zeros(shape)
+            shape = self._history, s.numel()  # a row takes memory once it is written
+            self._s, self._y = s.new_empty(shape), s.new_empty(shape)
             self._sy = torch.eye(self._history, dtype=_exact(s.device), device=s.device)
         row = self._count % self._history
         self._s[row], self._y[row] = s.flatten(), y.flatten()
-        self._sy[row] = (self._y @ self._s[row]).to(self._sy.dtype)
-        self._sy[:, row] = (self._s @ self._y[row]).to(self._sy.dtype)
+        written = slice(min(self._count + 1, self._history))
+        self._sy[row, written] = (self._y[written] @ s.flatten()).to(self._sy.dtype)
+        self._sy[written, row] = (self._s[written] @ y.flatten()).to(self._sy.dtype)
         self._scale = along / _dot(y, smoothed(y, self._levels))
         self._count += 1
 

@@ -23,6 +23,7 @@ HALO = 4  # each convolution of a block sees one row further, and no block has m
 # Strips begin where Winograd's tiles do, so that a strip's features are those of the whole to the
 # last bits. A feature that is just above 0 in one and not in the other would switch a gradient.
 STRIP_STEP = 4
+ONE_WAY_BYTES = 2**25  # for the strips of a pass that only goes down
 STRIP_ROWS_MIN = 16  # below, the halo costs more than the strip
 
 
@@ -65,9 +66,15 @@ class Block:
     width: int
 
     def row_bytes(self, item_bytes: int) -> int:
-        """What a row of its features takes, with the two gradients that are alive at a time."""
+        """What a row of its features takes, with the gradient of the last."""
         channels = [CHANNELS[layer][1] for layer in self.layers]
-        return self.width * item_bytes * (sum(channels) + 2 * max(channels))
+        return self.width * item_bytes * (sum(channels) + channels[-1])
+
+    def fitting(self, budget_bytes: int, precision: Precision, batch: int = 1) -> list[Strip]:
+        """Strips that take no more than a budget, if it is enough for the narrowest."""
+        row_bytes = batch * self.row_bytes(DTYPES[precision].itemsize)
+        rows = max(budget_bytes // row_bytes - 2 * HALO, STRIP_ROWS_MIN)
+        return self.strips(rows // STRIP_STEP * STRIP_STEP)
 
     def strips(self, rows: int) -> list[Strip]:
         """Strips of `rows` rows of their own, a multiple of STRIP_STEP."""
@@ -112,6 +119,7 @@ class Passage:
 
     taps: the layers at which `listener` is called, as `4_2`.
     budget_bytes: what features and gradients may take; None for whatever they need.
+    is_one_way: nobody will go back up, and so no more is kept than a strip.
     heed: called between strips; may raise, and so ends the passage.
     """
 
@@ -125,6 +133,7 @@ class Passage:
         pooling: Pooling,
         precision: Precision,
         budget_bytes: int | None = None,
+        is_one_way: bool = False,
         heed: Callable[[], None] = lambda: None,
     ) -> None:
         self._vgg = vgg
@@ -136,7 +145,10 @@ class Passage:
         self._dtype = DTYPES[precision]
         self._heed = heed
         self._blocks = blocks(taps, *images.shape[-2:])
-        self._strips = plan_strips(self._blocks, len(images), precision, budget_bytes)
+        if is_one_way:
+            self._strips = [block.fitting(ONE_WAY_BYTES, precision) for block in self._blocks]
+        else:
+            self._strips = plan_strips(self._blocks, len(images), precision, budget_bytes)
         self._inputs: list[Tensor] = [images]
         self._kept: dict[int, list[Tensor]] = {}
 
@@ -150,7 +162,7 @@ class Passage:
         for k, block in enumerate(self._blocks):
             pooled = None
             if k + 1 < len(self._blocks):
-                pooled = self._between("features", k + 1, block.layers[-1])
+                pooled = self._between("features", k + 1)
                 self._inputs.append(pooled)
             for strip in self._strips[k]:
                 features = self._pass(k, strip)
@@ -161,7 +173,7 @@ class Passage:
                 if pooled is not None:
                     self._pool(features[-1][:, strip.inside], pooled[:, _halved(strip.core)])
                 self._heed()
-            if len(self._strips[k]) == 1:
+            if self._is_kept(k):
                 self._kept[k] = features
 
     def up(self) -> Tensor:
@@ -171,8 +183,8 @@ class Passage:
         for k in reversed(range(len(self._blocks))):
             below = gradient
             if k > 0:
-                below = self._between("gradient", k, self._blocks[k - 1].layers[-1])
-                if len(self._strips[k]) > 1:
+                below = self._between("gradient", k)
+                if not self._is_kept(k):
                     below.zero_()
             for strip in self._strips[k]:
                 features = self._kept.pop(k, None) or self._pass(k, strip)
@@ -183,10 +195,11 @@ class Passage:
 
     def _pass(self, k: int, strip: Strip) -> list[Tensor]:
         """The features of all layers of a strip."""
-        is_kept = len(self._strips[k]) == 1
-        found: list[Tensor] = []
+        block, found = self._blocks[k], list[Tensor]()
         for i, (layer, convolution) in enumerate(self._convolutions(k)):
-            y = self._take(f"relu{layer}" if is_kept else f"strip {i}", k, strip, layer)
+            place = f"relu{layer}" if self._is_kept(k) else f"strip {i}"
+            shape = (len(self._images), strip.rows, block.width, convolution.outputs)
+            y = self._vgg.arena.take(place, shape, self._dtype)
             if isinstance(convolution, Stem):
                 convolution.forward(self._images[:, :, strip.seen], y)
             else:
@@ -199,17 +212,17 @@ class Passage:
     ) -> None:
         """Brings the gradient of a strip's rows to its input.
 
-        above: of the pooled output; None behind the deepest layer. below: of the input.
+        above: of the pooled output; None behind the deepest layer. below: of the input, which is
+        added to; what a kept block gives to it is all that it gets.
         """
-        sides = ("gradient, even", "gradient, odd")  # read one, write the other
-        layers = list(enumerate(self._convolutions(k)))
-        gradient = self._take(sides[len(layers) % 2], k, strip, layers[-1][1][0])
-        if above is None or len(self._strips[k]) > 1:
+        block, last = self._blocks[k], features[-1]
+        gradient = self._vgg.arena.take("gradient", tuple(last.shape), self._dtype)
+        if above is None or not self._is_kept(k):
             gradient.zero_()
         if above is not None:
             rows = above[:, _halved(strip.core)]
-            self._unpool(features[-1][:, strip.inside], rows, gradient[:, strip.inside])
-        for i, (layer, convolution) in reversed(layers):
+            self._unpool(last[:, strip.inside], rows, gradient[:, strip.inside])
+        for i, (layer, convolution) in reversed(list(enumerate(self._convolutions(k)))):
             y = features[i]
             if layer in self._taps:
                 for b in range(len(y)):
@@ -217,14 +230,19 @@ class Passage:
                     self._listener.pull(b, layer, *mine, strip.core.start)
             if isinstance(convolution, Stem):
                 convolution.backward(y, gradient, below[:, :, strip.seen])
-            elif i == 0 and len(self._strips[k]) == 1:
+            elif i == 0 and self._is_kept(k):
                 convolution.backward(y, gradient, below)
             else:
-                before = self._take(sides[i % 2], k, strip, layer, inputs=True)
+                # Over the features, which nobody asks for any more.
+                shape = len(y), strip.rows, block.width, convolution.inputs
+                before = y.flatten()[: torch.Size(shape).numel()].view(shape)
                 convolution.backward(y, gradient, before)
                 gradient = before
                 if i == 0:
                     below[:, strip.seen] += gradient
+
+    def _is_kept(self, k: int) -> bool:
+        return len(self._strips[k]) == 1
 
     def _convolutions(self, k: int) -> Iterator[tuple[str, Convolution | Stem]]:
         block = self._blocks[k]
@@ -235,16 +253,16 @@ class Passage:
                 size = block.height, block.width
                 yield layer, self._vgg.convolution(layer, self._precision, *size)
 
-    def _take(self, name: str, k: int, strip: Strip, layer: str, inputs: bool = False) -> Tensor:
-        channels = CHANNELS[layer][0 if inputs else 1]
-        shape = (len(self._images), strip.rows, self._blocks[k].width, channels)
-        return self._vgg.arena.take(name, shape, self._dtype)
+    def _between(self, name: str, k: int) -> Tensor:
+        """What lies between the block k and the one before.
 
-    def _between(self, name: str, k: int, layer: str) -> Tensor:
-        """What lies between the block k and the one before, which ends with `layer`."""
+        A kept block needs its input for a moment only: those that are kept share one place.
+        """
         block = self._blocks[k]
-        shape = (len(self._images), block.height, block.width, CHANNELS[layer][1])
-        return self._vgg.arena.take(f"{name} {k}", shape, self._dtype)
+        channels = CHANNELS[self._blocks[k - 1].layers[-1]][1]
+        shape = (len(self._images), block.height, block.width, channels)
+        place = f"{name} {k % 2}" if self._is_kept(k) else f"{name} of {k}"
+        return self._vgg.arena.take(f"between {place}", shape, self._dtype)
 
     def _pool(self, y: Tensor, out: Tensor) -> None:
         pool = functional.max_pool2d if self._pooling == "max" else functional.avg_pool2d
@@ -293,9 +311,7 @@ def plan_strips(
         first_kept = k
     left -= sum(batch * b.height * b.row_bytes(item_bytes) for b in blocks[first_kept:])
     for k in range(first_kept):
-        row_bytes = batch * blocks[k].row_bytes(item_bytes)
-        rows = max(left // row_bytes - 2 * HALO, STRIP_ROWS_MIN)
-        plan[k] = blocks[k].strips(rows // STRIP_STEP * STRIP_STEP)
+        plan[k] = blocks[k].fitting(left, precision, batch)
     return plan
 
 
@@ -307,11 +323,8 @@ def whole_bytes(blocks: Sequence[Block], precision: Precision) -> int:
         for block in blocks
         for layer in block.layers
     )
-    widest = max(
-        block.height * block.width * max(CHANNELS[layer][1] for layer in block.layers)
-        for block in blocks
-    )
-    return item_bytes * (features + 2 * widest) + between_bytes(blocks, precision)
+    widest = max(block.height * block.width * CHANNELS[block.layers[-1]][1] for block in blocks)
+    return item_bytes * (features + widest) + between_bytes(blocks, precision)
 
 
 def between_bytes(blocks: Sequence[Block], precision: Precision) -> int:

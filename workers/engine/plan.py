@@ -34,7 +34,7 @@ class Plan:
     Raises PlanError that names the field, the value and what is accepted.
     """
 
-    iterations: int = 150
+    iterations: int = 200
     optimizer: OptimizerName = "lbfgs"
     learning_rate: float = 1.0
     init: Init = "content"
@@ -47,7 +47,7 @@ class Plan:
     pooling: Pooling = "avg"
     precision: Precision = "float32"
     normalize_gradients: bool = False
-    pyramid: int = 1
+    pyramid: int = 4
     patience: int = 0
 
     def __post_init__(self) -> None:

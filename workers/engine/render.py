@@ -24,6 +24,7 @@ HISTORY_MAX, HISTORY_MIN = 20, 3
 HISTORY_BYTES = 2**30
 OPTIMIZER = "optimizer."  # prefix of the optimiser's tensors in a render's state
 SCALE_SIDE_MIN = 32  # px on the short side: two cells of the deepest layers
+COARSE_ITERATIONS = 50  # at one of the coarser sizes, at most: more is not kept by the finer ones
 PROGRESS_MIN = 1e-3  # the share by which the loss must fall within `plan.patience` iterations
 
 
@@ -235,9 +236,10 @@ class Render:
             self._enter(scale, lambda canvas: resized(image, *canvas.shape[-2:]))
 
     def _scale_at(self, iteration: int) -> int:
-        """The size at which an iteration is made: each size has an equal share of them."""
-        made = max(0, iteration - 1)
-        return min(self._scales * made // self.plan.iterations, self._scales - 1)
+        """The size at which an iteration is made: the coarser ones share half of them."""
+        finest = self._scales - 1
+        each = min(COARSE_ITERATIONS, self.plan.iterations // max(1, 2 * finest))
+        return min(max(0, iteration - 1) // each, finest) if finest and each else finest
 
     def _enter(self, scale: int, start: Callable[[Tensor], Tensor]) -> None:
         """Goes on at a size of the pyramid, from an image of that size."""
@@ -273,7 +275,6 @@ class Render:
                 plan.style_layers,
                 pooling=plan.pooling,
                 precision=plan.precision,
-                budget_bytes=self._budget_bytes,
             )
 
         if not style.asset:

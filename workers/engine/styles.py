@@ -32,14 +32,11 @@ def style_target(
     *,
     pooling: Pooling,
     precision: Precision,
-    budget_bytes: int | None = None,
 ) -> StyleTarget:
     """The Grams of a style image, (1, 3, H, W), at its own size, which need not be the canvas's."""
     taps = {layer_of(name) for name in layers}
     sums = _Sums()
-    Passage(
-        vgg, image, taps, sums, pooling=pooling, precision=precision, budget_bytes=budget_bytes
-    ).down()
+    Passage(vgg, image, taps, sums, pooling=pooling, precision=precision, is_one_way=True).down()
     positions = {
         layer: block.height * block.width
         for block in blocks(taps, *image.shape[-2:])

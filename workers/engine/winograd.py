@@ -68,8 +68,7 @@ class Winograd(Convolution):
         signal, kernel, output = transforms(tile)
         self._signal = torch.kron(signal, signal).float()  # (n^2, n^2), for windows read row by row
         self._output = torch.kron(output, output).float()  # (tile^2, n^2)
-        coefficients = torch.einsum("ik,jl,ockl->ijco", kernel, kernel, weight.double())
-        self._kernel = coefficients.flatten(0, 1).float().contiguous()  # (n^2, C, C')
+        self._kernel = _coefficients(weight, kernel)  # (n^2, C, C')
         # The coefficient that all outputs of a tile read with factor 1: the bias enters there.
         (both, *_) = (output == 1).all(0).nonzero().flatten().tolist()
         self._shared = both * self._window + both
@@ -165,6 +164,17 @@ class Winograd(Convolution):
 
     def _take(self, name: str, *shape: int) -> Tensor:
         return self._arena.take(f"winograd {name}", shape)
+
+
+def _coefficients(weight: Tensor, kernel: Tensor) -> Tensor:
+    """The kernels in the other basis, (n^2, C, C'): computed in float64, a few at a time."""
+    outputs, inputs, _, _ = weight.shape
+    found = weight.new_empty(len(kernel), len(kernel), inputs, outputs)
+    for first in range(0, outputs, 64):
+        some = slice(first, first + 64)
+        few = weight[some].double()
+        found[..., some] = torch.einsum("ik,jl,ockl->ijco", kernel, kernel, few).float()
+    return found.flatten(0, 1)
 
 
 class _Band(NamedTuple):
