@@ -23,7 +23,7 @@ HALO = 4  # each convolution of a block sees one row further, and no block has m
 # Strips begin where Winograd's tiles do, so that a strip's features are those of the whole to the
 # last bits. A feature that is just above 0 in one and not in the other would switch a gradient.
 STRIP_STEP = 4
-ONE_WAY_BYTES = 2**25  # for the strips of a pass that only goes down
+ONE_WAY_BYTES = 2**23  # for the strips of a pass that only goes down
 STRIP_ROWS_MIN = 16  # below, the halo costs more than the strip
 
 

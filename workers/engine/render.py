@@ -105,7 +105,8 @@ class Render:
         self._gradient: Tensor | None = None  # of the image, once it was looked at
         height, width = self._canvas.shape[-2:]
         fitting = min(height, width) // SCALE_SIDE_MIN
-        self._scales = max(1, min(plan.pyramid, fitting.bit_length()))
+        each_moves = 1 + plan.iterations // 2
+        self._scales = max(1, min(plan.pyramid, fitting.bit_length(), each_moves))
         self._image: Tensor
         self._optimizer: Optimizer
         self._objective: Objective
@@ -238,8 +239,10 @@ class Render:
     def _scale_at(self, iteration: int) -> int:
         """The size at which an iteration is made: the coarser ones share half of them."""
         finest = self._scales - 1
-        each = min(COARSE_ITERATIONS, self.plan.iterations // max(1, 2 * finest))
-        return min(max(0, iteration - 1) // each, finest) if finest and each else finest
+        if finest == 0:
+            return 0
+        each = min(COARSE_ITERATIONS, self.plan.iterations // (2 * finest))
+        return min(max(0, iteration - 1) // each, finest)
 
     def _enter(self, scale: int, start: Callable[[Tensor], Tensor]) -> None:
         """Goes on at a size of the pyramid, from an image of that size."""

@@ -19,7 +19,7 @@ from workers.engine.convolution import KERNEL, Convolution, masked
 # error is 5 (tile 2: 1) times that of a direct convolution, about 1e-6 of the result.
 POINTS = {2: (0.0, 1.0, -1.0), 4: (0.0, 1.0, -1.0, 2.0, -2.0)}
 # Coefficients of a band of tiles, in and out: less is spent on calls, more falls out of the caches.
-BAND_BYTES = 10 * 2**20
+BAND_BYTES = 6 * 2**20
 
 
 class Transforms(NamedTuple):
