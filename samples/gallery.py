@@ -199,7 +199,7 @@ def main() -> None:
         "styles": [pictures.strokes],
         "size": arguments.size,
         "iterations": arguments.iterations,
-        "style_weight": 150.0,
+        "style_weight": 30.0,
         "tv_weight": 5.0,
     }
     vgg = Vgg(weights.load("caffe", Path("unused"), fetch=Path.read_bytes))

@@ -145,9 +145,18 @@ def smoothed(image: Tensor, levels: int) -> Tensor:
     if levels == 0 or min(image.shape[-2:]) < 4:
         return image
     height, width = image.shape[-2:]
-    halved = functional.avg_pool2d(image, 2)  # U' / 4
-    blurred = smoothed(halved, levels - 1).repeat_interleave(2, -2).repeat_interleave(2, -1)
-    return image + functional.pad(blurred, (0, width % 2, 0, height % 2))
+    planes = image.reshape(-1, 1, height, width)
+    kernel = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=image.dtype, device=image.device) / 4
+    kernel = torch.outer(kernel, kernel)[None, None]  # enlarges bilinearly
+    halved = functional.conv2d(planes, kernel / 4, stride=2, padding=1)
+    blurred = functional.conv_transpose2d(
+        smoothed(halved, levels - 1),
+        kernel,
+        stride=2,
+        padding=1,
+        output_padding=(height % 2, width % 2),
+    )
+    return image + blurred.view_as(image)
 
 
 class Adam(Optimizer):
