@@ -105,7 +105,7 @@ class Render:
         self._proposed: Tensor | None = None  # where it goes next, until that was looked at
         height, width = self._canvas.shape[-2:]
         fitting = min(height, width) // SCALE_SIDE_MIN
-        self._scales = max(1, min(plan.pyramid, fitting.bit_length()))
+        self._scales = max(1, min(plan.pyramid, fitting.bit_length(), plan.iterations))
         self._image: Tensor
         self._optimizer: Optimizer
         self._objective: Objective
