@@ -65,9 +65,7 @@ def evaluate(
                 (_gram(features(weights, picture, [layer], plan.pooling)[layer]), share)
                 for picture, share in part.styles
             ]
-            loss = sum(
-                share * (g - a).square().sum() / (4 * len(g) ** 2) for a, share in targets
-            )
+            loss = sum(share * (g - a).square().sum() / (4 * len(g) ** 2) for a, share in targets)
             style = style + weight * loss
             terms.append((layer, plan.style_weight * weight, loss))
     tv = sum(x.diff(dim=dim).square().sum() for dim in (-1, -2))

@@ -143,9 +143,7 @@ def test_the_transforms_are_a_correlation(tile: int) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
 
 
-def test_a_direct_convolution_has_the_precision_of_its_weight(
-    weight: Tensor, bias: Tensor
-) -> None:
+def test_a_direct_convolution_has_the_precision_of_its_weight(weight: Tensor, bias: Tensor) -> None:
     x, gradient = normal(2, 9, 7, INPUTS).bfloat16(), normal(2, 9, 7, OUTPUTS, seed=3).bfloat16()
     convolution = Direct(weight.bfloat16(), bias.bfloat16())
     y, back = torch.empty_like(gradient), torch.empty_like(x)
