@@ -65,6 +65,11 @@ class Block:
     height: int
     width: int
 
+    @property
+    def channels(self) -> int:
+        """Of the layer that has most."""
+        return max(CHANNELS[layer][1] for layer in self.layers)
+
     def row_bytes(self, item_bytes: int) -> int:
         """What a row of its features takes, with the gradient of the last."""
         channels = [CHANNELS[layer][1] for layer in self.layers]
@@ -301,17 +306,22 @@ def plan_strips(
     if budget_bytes is None or batch * whole_bytes(blocks, precision) <= budget_bytes:
         return plan
     left = budget_bytes - batch * between_bytes(blocks, precision)
-    # The blocks from this one on are kept, as many as leave half of it to the others' strips.
+    # The blocks from this one on are kept, as many as leave half of it to the others' strips, and
+    # those that are too low for strips.
     first_kept = len(blocks)
     kept = 0
     for k in reversed(range(1, len(blocks))):
-        kept += batch * blocks[k].height * blocks[k].row_bytes(item_bytes)
-        if 2 * kept > left:
+        more = batch * blocks[k].height * blocks[k].row_bytes(item_bytes)
+        if 2 * (kept + more) > left and blocks[k].height > STRIP_ROWS_MIN + 1:
             break
+        kept += more
         first_kept = k
-    left -= sum(batch * b.height * b.row_bytes(item_bytes) for b in blocks[first_kept:])
-    for k in range(first_kept):
-        plan[k] = blocks[k].fitting(left, precision, batch)
+    # The strips of all blocks use the same buffers: one for each layer, and a gradient.
+    buffer_bytes = (left - kept) // (1 + max(len(block.layers) for block in blocks[:first_kept]))
+    for k, block in enumerate(blocks[:first_kept]):
+        row_bytes = batch * block.width * item_bytes * block.channels
+        rows = min(buffer_bytes // row_bytes - 2 * HALO, block.height - 2)  # at least two strips
+        plan[k] = block.strips(max(rows, STRIP_ROWS_MIN) // STRIP_STEP * STRIP_STEP)
     return plan
 
 

@@ -113,8 +113,6 @@ class Vgg:
         """The side of Winograd's tiles; 0 for a direct convolution."""
         if self.device.type != "cpu" or precision != "float32" or min(CHANNELS[layer]) < 64:
             return 0
-        if False:
-            return 0
         return 4 if height * width >= WINOGRAD_LARGE else 2
 
     def _parameters(self, layer: str, precision: Precision) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,189 @@
+"""One contract for all convolutions of a layer; torch's own, in float64, is the witness."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tests.unit.workers.engine.reference import error
+from workers.engine import winograd
+from workers.engine.arena import Arena
+from workers.engine.convolution import STEM_ROWS, Convolution, Direct, Stem, masked
+from workers.engine.winograd import POINTS, Winograd, transforms
+
+INPUTS, OUTPUTS = 5, 7
+BUILDS: dict[str, Callable[[Tensor, Tensor], Convolution]] = {
+    "direct": Direct,
+    "winograd 2": lambda weight, bias: Winograd(weight, bias, 2, Arena()),
+    "winograd 4": lambda weight, bias: Winograd(weight, bias, 4, Arena()),
+}
+SIZES = [(1, 1), (1, 2), (2, 1), (2, 9), (3, 3), (4, 4), (5, 7), (8, 12), (13, 6), (18, 23)]
+MEAN = torch.tensor([120.0, 110.0, 100.0])
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def weight() -> Tensor:
+    return normal(OUTPUTS, INPUTS, 3, 3, seed=1)
+
+
+@pytest.fixture
+def bias() -> Tensor:
+    return normal(OUTPUTS, seed=2)
+
+
+@pytest.fixture(params=BUILDS)
+def convolution(request: pytest.FixtureRequest, weight: Tensor, bias: Tensor) -> Convolution:
+    """One that has convolved something before, of which nothing may be left."""
+    made = BUILDS[request.param](weight, bias)
+    spoilt = torch.full((1, 20, 30, INPUTS), torch.nan)
+    forward(made, spoilt)
+    backward(made, forward(made, spoilt), torch.full((1, 20, 30, OUTPUTS), torch.nan))
+    return made
+
+
+@pytest.fixture(params=[1, winograd.BAND_BYTES], ids=["many bands", "one band"])
+def _bands(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winograd, "BAND_BYTES", request.param)
+
+
+def forward(convolution: Convolution, x: Tensor) -> Tensor:
+    out = torch.full((*x.shape[:3], convolution.outputs), torch.nan)
+    convolution.forward(x, out)
+    return out
+
+
+def backward(convolution: Convolution, y: Tensor, gradient: Tensor) -> Tensor:
+    out = torch.full((*y.shape[:3], convolution.inputs), torch.nan)
+    convolution.backward(y, gradient.clone(), out)
+    return out
+
+
+def convolved(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Before the ReLU. x: (B, C, H, W), float64."""
+    return functional.conv2d(x, weight.double(), bias.double(), padding=1)
+
+
+def returned(x: Tensor, z: Tensor, y: Tensor, gradient: Tensor) -> Tensor:
+    """Autograd's way back from z to x, for a gradient of y, through the ReLU that made y of z.
+
+    Its switches are those that y shows: at an activation within rounding of 0, they may differ.
+    """
+    switched = torch.where(y > 0, gradient, 0).double().permute(0, 3, 1, 2)
+    (found,) = torch.autograd.grad(z, x, switched)
+    return found
+
+
+def channels_first(x: Tensor) -> Tensor:
+    return x.double().permute(0, 3, 1, 2)
+
+
+@pytest.mark.usefixtures("_bands")
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_features_are_those_of_torchs_convolution(
+    convolution: Convolution, weight: Tensor, bias: Tensor, height: int, width: int
+) -> None:
+    x = normal(2, height, width, INPUTS)
+    expected = convolved(channels_first(x), weight, bias).relu()
+    assert error(channels_first(forward(convolution, x)), expected) < 1e-5
+
+
+@pytest.mark.usefixtures("_bands")
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_gradients_are_those_of_autograd(
+    convolution: Convolution, weight: Tensor, bias: Tensor, height: int, width: int
+) -> None:
+    x, gradient = normal(2, height, width, INPUTS), normal(2, height, width, OUTPUTS, seed=3)
+    y = forward(convolution, x)
+    exact = channels_first(x).requires_grad_()
+    expected = returned(exact, convolved(exact, weight, bias), y, gradient)
+    assert error(channels_first(backward(convolution, y, gradient)), expected) < 1e-5
+
+
+@pytest.mark.usefixtures("_bands")
+@pytest.mark.parametrize("tile", POINTS)
+def test_an_images_bits_do_not_depend_on_its_company(
+    weight: Tensor, bias: Tensor, tile: int
+) -> None:
+    convolution = Winograd(weight, bias, tile, Arena())
+    batch, gradients = normal(3, 11, 14, INPUTS), normal(3, 11, 14, OUTPUTS, seed=3)
+    together = forward(convolution, batch)
+    assert torch.equal(together, torch.cat([forward(convolution, x[None]) for x in batch]))
+    alone = [
+        backward(convolution, y[None], gradient[None])
+        for y, gradient in zip(together, gradients, strict=True)
+    ]
+    assert torch.equal(backward(convolution, together, gradients), torch.cat(alone))
+
+
+@pytest.mark.parametrize("tile", POINTS)
+def test_a_large_layer_stays_within_a_band(tile: int) -> None:
+    """As wide as the network's widest: the error grows with the channels that are added up."""
+    weight, bias = normal(64, 256, 3, 3, seed=1), normal(64, seed=2)
+    arena = Arena()
+    convolution = Winograd(weight, bias, tile, arena)
+    x = normal(1, 70, 61, 256)
+    y = forward(convolution, x)
+    assert error(channels_first(y), convolved(channels_first(x), weight, bias).relu()) < 1e-5
+    assert arena.size_bytes < 2 * winograd.BAND_BYTES
+
+
+@pytest.mark.parametrize("tile", POINTS)
+def test_the_transforms_are_a_correlation(tile: int) -> None:
+    signal, kernel, output = transforms(tile)
+    for seed in range(5):
+        d, g = normal(tile + 2, seed=seed).double(), normal(3, seed=seed + 5).double()
+        expected = torch.stack([d[i : i + 3] @ g for i in range(tile)])
+        found = output @ ((kernel @ g) * (signal @ d))
+        torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
+
+
+def test_a_direct_convolution_has_the_precision_of_its_weight(weight: Tensor, bias: Tensor) -> None:
+    x, gradient = normal(2, 9, 7, INPUTS).bfloat16(), normal(2, 9, 7, OUTPUTS, seed=3).bfloat16()
+    convolution = Direct(weight.bfloat16(), bias.bfloat16())
+    y, back = torch.empty_like(gradient), torch.empty_like(x)
+    convolution.forward(x, y)
+    convolution.backward(y, gradient.clone(), back)
+    exact = channels_first(x).requires_grad_()
+    z = convolved(exact, weight, bias)
+    assert 0 < error(channels_first(y), z.relu()) < 0.02
+    assert 0 < error(channels_first(back), returned(exact, z, y, gradient)) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [*SIZES, (STEM_ROWS, 3), (STEM_ROWS + 1, 4), (2 * STEM_ROWS + 5, 9)]
+)
+def test_the_stem_is_a_convolution_of_the_image_less_its_mean(height: int, width: int) -> None:
+    weight, bias = normal(OUTPUTS, 3, 3, 3, seed=1), normal(OUTPUTS, seed=2)
+    stem = Stem(weight, bias, MEAN, Arena())
+    image = 110 + 60 * normal(2, 3, height, width)
+    gradient = normal(2, height, width, OUTPUTS, seed=3)
+    before = normal(2, 3, height, width, seed=4)
+    y = torch.full(gradient.shape, torch.nan)
+    stem.forward(image, y)
+    back = before.clone()
+    stem.backward(y, gradient.clone(), back)
+
+    exact = image.double().requires_grad_()
+    z = convolved(exact - MEAN.double().view(3, 1, 1), weight, bias)
+    assert error(channels_first(y), z.relu()) < 1e-5
+    assert error(back, before + returned(exact, z, y, gradient)) < 1e-5
+
+
+def test_a_stem_leaves_the_image_as_it_is() -> None:
+    stem = Stem(normal(OUTPUTS, 3, 3, 3, seed=1), normal(OUTPUTS, seed=2), MEAN, Arena())
+    image = normal(1, 3, 9, 9)
+    kept = image.clone()
+    stem.forward(image, torch.empty(1, 9, 9, OUTPUTS))
+    assert torch.equal(image, kept)
+
+
+def test_a_gradient_passes_where_the_relu_let_something_through() -> None:
+    y, gradient = torch.tensor([0.0, 1e-30, 2.0]), torch.tensor([5.0, 6.0, -7.0])
+    masked(y, gradient, out=gradient)
+    assert gradient.tolist() == [0, 6, -7]

@@ -1,0 +1,359 @@
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.unit.workers.engine import reference
+from tests.unit.workers.engine.reference import error
+from workers.engine.errors import ShapeError
+from workers.engine.passage import (
+    HALO,
+    STRIP_ROWS_MIN,
+    STRIP_STEP,
+    Block,
+    Passage,
+    Strip,
+    between_bytes,
+    blocks,
+    plan_strips,
+    whole_bytes,
+)
+from workers.engine.vgg import CHANNELS, LAYERS, Pooling, Vgg
+
+TAPS = ("1_2", "2_1", "3_1", "3_4")
+LITTLE = 1  # byte: the thinnest strips
+DEEP = (*TAPS, "4_2")
+
+
+class Cotangents:
+    """Keeps what it hears, and pulls each layer by numbers drawn once: the way up is linear."""
+
+    def __init__(self, taps: tuple[str, ...], height: int, width: int, batch: int) -> None:
+        shapes = {
+            layer: (batch, block.height, block.width, CHANNELS[layer][1])
+            for block in blocks(taps, height, width)
+            for layer in block.layers
+            if layer in taps
+        }
+        generator = torch.Generator().manual_seed(8)
+        self.pulls = {layer: torch.randn(shapes[layer], generator=generator) for layer in shapes}
+        self.heard = {layer: torch.full(shapes[layer], torch.nan) for layer in shapes}
+        self.rows: Counter[tuple[str, int, str, int]] = Counter()
+
+    def hear(self, index: int, layer: str, features: Tensor, top: int) -> None:
+        self.heard[layer][index, top : top + len(features)] = features
+        self._count("hear", index, layer, features, top)
+
+    def pull(self, index: int, layer: str, features: Tensor, gradient: Tensor, top: int) -> None:
+        assert torch.equal(features, self.heard[layer][index, top : top + len(features)])
+        gradient += self.pulls[layer][index, top : top + len(features)]
+        self._count("pull", index, layer, features, top)
+
+    def _count(self, way: str, index: int, layer: str, features: Tensor, top: int) -> None:
+        self.rows.update((way, index, layer, top + row) for row in range(len(features)))
+
+
+def image(height: int, width: int, batch: int = 1, seed: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(batch, 3, height, width, generator=generator) * 255
+
+
+def passed(
+    vgg: Vgg,
+    images: Tensor,
+    taps: tuple[str, ...] = TAPS,
+    *,
+    pooling: Pooling = "avg",
+    budget_bytes: int | None = None,
+    heed: Callable[[], None] = lambda: None,
+) -> tuple[Tensor, Cotangents]:
+    listener = Cotangents(taps, *images.shape[-2:], len(images))
+    passage = Passage(
+        vgg,
+        images,
+        taps,
+        listener,
+        pooling=pooling,
+        precision="float32",
+        budget_bytes=budget_bytes,
+        heed=heed,
+    )
+    assert passage.is_whole == (budget_bytes is None)
+    passage.down()
+    return passage.up(), listener
+
+
+def test_an_image_passes_as_many_blocks_as_somebody_listens_to() -> None:
+    assert blocks(["1_1", "3_2"], 45, 63) == [
+        Block(("1_1", "1_2"), 45, 63),
+        Block(("2_1", "2_2"), 22, 31),
+        Block(("3_1", "3_2"), 11, 15),
+    ]
+
+
+def test_all_taps_need_all_layers() -> None:
+    found = blocks(LAYERS, 16, 31)
+    assert tuple(layer for block in found for layer in block.layers) == LAYERS
+    assert [(block.height, block.width) for block in found] == [
+        (16, 31),
+        (8, 15),
+        (4, 7),
+        (2, 3),
+        (1, 1),
+    ]
+
+
+def test_an_image_that_would_be_pooled_away_is_refused() -> None:
+    with pytest.raises(
+        ShapeError, match=r"the image is 40 x 15 px; relu5_1 needs at least 16 px on each side"
+    ):
+        blocks(["1_1", "5_1"], 15, 40)
+    with pytest.raises(ShapeError, match=r"7 x 40 px; relu4_4 needs at least 8 px"):
+        blocks(["4_4"], 40, 7)
+    assert blocks(["5_1"], 16, 40)[-1] == Block(("5_1",), 1, 2)
+
+
+@pytest.mark.parametrize("rows", [16, 20, 36])
+def test_strips_have_each_row_of_a_block_once(rows: int) -> None:
+    for height in range(1, 120):
+        strips = Block(("1_1", "1_2"), height, 8).strips(rows)
+        owned = [row for strip in strips for row in range(height)[strip.core]]
+        assert owned == list(range(height))
+
+
+@pytest.mark.parametrize("rows", [16, 20, 36])
+def test_strips_see_what_their_convolutions_see_and_no_row_that_is_not_there(rows: int) -> None:
+    for height in range(1, 120):
+        for strip in Block(("1_1", "1_2"), height, 8).strips(rows):
+            assert strip.seen.start == max(0, strip.core.start - HALO)
+            assert strip.seen.stop == min(height, strip.core.stop + HALO)
+            assert range(height)[strip.seen][strip.inside] == range(height)[strip.core]
+            assert strip.rows == len(range(height)[strip.seen])
+
+
+@pytest.mark.parametrize("rows", [16, 20, 36])
+def test_strips_begin_where_tiles_do_and_have_what_a_pool_takes_together(rows: int) -> None:
+    for height in range(2, 120):
+        for strip in Block(("1_1", "1_2"), height, 8).strips(rows):
+            assert strip.seen.start % STRIP_STEP == 0
+            assert strip.core.stop % 2 == 0 or strip.core.stop == height
+            assert strip.core.stop - strip.core.start > 1
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+@pytest.mark.parametrize("budget_bytes", [None, LITTLE], ids=["whole", "strips"])
+@pytest.mark.parametrize(
+    ("height", "width", "batch"), [(80, 20, 1), (83, 18, 2), (37, 9, 1), (49, 22, 1)]
+)
+def test_features_and_gradients_are_those_of_autograd(
+    vgg: Vgg, pooling: Pooling, budget_bytes: int | None, height: int, width: int, batch: int
+) -> None:
+    """With rows and columns that no pool takes, and strips that end where the image does.
+
+    The sizes are such that no ReLU switches otherwise in float64: see `reference`.
+    """
+    images = image(height, width, batch)
+    gradient, listener = passed(vgg, images, pooling=pooling, budget_bytes=budget_bytes)
+
+    exact = images.double().requires_grad_()
+    features = reference.features(vgg.weights, exact, TAPS, pooling)
+    pulls = {layer: pull.double().permute(0, 3, 1, 2) for layer, pull in listener.pulls.items()}
+    goal = sum((features[layer] * pulls[layer]).sum() for layer in TAPS)
+    (expected,) = torch.autograd.grad(goal, exact)
+    for layer in TAPS:
+        assert error(listener.heard[layer].permute(0, 3, 1, 2), features[layer]) < 1e-5
+    assert error(gradient, expected) < 1e-5
+    assert set(listener.rows.values()) == {1}
+    assert len(listener.rows) == 2 * sum(batch * x.shape[1] for x in listener.heard.values())
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_strips_give_what_the_whole_gives(vgg: Vgg, pooling: Pooling) -> None:
+    images = image(101, 19, batch=2)
+    whole, heard_whole = passed(vgg, images, DEEP, pooling=pooling)
+    strips, heard_strips = passed(vgg, images, DEEP, pooling=pooling, budget_bytes=LITTLE)
+    for layer in DEEP:
+        assert error(heard_strips.heard[layer], heard_whole.heard[layer]) < 1e-6
+    assert error(strips, whole) < 1e-5
+
+
+def test_a_single_layer_is_a_passage_too(vgg: Vgg) -> None:
+    images = image(40, 9)
+    whole, _ = passed(vgg, images, ("1_1",))
+    strips, _ = passed(vgg, images, ("1_1",), budget_bytes=LITTLE)
+    assert error(strips, whole) < 1e-6
+
+
+def test_the_images_of_a_batch_do_not_see_each_other(vgg: Vgg) -> None:
+    batch = image(24, 27, batch=3)
+    together, listener = passed(vgg, batch)
+    for b in range(3):
+        one = Cotangents(TAPS, 24, 27, 1)
+        one.pulls = {layer: pull[b : b + 1] for layer, pull in listener.pulls.items()}
+        passage = Passage(vgg, batch[b : b + 1], TAPS, one, pooling="avg", precision="float32")
+        passage.down()
+        assert torch.equal(passage.up()[0], together[b])
+        assert all(torch.equal(one.heard[tap][0], listener.heard[tap][b]) for tap in TAPS)
+
+
+def test_a_passage_leaves_the_images_as_they_are_and_its_gradient_to_whoever_asked(
+    vgg: Vgg,
+) -> None:
+    images = image(24, 27)
+    kept = images.clone()
+    first, _ = passed(vgg, images)
+    again = first.clone()
+    passed(vgg, image(24, 27, seed=4))
+    assert torch.equal(images, kept)
+    assert torch.equal(first, again)  # not overwritten by the next passage
+
+
+def test_bfloat16_stays_close_to_float32(vgg: Vgg) -> None:
+    images = image(48, 22)
+    exact, heard = passed(vgg, images, DEEP)
+    for budget_bytes in (None, LITTLE):
+        listener = Cotangents(DEEP, 48, 22, 1)
+        passage = Passage(
+            vgg,
+            images,
+            DEEP,
+            listener,
+            pooling="avg",
+            precision="bfloat16",
+            budget_bytes=budget_bytes,
+        )
+        listener.pull = rounded(listener)  # type: ignore[method-assign]
+        passage.down()
+        gradient = passage.up()
+        assert gradient.dtype == torch.float32
+        assert 0 < error(gradient, exact) < 0.1
+        for layer in DEEP:
+            assert 0 < error(listener.heard[layer], heard.heard[layer]) < 0.05
+
+
+def rounded(listener: Cotangents) -> Callable[[int, str, Tensor, Tensor, int], None]:
+    """Pulls in bfloat16; strips of it need not be what was heard to the last bit."""
+
+    def pull(index: int, layer: str, features: Tensor, gradient: Tensor, top: int) -> None:
+        assert features.dtype == gradient.dtype == torch.bfloat16
+        gradient += listener.pulls[layer][index, top : top + len(features)].bfloat16()
+
+    return pull
+
+
+def test_everything_is_kept_where_it_fits() -> None:
+    found = blocks(DEEP, 200, 100)
+    needed = 2 * whole_bytes(found, "float32")
+    for budget_bytes in (None, needed):
+        assert [len(s) for s in plan_strips(found, 2, "float32", budget_bytes)] == [1] * 4
+    assert len(plan_strips(found, 2, "float32", needed - 1)[0]) > 1
+
+
+def test_the_deepest_blocks_are_kept_first() -> None:
+    found = blocks(LAYERS, 512, 512)
+    needed = whole_bytes(found, "float32")
+    for share in (0.9, 0.7, 0.5, 0.3):
+        counts = [len(s) for s in plan_strips(found, 1, "float32", int(share * needed))]
+        assert counts[0] > 1
+        assert [count > 1 for count in counts] == sorted([c > 1 for c in counts], reverse=True)
+
+
+def test_strips_are_never_so_thin_that_they_are_mostly_halo() -> None:
+    for strips in plan_strips(blocks(DEEP, 333, 100), 1, "float32", LITTLE):
+        assert all(s.core.stop - s.core.start >= STRIP_ROWS_MIN for s in strips[:-1])
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("taps", [("4_2", "5_1"), ("3_1",), ("2_2",), LAYERS])
+@pytest.mark.parametrize(("height", "width"), [(512, 512), (1080, 1920), (901, 333)])
+def test_a_plan_stays_within_its_budget(
+    height: int, width: int, taps: tuple[str, ...], batch: int
+) -> None:
+    """Down to what the thinnest strips take; close to that, what is kept makes a little more."""
+    found = blocks(taps, height, width)
+    needed = batch * whole_bytes(found, "float32")
+    least = taken(found, plan_strips(found, batch, "float32", LITTLE), batch)
+    for percent in range(5, 100):
+        budget_bytes = needed * percent // 100
+        strips = plan_strips(found, batch, "float32", budget_bytes)
+        assert taken(found, strips, batch) <= max(budget_bytes, 1.05 * least)
+
+
+def taken(found: list[Block], plan: list[list[Strip]], batch: int) -> int:
+    """The bytes of a plan's buffers: features of their own for what is kept, shared by strips."""
+    buffers: Counter[str] = Counter()
+
+    def take(name: str, values: int) -> None:
+        buffers[name] = max(buffers[name], 4 * batch * values)
+
+    for block, strips in zip(found, plan, strict=True):
+        for strip in strips:
+            for i, layer in enumerate(block.layers):
+                values = strip.rows * block.width * CHANNELS[layer][1]
+                take(layer if len(strips) == 1 else f"strip {i}", values)
+                take("gradient, even", values)
+                take("gradient, odd", values)
+    return buffers.total() + batch * between_bytes(found, "float32")
+
+
+def arena_bytes(vgg: Vgg) -> int:
+    """What a network's passages hold, but for its convolutions' scratch."""
+    return sum(
+        buffer.nbytes
+        for (name, _), buffer in vgg.arena._buffers.items()
+        if not name.startswith(("winograd", "stem"))
+    )
+
+
+@pytest.mark.parametrize(("height", "width", "batch"), [(48, 40, 1), (37, 31, 2)])
+@pytest.mark.parametrize("taps", [DEEP, ("2_1",), ("1_2",), ("3_1",)])
+def test_what_is_said_to_be_taken_is_taken(
+    vgg: Vgg, taps: tuple[str, ...], height: int, width: int, batch: int
+) -> None:
+    vgg.arena.clear()
+    passed(vgg, image(height, width, batch), taps)
+    assert arena_bytes(vgg) == batch * whole_bytes(blocks(taps, height, width), "float32")
+
+
+@pytest.mark.parametrize("percent", [50, 70, 90])
+def test_a_passage_stays_within_its_budget(vgg: Vgg, percent: int) -> None:
+    vgg.arena.clear()
+    budget_bytes = whole_bytes(blocks(DEEP, 145, 17), "float32") * percent // 100
+    passed(vgg, image(145, 17), DEEP, budget_bytes=budget_bytes)
+    assert budget_bytes / 2 < arena_bytes(vgg) <= budget_bytes
+
+
+def test_who_heeds_is_asked_between_strips_on_both_ways(vgg: Vgg) -> None:
+    asked: list[None] = []
+    images = image(81, 9)
+    passed(vgg, images, heed=lambda: asked.append(None))
+    assert len(asked) == 2 * 3  # blocks
+    asked.clear()
+    plan = plan_strips(blocks(TAPS, 81, 9), 1, "float32", LITTLE)
+    passed(vgg, images, budget_bytes=LITTLE, heed=lambda: asked.append(None))
+    assert len(asked) == 2 * sum(map(len, plan)) > 2 * 6
+
+
+class Enough(Exception):
+    pass
+
+
+@pytest.mark.parametrize("budget_bytes", [None, LITTLE], ids=["whole", "strips"])
+def test_a_passage_that_is_ended_leaves_nothing_to_the_next(
+    vgg: Vgg, budget_bytes: int | None
+) -> None:
+    images = image(49, 11)
+    expected, _ = passed(vgg, images, budget_bytes=budget_bytes)
+    for last in range(1, 6):
+        left = iter(range(last))
+
+        def heed(left: Iterator[int] = left) -> None:
+            if next(left, None) is None:
+                raise Enough
+
+        with pytest.raises(Enough):
+            passed(vgg, image(49, 11, seed=4), budget_bytes=budget_bytes, heed=heed)
+        again, _ = passed(vgg, images, budget_bytes=budget_bytes)
+        assert torch.equal(again, expected)
