@@ -334,16 +334,22 @@ def whole_bytes(blocks: Sequence[Block], precision: Precision) -> int:
         for layer in block.layers
     )
     widest = max(block.height * block.width * CHANNELS[block.layers[-1]][1] for block in blocks)
-    return item_bytes * (features + widest) + between_bytes(blocks, precision)
+    between = _between(blocks)  # two places for features and two for gradients, used in turns
+    places = sum(max(between[first::2], default=0) for first in (0, 1))
+    return item_bytes * (features + widest + 2 * places)
 
 
 def between_bytes(blocks: Sequence[Block], precision: Precision) -> int:
-    """What lies between the blocks of one image, features and gradients."""
-    positions = (
+    """What lies between the blocks of one image, features and gradients, if none is kept."""
+    return 2 * DTYPES[precision].itemsize * sum(_between(blocks))
+
+
+def _between(blocks: Sequence[Block]) -> list[int]:
+    """How many features each block but the first has for its input."""
+    return [
         block.height * block.width * CHANNELS[before.layers[-1]][1]
         for before, block in pairwise(blocks)
-    )
-    return 2 * DTYPES[precision].itemsize * sum(positions)
+    ]
 
 
 def _halved(rows: slice) -> slice:

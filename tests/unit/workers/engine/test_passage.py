@@ -15,7 +15,6 @@ from workers.engine.passage import (
     Block,
     Passage,
     Strip,
-    between_bytes,
     blocks,
     plan_strips,
     whole_bytes,
@@ -147,7 +146,7 @@ def test_strips_begin_where_tiles_do_and_have_what_a_pool_takes_together(rows: i
 @pytest.mark.parametrize(
     ("height", "width", "batch"), [(80, 20, 1), (83, 18, 2), (37, 9, 1), (49, 22, 1)]
 )
-def test_features_and_gradients_are_those_of_autograd(
+def test_features_and_gradients_are_those_of_autograd(  # noqa: PLR0917
     vgg: Vgg, pooling: Pooling, budget_bytes: int | None, height: int, width: int, batch: int
 ) -> None:
     """With rows and columns that no pool takes, and strips that end where the image does.
@@ -278,7 +277,7 @@ def test_a_plan_stays_within_its_budget(
     for percent in range(5, 100):
         budget_bytes = needed * percent // 100
         strips = plan_strips(found, batch, "float32", budget_bytes)
-        assert taken(found, strips, batch) <= max(budget_bytes, 1.05 * least)
+        assert taken(found, strips, batch) <= max(budget_bytes, 1.15 * least)
 
 
 def taken(found: list[Block], plan: list[list[Strip]], batch: int) -> int:
@@ -293,9 +292,13 @@ def taken(found: list[Block], plan: list[list[Strip]], batch: int) -> int:
             for i, layer in enumerate(block.layers):
                 values = strip.rows * block.width * CHANNELS[layer][1]
                 take(layer if len(strips) == 1 else f"strip {i}", values)
-                take("gradient, even", values)
-                take("gradient, odd", values)
-    return buffers.total() + batch * between_bytes(found, "float32")
+            take("gradient", values)
+    for k in range(1, len(found)):
+        values = found[k].height * found[k].width * CHANNELS[found[k - 1].layers[-1]][1]
+        place = f"{k % 2}" if len(plan[k]) == 1 else f"of {k}"
+        take(f"features {place}", values)
+        take(f"gradient {place}", values)
+    return buffers.total()
 
 
 def arena_bytes(vgg: Vgg) -> int:
