@@ -2,16 +2,21 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from workers.engine.optimizers import TINY, Adam, Lbfgs, Optimizer
+from workers.engine.optimizers import TINY, Adam, Lbfgs, Optimizer, smoothed
 
 Function = Callable[[Tensor], Tensor]
+Make = Callable[[], Optimizer]
+MAKES: list[Make] = [Lbfgs, Adam]
 
 
 def rosenbrock(x: Tensor) -> Tensor:
+    x = x.flatten()
     return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
 
 
@@ -52,16 +57,82 @@ def theirs(
     return iterates
 
 
-def start(size: int = 10, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.linspace(-1.5, 2, size, dtype=dtype)
+def start(
+    height: int = 5, width: int = 7, dtype: torch.dtype = torch.float64, channels: int = 3
+) -> Tensor:
+    """(1, channels, height, width), of sides that halve once and leave a row and a column out."""
+    values = torch.linspace(-1.5, 2, channels * height * width, dtype=dtype)
+    return values.view(1, channels, height, width)
+
+
+def by_blocks(image: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
+    """`smoothed`, another way: the image, and its means over blocks of 2, 4, 8 ... px on a side.
+
+    A block that does not fit the image is 0, and blocks end when it has fewer than two of them.
+    """
+    found = image.copy()
+    for level in range(1, levels + 1):
+        side = 2**level
+        rows, columns = (length // side for length in image.shape[-2:])
+        if min(rows, columns) < 2:
+            break
+        for i in range(rows):
+            for j in range(columns):
+                block = np.s_[..., i * side : (i + 1) * side, j * side : (j + 1) * side]
+                found[block] += image[block].mean((-2, -1), keepdims=True)
+    return found
+
+
+class TwoLoops:
+    """Nocedal and Wright's algorithms 7.4 and 7.5 as they are printed, in float64."""
+
+    def __init__(
+        self,
+        learning_rate: float,
+        history: int,
+        first_step: float,
+        longest_step: float,
+        levels: int,
+    ) -> None:
+        self.learning_rate = learning_rate
+        self.history = history
+        self.first_step = first_step
+        self.longest_step = longest_step
+        self.levels = levels
+        self.pairs: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+        self.shown: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+
+    def step(self, image: Tensor, gradient: Tensor) -> Tensor:
+        x, g = image.double().numpy(), gradient.double().numpy()
+        if self.shown is not None:
+            s, y = x - self.shown[0], g - self.shown[1]
+            if (s * y).sum() > 0:
+                self.pairs = [*self.pairs, (s, y)][-self.history :]
+        self.shown = x, g
+        step = self.learning_rate * self.direction(g)
+        return torch.from_numpy(x - step * min(1.0, self.longest_step / np.abs(step).mean()))
+
+    def direction(self, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
+        if not self.pairs:
+            direction = by_blocks(gradient, self.levels)
+            return direction * self.first_step / np.abs(direction).mean()
+        q, alphas = gradient, []
+        for s, y in reversed(self.pairs):
+            alphas.append((s * q).sum() / (s * y).sum())
+            q = q - alphas[-1] * y
+        s, y = self.pairs[-1]
+        r = by_blocks(q, self.levels) * (s * y).sum() / (y * by_blocks(y, self.levels)).sum()
+        for (s, y), alpha in zip(self.pairs, reversed(alphas), strict=True):
+            r = r + s * (alpha - (y * r).sum() / (s * y).sum())
+        return r
 
 
 @pytest.mark.parametrize("function", [rosenbrock, bowl])
 @pytest.mark.parametrize("history", [3, 20])
 def test_lbfgs_walks_where_torchs_walks(function: Function, history: int) -> None:
     """Whose first step is 1 in the sum of absolute values, so ours is 1/n in their mean."""
-    x = start()
-    lbfgs = Lbfgs(0.5, history=history, first_step=1 / x.numel(), longest_step=math.inf)
+    x = start(2, 5, channels=1)
+    lbfgs = Lbfgs(0.5, history=history, first_step=1 / x.numel(), longest_step=math.inf, levels=0)
     expected = theirs(
         lambda p: torch.optim.LBFGS(p, lr=0.5, max_iter=1, history_size=history), function, x, 30
     )
@@ -70,8 +141,39 @@ def test_lbfgs_walks_where_torchs_walks(function: Function, history: int) -> Non
         torch.testing.assert_close(ours_at, theirs_at, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("levels", [0, 4])
+@pytest.mark.parametrize("history", [1, 3, 20])
+@pytest.mark.parametrize("longest_step", [0.02, math.inf])
+def test_lbfgs_walks_where_two_loops_walk(levels: int, history: int, longest_step: float) -> None:
+    """Of 25 steps, so that each history but the longest is overwritten several times."""
+    settings = {
+        "history": history,
+        "first_step": 0.01,
+        "longest_step": longest_step,
+        "levels": levels,
+    }
+    x, reference = start(13, 18), TwoLoops(0.8, **settings)
+    for found in ours(Lbfgs(0.8, **settings), bowl, x, 25):
+        x = reference.step(x, gradient(bowl, x))
+        torch.testing.assert_close(found, x, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("levels", [0, 4])
+def test_a_step_in_float32_is_that_of_two_loops_in_float64(levels: int) -> None:
+    """Each step from the same images and gradients; 40 of them wrap the history once."""
+    settings = {"history": 20, "first_step": 0.01, "longest_step": math.inf, "levels": levels}
+    lbfgs, reference = Lbfgs(**settings), TwoLoops(1.0, **settings)
+    x = start(13, 18, torch.float32)
+    for _ in range(40):
+        slope = gradient(bowl, x)
+        moved, expected = lbfgs.step(x, slope), reference.step(x, slope)
+        error = (moved - expected).norm() / (expected - x).norm()
+        assert error < 1e-3  # the images' own rounding is in it: late steps are small
+        x = moved
+
+
 def test_lbfgs_finds_the_bottom_of_a_bowl() -> None:
-    assert ours(Lbfgs(first_step=0.1), bowl, start(), 60)[-1].abs().max() < 1e-6
+    assert ours(Lbfgs(first_step=0.1), bowl, start(), 100)[-1].abs().max() < 1e-6
 
 
 def test_adam_walks_where_torchs_walks() -> None:
@@ -84,21 +186,24 @@ def test_adam_walks_where_torchs_walks() -> None:
         torch.testing.assert_close(ours_at, theirs_at, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("make", [Lbfgs, Adam])
-@pytest.mark.parametrize("before", [0, 1, 2, 9, 25])
-def test_a_restored_optimizer_goes_on_to_the_bit(
-    make: Callable[[], Optimizer], before: int
-) -> None:
+@pytest.mark.parametrize("make", [Lbfgs, lambda: Lbfgs(history=4, levels=0), Adam])
+@pytest.mark.parametrize("before", [0, 1, 2, 5, 9, 25])
+def test_a_restored_optimizer_goes_on_to_the_bit(make: Make, before: int) -> None:
+    """Before the first displacement, with a part of the history, and after it was overwritten."""
     first = make()
-    reached = [start(50, torch.float32), *ours(first, bowl, start(50, torch.float32), before)][-1]
+    begin = start(9, 10, torch.float32)
+    reached = [begin, *ours(first, bowl, begin, before)][-1]
     second = make()
     second.load_state_dict({name: t.clone() for name, t in first.state_dict().items()})
     whole, resumed = ours(first, bowl, reached, 10), ours(second, bowl, reached, 10)
     assert all(map(torch.equal, whole, resumed))
+    states = first.state_dict(), second.state_dict()
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-@pytest.mark.parametrize("make", [Lbfgs, Adam])
-def test_a_state_is_not_touched_by_later_steps(make: Callable[[], Optimizer]) -> None:
+@pytest.mark.parametrize("make", MAKES)
+def test_a_state_is_not_touched_by_later_steps(make: Make) -> None:
     optimizer = make()
     x = ours(optimizer, rosenbrock, start(), 5)[-1]
     state = optimizer.state_dict()
@@ -107,16 +212,16 @@ def test_a_state_is_not_touched_by_later_steps(make: Callable[[], Optimizer]) ->
     assert all(torch.equal(state[name], kept[name]) for name in kept)
 
 
-@pytest.mark.parametrize("make", [Lbfgs, Adam])
-def test_a_gradient_of_zeros_moves_nothing(make: Callable[[], Optimizer]) -> None:
+@pytest.mark.parametrize("make", MAKES)
+def test_a_gradient_of_zeros_moves_nothing(make: Make) -> None:
     optimizer = make()
     x = start()
     for _ in range(3):
         assert torch.equal(optimizer.step(x, torch.zeros_like(x)), x)
 
 
-@pytest.mark.parametrize("make", [Lbfgs, Adam])
-def test_a_step_modifies_neither_image_nor_gradient(make: Callable[[], Optimizer]) -> None:
+@pytest.mark.parametrize("make", MAKES)
+def test_a_step_modifies_neither_image_nor_gradient(make: Make) -> None:
     optimizer = make()
     x, slope = start(), gradient(rosenbrock, start())
     kept = x.clone(), slope.clone()
@@ -129,7 +234,7 @@ def test_a_step_modifies_neither_image_nor_gradient(make: Callable[[], Optimizer
 def test_lbfgs_remembers_no_more_than_its_history() -> None:
     optimizer = Lbfgs(0.5, history=4)
     ours(optimizer, bowl, start(), 10)
-    assert optimizer.state_dict()["s"].shape == (4, 10)
+    assert optimizer.state_dict()["s"].shape == (4, 105)
 
 
 def test_lbfgs_steps_down_where_the_loss_curves_downwards() -> None:
@@ -140,6 +245,24 @@ def test_lbfgs_steps_down_where_the_loss_curves_downwards() -> None:
 
     losses = [hill(x).item() for x in ours(Lbfgs(first_step=0.1), hill, start(), 8)]
     assert losses == sorted(losses, reverse=True)
+
+
+def test_a_pair_without_curvature_is_not_kept() -> None:
+    lbfgs, x = Lbfgs(first_step=0.1), start()
+    ours(lbfgs, bowl, x, 3)
+    kept = lbfgs.state_dict()
+    image, slope = kept["image"], kept["gradient"]
+    shown = [
+        (image, slope),  # no displacement at all: every value was at its bound
+        (image + 1, slope - 1),  # curved downwards
+        (image + 2, slope - 1),  # not curved
+    ]
+    for one in shown:
+        lbfgs.step(*one)
+        state = lbfgs.state_dict()
+        assert all(torch.equal(state[name], kept[name]) for name in ("s", "y", "sy", "count"))
+    lbfgs.step(image + 3, slope)
+    assert lbfgs.state_dict()["count"] == kept["count"] + 1
 
 
 def test_the_first_step_of_lbfgs_has_the_size_that_was_asked_for() -> None:
@@ -155,8 +278,8 @@ def test_no_step_of_lbfgs_is_longer_than_the_longest() -> None:
     assert max(lengths) == pytest.approx(0.02)
 
 
-@pytest.mark.parametrize("make", [Lbfgs, Adam])
-def test_the_scale_of_the_loss_does_not_matter(make: Callable[[], Optimizer]) -> None:
+@pytest.mark.parametrize("make", MAKES)
+def test_the_scale_of_the_loss_does_not_matter(make: Make) -> None:
     one, other = (
         ours(make(), lambda x, scale=scale: scale * bowl(x), start(), 10)[-1]
         for scale in (2.0**-60, 2.0**60)
@@ -168,3 +291,24 @@ def test_adam_moves_each_value_by_the_learning_rate_at_first() -> None:
     x = start()
     moved = Adam(7.0).step(x, gradient(rosenbrock, x))
     torch.testing.assert_close((moved - x).abs(), torch.full_like(x, 7.0))
+
+
+@pytest.mark.parametrize("levels", [0, 1, 2, 4])
+@pytest.mark.parametrize("size", [(3, 9), (4, 4), (7, 5), (16, 23), (64, 50)])
+def test_smoothed_adds_the_means_of_blocks(size: tuple[int, int], levels: int) -> None:
+    image = torch.randn((1, 3, *size), generator=torch.manual_seed(1), dtype=torch.float64)
+    expected = torch.from_numpy(by_blocks(image.numpy(), levels))
+    torch.testing.assert_close(smoothed(image, levels), expected)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 14), (11, 5)])
+def test_smoothed_is_symmetric_and_positive_definite(size: tuple[int, int]) -> None:
+    """Each of its blurs is a projection, so it shortens nothing, and all of them together ..."""
+    pixels = math.prod(size)
+    units = torch.eye(pixels, dtype=torch.float64).view(pixels, 1, *size)
+    matrix = smoothed(units, 4).view(pixels, pixels)
+    assert torch.equal(matrix, matrix.mT)
+    curvatures = torch.linalg.eigvalsh(matrix)
+    assert curvatures.min() >= 1 - 1e-12
+    assert curvatures.max() <= 5
+    assert curvatures.max() > 1.5  # ... are not nothing
