@@ -4,12 +4,13 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import VGG19_Weights, vgg19
 
 from workers import weights
 from workers.engine.errors import WeightsError
-from workers.engine.vgg import SHAPES, TAPS, Vgg, Weights
+from workers.engine.passage import Passage
+from workers.engine.vgg import LAYERS, SHAPES, Vgg, Weights
 
 
 def fetch(address: str) -> bytes:
@@ -139,9 +140,24 @@ def test_torchvisions_weights_see_in_grey_levels_what_they_saw_normalised(
             x = module(x)
             if isinstance(module, nn.ReLU):
                 expected.append(x.clone())
-    ours = vgg.features(image, TAPS)
-    for tap, theirs in zip(TAPS, expected, strict=True):
-        torch.testing.assert_close(ours[tap], theirs, rtol=1e-3, atol=1e-4 * theirs.max().item())
+    heard: dict[str, Tensor] = {}
+    Passage(vgg, image, LAYERS, Hearing(heard), pooling="max", precision="float32").down()
+    for layer, theirs in zip(LAYERS, expected, strict=True):
+        ours = heard[layer].permute(2, 0, 1).unsqueeze(0)
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.max().item())
+
+
+class Hearing:
+    """Copies the features that it hears: what a passage kept is overwritten by the next."""
+
+    def __init__(self, heard: dict[str, Tensor]) -> None:
+        self.heard = heard
+
+    def hear(self, _index: int, layer: str, features: Tensor, _top: int) -> None:
+        self.heard[layer] = features.clone()
+
+    def pull(self, *_: object) -> None:
+        raise AssertionError("nothing asks for a gradient")
 
 
 def test_the_constants_are_torchvisions() -> None:
