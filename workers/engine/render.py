@@ -103,6 +103,7 @@ class Render:
         self._is_started = False  # the start was looked at
         self._best = math.inf, 0  # the least loss so far, and its iteration
         self._gradient: Tensor | None = None  # of the image, once it was looked at
+        self._proposed: Tensor | None = None  # where it goes next, until that was looked at
         height, width = self._canvas.shape[-2:]
         fitting = min(height, width) // SCALE_SIDE_MIN
         each_moves = 1 + plan.iterations // 2
@@ -204,6 +205,7 @@ class Render:
         here = {name: tensor.to(self._vgg.device) for name, tensor in state.items()}
         self._image = here["image"]
         self._gradient = here.get("gradient")
+        self._proposed = None
         self._optimizer.load_state_dict(
             {
                 name.removeprefix(OPTIMIZER): tensor
@@ -213,14 +215,17 @@ class Render:
         )
 
     def _propose(self) -> Tensor:
-        """The image to look at next, (1, 3, H, W)."""
+        """The image to look at next, (1, 3, H, W); the same until it was: a pass may be retried."""
         if self._gradient is None:
             return self._image
+        if self._proposed is not None:
+            return self._proposed
         # Projected here, not clipped when saved: what is evaluated is what a file can hold, and the
         # optimiser reads the displacement that is left. Straight-through, the unprojected
         # displacement and a gradient masked at the bounds ended within 2 % of it (128 px, 100
         # iterations, from content and from noise); this is the simplest.
-        return clamped(self._optimizer.step(self._image, self._gradient))
+        self._proposed = clamped(self._optimizer.step(self._image, self._gradient))
+        return self._proposed
 
     def _accept(self, image: Tensor, gradient: Tensor, losses: Losses, seconds: float) -> None:
         """What was seen of the image that was proposed."""
@@ -228,7 +233,7 @@ class Render:
         if not math.isfinite(losses.total):
             raise Diverged(f"the loss became {losses.total} in iteration {iteration}: {losses}")
         self._is_started = True
-        self._image, self._gradient = image, gradient
+        self._image, self._gradient, self._proposed = image, gradient, None
         self.progress = Progress(iteration, self.plan.iterations, losses, seconds)
         if losses.total < self._best[0] * (1 - PROGRESS_MIN):
             self._best = losses.total, iteration
