@@ -98,6 +98,9 @@ class Run:
             self._render = self._build()
         return id(self) if self._is_alone else self._render.company
 
+    def _is_done(self) -> bool:
+        return self._render is not None and self._render.is_finished
+
     def _report(self) -> None:
         """After a step: its event, and the end if it was the last."""
         try:
@@ -219,7 +222,11 @@ class Loop:
                 run._end(RunOver("the render was left before its last iteration"))
                 continue
             try:
-                companies[run._company()].append(run)
+                company = run._company()
+                if run._is_done():  # restored after its last iteration
+                    run._report()
+                else:
+                    companies[company].append(run)
             except Exception as error:  # this render's alone: the others go on
                 run._end(error)
         if not companies:
@@ -254,6 +261,7 @@ class Loop:
             return
         except Exception as error:
             if memory.is_exhausted(error) and len(company) > 1:
+                renders[0].give_back()
                 for run in company:
                     self._step([run])
             elif memory.is_exhausted(error) and budget_bytes > LEAST_BYTES:
