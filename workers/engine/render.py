@@ -275,6 +275,8 @@ class Render:
 
     def _target(self, style: Style, shrink: int) -> StyleTarget:
         plan, vgg = self.plan, self._vgg
+        # A painting may be smaller than the canvas: what is shrunk too far fits no deep layer.
+        shrink = max(1, min(shrink, min(style.picture.shape[:2]) // SCALE_SIDE_MIN))
 
         def make() -> StyleTarget:
             return style_target(

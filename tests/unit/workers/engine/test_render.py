@@ -18,7 +18,7 @@ from workers.engine.render import Losses, Progress, Render, Style, step
 from workers.engine.styles import StyleCache, style_target
 from workers.engine.vgg import Vgg
 
-DEEP = Plan(init="noise", iterations=8)
+DEEP = Plan(init="noise", iterations=8, pyramid=1)
 NOISE = replace(  # three blocks: in the deeper two a look takes most of its time
     DEEP,
     content_layers={"relu3_2": 1.0},
@@ -224,7 +224,7 @@ def test_a_loss_that_is_not_finite_ends_the_render_with_its_iteration(
     vgg: Vgg, small: Tensor, style: Tensor
 ) -> None:
     """At the content picture the content loss is 0, whatever its weight; one step on it is not."""
-    render = Render(Plan(content_weight=1e38), vgg, small, [Style(style)])
+    render = Render(Plan(content_weight=1e38, pyramid=1), vgg, small, [Style(style)])
     assert render.step().iteration == 0
     with pytest.raises(Diverged, match="inf in iteration 1"):
         render.step()
@@ -236,7 +236,7 @@ def test_a_render_that_diverges_leaves_its_company_untouched(
     plan = replace(NOISE, iterations=4)
     alone = finished(Render(plan, vgg, small, [Style(style)]))
     healthy = Render(plan, vgg, small, [Style(style)])
-    failing = Render(Plan(content_weight=1e38), vgg, small, [Style(style)])
+    failing = Render(Plan(content_weight=1e38, pyramid=1), vgg, small, [Style(style)])
     assert step([failing, healthy]) == [None, None]
     diverged, nothing = step([failing, healthy])
     assert isinstance(diverged, Diverged)
@@ -266,7 +266,7 @@ def test_flat_pictures_are_rendered_like_any(
 
 
 def test_content_that_is_its_own_style_stays_as_it_is(vgg: Vgg, small: Tensor) -> None:
-    render = finished(Render(Plan(iterations=4), vgg, small, [Style(small)]))
+    render = finished(Render(Plan(iterations=4, pyramid=1), vgg, small, [Style(small)]))
     assert torch.equal(render.image(), small.float())
     assert render.progress.losses.total == 0
 
@@ -368,16 +368,17 @@ def checks(height: int, width: int) -> Tensor:
     [
         ((64, 80), 1, 4, [(64, 80)] * 5),
         ((64, 80), 2, 4, [(32, 40)] * 3 + [(64, 80)] * 2),
-        ((65, 97), 2, 5, [(32, 48)] * 4 + [(65, 97)] * 2),
-        ((128, 136), 3, 6, [(32, 34)] * 3 + [(64, 68)] * 2 + [(128, 136)] * 2),
-        ((128, 136), 9, 3, [(32, 34)] * 2 + [(64, 68), (128, 136)]),
+        ((65, 97), 2, 5, [(32, 48)] * 3 + [(65, 97)] * 3),
+        ((128, 136), 3, 6, [(32, 34)] * 2 + [(64, 68)] + [(128, 136)] * 4),
+        ((128, 136), 9, 3, [(64, 68)] * 2 + [(128, 136)] * 2),
+        ((64, 64), 2, 102, [(32, 32)] * 51 + [(64, 64)] * 52),  # no more than 50 at the coarser
         ((63, 200), 3, 3, [(63, 200)] * 4),  # half of it would be less than 32 px
         ((127, 96), 3, 2, [(64, 48)] * 2 + [(127, 96)]),
         ((64, 80), 2, 1, [(64, 80)] * 2),  # the canvas comes first if there is time for one size
         ((128, 136), 3, 2, [(64, 68)] * 2 + [(128, 136)]),
     ],
 )
-def test_a_pyramid_gives_each_size_its_share_and_ends_at_the_canvas(
+def test_the_coarser_sizes_share_half_of_the_iterations_and_the_canvas_has_the_rest(
     vgg: Vgg,
     canvas: tuple[int, int],
     pyramid: int,
@@ -427,6 +428,13 @@ def test_a_smaller_size_sees_smaller_pictures(vgg: Vgg, content: Tensor, style: 
     # Halved by another filter, they are not quite the same.
     assert first.losses.content == pytest.approx(losses[0, 1].item(), rel=0.2)
     assert first.losses.style == pytest.approx(losses[0, 2].item(), rel=0.2)
+
+
+def test_a_painting_is_not_shrunk_until_nothing_is_left_of_it(vgg: Vgg, content: Tensor) -> None:
+    """It may be smaller than the canvas: of 20 px it would be 10 px, too few for relu5_1."""
+    plan = replace(DEEP, iterations=2, pyramid=2)
+    render = finished(Render(plan, vgg, content, [Style(content[20:40])]))
+    assert (render.iteration, render.scale) == (2, 1)
 
 
 FLAT = torch.full((64, 64, 3), 90, dtype=torch.uint8)  # at its content, nothing ever falls
