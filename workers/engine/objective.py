@@ -62,7 +62,8 @@ class Objective:
         self._content = {layer_of(name): w for name, w in plan.content_layers.items()}
         self._style = {layer_of(name): w for name, w in plan.style_layers.items()}
         self._regions = [_Guided(region, self._style, self._sizes) for region in regions]
-        self._targets: dict[str, Tensor] = {}  # content features, once an image was looked at
+        self._targets: dict[str, Tensor] = {}  # content features
+        self._has_targets = False  # all of them: a whole way down was heard
         self._clear()
 
     @property
@@ -73,7 +74,7 @@ class Objective:
     def begin(self, image: Tensor, budget_bytes: int | None, heed: Callable[[], None]) -> None:
         """Before the passage of an image, (3, H, W). The rest as in `evaluate`."""
         self._clear()
-        if self._targets or not self._content:
+        if self._has_targets:
             return
         # Most renders start from the content, and hear its features at their first look.
         self._is_learning = torch.equal(image, self.canvas[0])
@@ -81,7 +82,7 @@ class Objective:
             shape = (*self._sizes[layer], CHANNELS[layer][1])
             dtype = DTYPES[self.plan.precision]
             self._targets[layer] = torch.empty(shape, dtype=dtype, device=self.vgg.device)
-        if not self._is_learning:
+        if self._content and not self._is_learning:
             Passage(
                 self.vgg,
                 self.canvas,
@@ -111,6 +112,7 @@ class Objective:
         On the device, and not waited for.
         """
         plan = self.plan
+        self._has_targets = True
         content = style = image.new_zeros(())
         for layer, weight in self._content.items():
             found = self._content_sums[layer]
