@@ -87,11 +87,13 @@ class Block:
 
 
 def blocks(taps: Collection[str], height: int, width: int) -> list[Block]:
-    """The blocks that an image passes, as far down as somebody listens.
+    """The blocks that an image passes, as far down as somebody listens; none if nobody does.
 
     taps: layers as `4_2`. height, width: of the image.
     Raises ShapeError if a pool on the way would leave no pixel.
     """
+    if not taps:
+        return []
     path = LAYERS[: 1 + max(map(LAYERS.index, taps))]
     smallest = 2 ** (int(path[-1][0]) - 1)
     if min(height, width) < smallest:
@@ -314,10 +316,7 @@ def whole_bytes(blocks: Sequence[Block], precision: Precision) -> int:
         for block in blocks
         for layer in block.layers
     )
-    widest = max(
-        block.height * block.width * max(CHANNELS[layer][1] for layer in block.layers)
-        for block in blocks
-    )
+    widest = max((block.height * block.width * block.channels for block in blocks), default=0)
     return item_bytes * (features + 2 * widest) + between_bytes(blocks, precision)
 
 
