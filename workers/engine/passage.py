@@ -95,11 +95,13 @@ class Block:
 
 
 def blocks(taps: Collection[str], height: int, width: int) -> list[Block]:
-    """The blocks that an image passes, as far down as somebody listens.
+    """The blocks that an image passes, as far down as somebody listens; none if nobody does.
 
     taps: layers as `4_2`. height, width: of the image.
     Raises ShapeError if a pool on the way would leave no pixel.
     """
+    if not taps:
+        return []
     path = LAYERS[: 1 + max(map(LAYERS.index, taps))]
     smallest = 2 ** (int(path[-1][0]) - 1)
     if min(height, width) < smallest:
@@ -333,7 +335,8 @@ def whole_bytes(blocks: Sequence[Block], precision: Precision) -> int:
         for block in blocks
         for layer in block.layers
     )
-    widest = max(block.height * block.width * CHANNELS[block.layers[-1]][1] for block in blocks)
+    outputs = (block.height * block.width * CHANNELS[block.layers[-1]][1] for block in blocks)
+    widest = max(outputs, default=0)
     between = _between(blocks)  # two places for features and two for gradients, used in turns
     places = sum(max(between[first::2], default=0) for first in (0, 1))
     return item_bytes * (features + widest + 2 * places)

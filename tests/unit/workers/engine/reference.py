@@ -32,7 +32,9 @@ def features(
 ) -> dict[str, Tensor]:
     """Layer, as `4_2`, to (B, C, H, W), float64; the gradient flows."""
     x = image.double() - weights.mean.double().view(1, 3, 1, 1)
-    found = {}
+    found: dict[str, Tensor] = {}
+    if not layers:
+        return found
     for name in NAMES[: 1 + max(map(NAMES.index, layers))]:
         if name.endswith("_1") and name != "1_1":
             x = functional.max_pool2d(x, 2) if pooling == "max" else functional.avg_pool2d(x, 2)

@@ -92,6 +92,13 @@ def test_an_image_passes_as_many_blocks_as_somebody_listens_to() -> None:
     ]
 
 
+def test_without_a_listener_there_is_no_way_to_go(vgg: Vgg) -> None:
+    assert blocks([], 1, 1) == []
+    assert whole_bytes([], "float32") == 0
+    gradient, _ = passed(vgg, image(5, 4), ())
+    assert torch.equal(gradient, torch.zeros(1, 3, 5, 4))
+
+
 def test_all_taps_need_all_layers() -> None:
     found = blocks(LAYERS, 16, 31)
     assert tuple(layer for block in found for layer in block.layers) == LAYERS
@@ -143,17 +150,15 @@ def test_strips_begin_where_tiles_do_and_have_what_a_pool_takes_together(rows: i
 
 @pytest.mark.parametrize("pooling", ["avg", "max"])
 @pytest.mark.parametrize("budget_bytes", [None, LITTLE], ids=["whole", "strips"])
-@pytest.mark.parametrize(
-    ("height", "width", "batch"), [(80, 20, 1), (83, 18, 2), (37, 9, 1), (49, 22, 1)]
-)
-def test_features_and_gradients_are_those_of_autograd(  # noqa: PLR0917
-    vgg: Vgg, pooling: Pooling, budget_bytes: int | None, height: int, width: int, batch: int
+@pytest.mark.parametrize("size", [(80, 20, 1), (83, 18, 2), (37, 9, 1), (49, 22, 1)])
+def test_features_and_gradients_are_those_of_autograd(
+    vgg: Vgg, pooling: Pooling, budget_bytes: int | None, size: tuple[int, int, int]
 ) -> None:
     """With rows and columns that no pool takes, and strips that end where the image does.
 
     The sizes are such that no ReLU switches otherwise in float64: see `reference`.
     """
-    images = image(height, width, batch)
+    images = image(*size)
     gradient, listener = passed(vgg, images, pooling=pooling, budget_bytes=budget_bytes)
 
     exact = images.double().requires_grad_()
@@ -165,7 +170,7 @@ def test_features_and_gradients_are_those_of_autograd(  # noqa: PLR0917
         assert error(listener.heard[layer].permute(0, 3, 1, 2), features[layer]) < 1e-5
     assert error(gradient, expected) < 1e-5
     assert set(listener.rows.values()) == {1}
-    assert len(listener.rows) == 2 * sum(batch * x.shape[1] for x in listener.heard.values())
+    assert len(listener.rows) == 2 * sum(len(x) * x.shape[1] for x in listener.heard.values())
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max"])

@@ -2,22 +2,61 @@ import pytest
 import torch
 from torch import Tensor
 
-from workers.engine.losses import gram
+from tests.unit.workers.engine import reference
+from tests.unit.workers.engine.reference import error
+from workers.engine.errors import ShapeError
 from workers.engine.pictures import to_image
 from workers.engine.styles import StyleCache, StyleTarget, style_target
-from workers.engine.vgg import Vgg
+from workers.engine.vgg import Pooling, Vgg
 
 
 def target(size_bytes: int) -> StyleTarget:
-    return StyleTarget({"relu1_1": torch.zeros(size_bytes // 4)})
+    return StyleTarget({"1_1": torch.zeros(size_bytes // 4)})
 
 
-def test_a_target_holds_the_gram_of_each_layer(vgg: Vgg, style: Tensor) -> None:
-    image = to_image(style)
-    found = style_target(vgg, image, ["relu1_1", "conv3_1"], "avg", "float32")
-    features = vgg.features(image, ["relu3_1"], "avg")["relu3_1"]
-    assert torch.equal(found.grams["conv3_1"], gram(features))
+@pytest.mark.parametrize("budget_bytes", [None, 1], ids=["whole", "strips"])
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_a_target_holds_the_gram_of_each_layer(
+    vgg: Vgg, style: Tensor, pooling: Pooling, budget_bytes: int | None
+) -> None:
+    """Of a size of its own, that no pool divides; in strips it is the same sum."""
+    image = to_image(style[:61, :43])
+    found = style_target(
+        vgg,
+        image,
+        ["relu1_1", "conv3_1"],
+        pooling=pooling,
+        precision="float32",
+        budget_bytes=budget_bytes,
+    )
+    expected = reference.features(vgg.weights, image, ["1_1", "3_1"], pooling)
+    assert set(found.grams) == {"1_1", "3_1"}
+    for layer, features in expected.items():
+        flat = features[0].flatten(1)
+        assert error(found.grams[layer], flat @ flat.T / flat.shape[1]) < 1e-5
+        assert found.grams[layer].dtype == torch.float32
     assert found.size_bytes == 4 * (64**2 + 256**2)
+
+
+def test_a_target_outlives_the_passages_that_follow(vgg: Vgg, style: Tensor) -> None:
+    kept = style_target(vgg, to_image(style), ["relu2_1"], pooling="avg", precision="float32")
+    gram = kept.grams["2_1"].clone()
+    style_target(vgg, to_image(255 - style), ["relu2_1"], pooling="avg", precision="float32")
+    assert torch.equal(kept.grams["2_1"], gram)
+
+
+def test_a_target_in_bfloat16_is_added_up_in_float32(vgg: Vgg, style: Tensor) -> None:
+    exact, rounded = (
+        style_target(vgg, to_image(style), ["relu3_1"], pooling="avg", precision=precision)
+        for precision in ("float32", "bfloat16")
+    )
+    assert rounded.grams["3_1"].dtype == torch.float32
+    assert 0 < error(rounded.grams["3_1"], exact.grams["3_1"]) < 0.02
+
+
+def test_a_style_too_small_for_its_layers_is_refused(vgg: Vgg, style: Tensor) -> None:
+    with pytest.raises(ShapeError, match=r"80 x 15 px; relu5_1 needs at least 16 px"):
+        style_target(vgg, to_image(style[:15]), ["relu5_1"], pooling="avg", precision="float32")
 
 
 def test_what_is_kept_is_not_made_again() -> None:

@@ -5,13 +5,22 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import vgg19
 
-from workers.engine.errors import PlanError, ShapeError, WeightsError
-from workers.engine.vgg import SHAPES, TAPS, Pooling, Vgg, Weights, resolve_precision
-
-
-def image(height: int = 48, width: int = 64, batch: int = 1) -> Tensor:
-    generator = torch.Generator().manual_seed(3)
-    return torch.rand(batch, 3, height, width, generator=generator) * 255
+from tests.unit.workers.engine import reference
+from workers.engine.convolution import Direct
+from workers.engine.errors import PlanError, WeightsError
+from workers.engine.passage import Passage
+from workers.engine.vgg import (
+    CHANNELS,
+    LAYERS,
+    SHAPES,
+    TAPS,
+    Pooling,
+    Precision,
+    Vgg,
+    Weights,
+    layer_of,
+    resolve_precision,
+)
 
 
 def torchvision_model() -> nn.Sequential:
@@ -34,8 +43,21 @@ def test_the_layer_table_is_torchvisions() -> None:
     assert ours == [tuple(p.shape) for conv in theirs for p in (conv.weight, conv.bias)]
 
 
+class Heard:
+    """Keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.features: dict[str, Tensor] = {}
+
+    def hear(self, _index: int, layer: str, features: Tensor, _top: int) -> None:
+        self.features[layer] = features.clone()
+
+    def pull(self, *_: object) -> None:
+        raise AssertionError("nobody asked for a gradient")
+
+
 @pytest.mark.parametrize("pooling", ["max", "avg"])
-def test_every_tap_is_what_torchvision_computes_from_the_same_weights(
+def test_every_layer_is_what_torchvision_computes_from_the_same_weights(
     vgg: Vgg, pooling: Pooling
 ) -> None:
     model = torchvision_model()
@@ -50,62 +72,50 @@ def test_every_tap_is_what_torchvision_computes_from_the_same_weights(
         for index, module in enumerate(model):
             if isinstance(module, nn.MaxPool2d):
                 model[index] = nn.AvgPool2d(2)
+    image = torch.rand(1, 3, 48, 35, generator=torch.Generator().manual_seed(3)) * 255
     with torch.no_grad():
-        theirs = activations(model, image() - vgg.weights.mean.view(3, 1, 1))
-        ours = vgg.features(image(), TAPS, pooling)
-    assert list(ours) == list(TAPS)
-    for tap, expected in zip(TAPS, theirs, strict=True):
-        torch.testing.assert_close(
-            ours[tap], expected, rtol=1e-4, atol=1e-4 * expected.max().item()
-        )
+        theirs = activations(model, image - vgg.weights.mean.view(3, 1, 1))
+    ours = Heard()
+    Passage(vgg, image, LAYERS, ours, pooling=pooling, precision="float32").down()
+    assert tuple(ours.features) == LAYERS
+    for layer, expected in zip(LAYERS, theirs, strict=True):
+        found = ours.features[layer].permute(2, 0, 1)[None]
+        assert (found - expected).norm() < 1e-5 * expected.norm()
 
 
-def test_conv_and_relu_name_the_same_tap(vgg: Vgg) -> None:
-    found = vgg.features(image(), ["relu2_2", "conv2_2"])
-    assert torch.equal(found["relu2_2"], found["conv2_2"])
+def test_the_reference_has_the_same_layers() -> None:
+    assert tuple(reference.NAMES) == LAYERS
 
 
-def test_features_are_after_the_relu_and_keep_it_through_what_follows(vgg: Vgg) -> None:
-    shallow = vgg.features(image(), ["relu1_1"])["relu1_1"]
-    assert shallow.min() == 0
-    assert torch.equal(vgg.features(image(), ["relu1_1", "relu3_1"])["relu1_1"], shallow)
-
-
-def test_nothing_is_computed_below_the_deepest_tap(vgg: Vgg) -> None:
-    """A picture that is too small for block 5 does for block 4."""
-    assert vgg.features(image(8, 8), ["relu4_4"])["relu4_4"].shape == (1, 512, 1, 1)
-
-
-def test_no_taps_need_no_features(vgg: Vgg) -> None:
-    assert vgg.features(image(1, 1), []) == {}
-
-
-def test_a_picture_that_would_be_pooled_away_is_refused(vgg: Vgg) -> None:
-    with pytest.raises(ShapeError, match=r"40 x 15 px; relu5_1 needs at least 16 px"):
-        vgg.features(image(15, 40), ["relu1_1", "conv5_1"])
-    assert vgg.features(image(16, 40), ["conv5_1"])["conv5_1"].shape == (1, 512, 1, 2)
+def test_conv_and_relu_name_the_same_layer() -> None:
+    assert layer_of("relu2_2") == layer_of("conv2_2") == "2_2"
+    assert [layer_of(tap) for tap in TAPS] == list(LAYERS)
 
 
 @pytest.mark.parametrize("name", ["relu6_1", "relu", "4_2", "conv4_5", "relurelu4_2", "pool1"])
-def test_an_unknown_tap_is_refused_with_those_that_are_known(vgg: Vgg, name: str) -> None:
+def test_an_unknown_tap_is_refused_with_those_that_are_known(name: str) -> None:
     with pytest.raises(PlanError, match=rf"'{name}'.*relu1_1, .*relu5_4"):
-        vgg.features(image(), [name])
+        layer_of(name)
 
 
-def test_the_images_of_a_batch_do_not_see_each_other(vgg: Vgg) -> None:
-    batch = image(32, 32, batch=3)
-    together = vgg.features(batch, ["relu3_1"])["relu3_1"]
-    alone = torch.cat([vgg.features(x.unsqueeze(0), ["relu3_1"])["relu3_1"] for x in batch])
-    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-3)
+def test_a_convolution_is_made_once_for_all_sizes_that_take_it(vgg: Vgg) -> None:
+    small, large = (20, 20), (64, 64)
+    assert vgg.convolution("2_1", "float32", *small) is vgg.convolution("2_1", "float32", 9, 30)
+    assert vgg.convolution("2_1", "float32", *large) is vgg.convolution("2_1", "float32", 99, 70)
+    assert vgg.stem("float32") is vgg.stem("float32")
 
 
-def test_bfloat16_stays_close_to_float32(vgg: Vgg) -> None:
-    exact = vgg.features(image(32, 32), TAPS)
-    rounded = vgg.features(image(32, 32), TAPS, precision="bfloat16")
-    for tap in TAPS:
-        assert rounded[tap].dtype == torch.bfloat16
-        error = (rounded[tap].float() - exact[tap]).norm() / exact[tap].norm()
-        assert 0 < error < 0.05
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_every_convolution_has_the_channels_of_the_table(vgg: Vgg, precision: Precision) -> None:
+    for layer in ("1_2", "2_1", "3_1"):
+        for side in (20, 64):
+            found = vgg.convolution(layer, precision, side, side)
+            assert (found.inputs, found.outputs) == CHANNELS[layer]
+    assert vgg.stem(precision).outputs == CHANNELS["1_1"][1]
+
+
+def test_what_is_not_float32_is_convolved_by_the_device(vgg: Vgg) -> None:
+    assert isinstance(vgg.convolution("1_2", "bfloat16", 64, 64), Direct)
 
 
 def test_auto_is_bfloat16_where_the_processor_multiplies_in_it() -> None:
