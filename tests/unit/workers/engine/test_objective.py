@@ -212,7 +212,7 @@ def pulled(found: Objective, vgg: Vgg, image: Tensor, layer: str) -> Tensor:
         name: maps[0].permute(1, 2, 0).float()
         for name, maps in reference.features(vgg.weights, image, found.layers).items()
     }
-    found.begin(image[0], None, lambda: None)
+    found.begin(image[0], lambda: None)
     for name, maps in features.items():
         found.hear(name, maps, 0)
     found.settle(image[0])

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from tests.unit.workers.engine import reference
 from tests.unit.workers.engine.reference import error
+from workers.engine import passage
 from workers.engine.errors import ShapeError
 from workers.engine.pictures import to_image
 from workers.engine.styles import StyleCache, StyleTarget, style_target
@@ -14,21 +15,19 @@ def target(size_bytes: int) -> StyleTarget:
     return StyleTarget({"1_1": torch.zeros(size_bytes // 4)})
 
 
-@pytest.mark.parametrize("budget_bytes", [None, 1], ids=["whole", "strips"])
+@pytest.mark.parametrize("strip_bytes", [2**30, 1], ids=["whole", "strips"])
 @pytest.mark.parametrize("pooling", ["avg", "max"])
 def test_a_target_holds_the_gram_of_each_layer(
-    vgg: Vgg, style: Tensor, pooling: Pooling, budget_bytes: int | None
+    vgg: Vgg,
+    style: Tensor,
+    pooling: Pooling,
+    strip_bytes: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of a size of its own, that no pool divides; in strips it is the same sum."""
+    monkeypatch.setattr(passage, "ONE_WAY_BYTES", strip_bytes)
     image = to_image(style[:61, :43])
-    found = style_target(
-        vgg,
-        image,
-        ["relu1_1", "conv3_1"],
-        pooling=pooling,
-        precision="float32",
-        budget_bytes=budget_bytes,
-    )
+    found = style_target(vgg, image, ["relu1_1", "conv3_1"], pooling=pooling, precision="float32")
     expected = reference.features(vgg.weights, image, ["1_1", "3_1"], pooling)
     assert set(found.grams) == {"1_1", "3_1"}
     for layer, features in expected.items():
