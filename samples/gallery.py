@@ -129,8 +129,12 @@ def sheets(p: Pictures) -> dict[str, dict[str, Spec]]:
             "content relu2_2": {"content_layers": ["relu2_2"]},
         },
         "normalize-gradients": {
-            "weights as they are": {},
-            "normalize_gradients": {"normalize_gradients": True, "style_weight": 4.0},
+            f"normalized, style_weight {weight:g}": {
+                "normalize_gradients": True,
+                "style_weight": weight,
+                "tv_weight": 0.0,
+            }
+            for weight in (1.0, 5.0, 25.0)
         },
         "pyramid": {f"pyramid {n}, noise": {"pyramid": n, "init": "noise"} for n in (1, 2, 3)},
         "optimizer": {name: {"optimizer": name} for name in ("lbfgs", "adam")},

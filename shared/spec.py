@@ -208,7 +208,7 @@ class RenderSpec(_Strict):
         default=1.0, ge=0, le=1e12, description="alpha: the content loss's factor."
     )
     style_weight: float = Field(
-        default=1000.0, ge=0, le=1e12, description="beta: the style loss's factor."
+        default=100.0, ge=0, le=1e12, description="beta: the style loss's factor."
     )
     tv_weight: float = Field(
         default=0.0,

@@ -124,6 +124,8 @@ class Objective:
             for region in self._regions:
                 style = style + weight * self._settle_style(region, layer, weight)
         tv, gradient = tv_loss(image)
+        if plan.normalize_gradients:
+            gradient /= gradient.norm() + TINY
         total = plan.content_weight * content + plan.style_weight * style + plan.tv_weight * tv
         return torch.stack((total, content, style, tv)), plan.tv_weight * gradient
 
