@@ -26,7 +26,8 @@ from shared.queue import open_queue
 from shared.settings import Settings
 from shared.states import End, State
 from shared.storage import Storage, open_storage
-from tests.pictures import encode, levels_of_png, noise, paint
+from tests.pictures import encode, noise, paint
+from tests.png import levels_of_png
 from workers import weights
 from workers.attempt import Studio
 from workers.engine.loop import Loop

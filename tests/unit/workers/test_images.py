@@ -8,7 +8,8 @@ from PIL import Image, ImageCms
 
 from shared.errors import InvalidImage
 from shared.spec import Format
-from tests.pictures import encode, levels_of_png, noise
+from tests.pictures import encode, noise
+from tests.png import levels_of_png
 from workers import images
 
 SIZE = (48, 36)

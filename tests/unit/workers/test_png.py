@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.pictures import levels_of_png
+from tests.png import levels_of_png
 from workers import png
 
 
