@@ -289,6 +289,16 @@ def test_content_is_learnt_at_the_first_look_whatever_is_looked_at(
     assert torch.equal(gradient, same)
 
 
+def test_content_is_learnt_once(vgg: Vgg, canvas: Tensor, image: Tensor) -> None:
+    found = objective(vgg, replace(PLAN, style_layers={}), canvas, [])
+    counts = []
+    for picture in (image, image, canvas):
+        asked: list[None] = []
+        look(found, picture, heed=lambda asked=asked: asked.append(None))
+        counts.append(len(asked))
+    assert counts == [3 + 6, 6, 6]  # blocks, down and up
+
+
 class Enough(Exception):
     pass
 
