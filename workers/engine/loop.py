@@ -222,18 +222,31 @@ class Loop:
                 run._end(RunOver("the render was left before its last iteration"))
                 continue
             try:
-                company = run._company()
+                company = self._company(run, runs)
                 if run._is_done():  # restored after its last iteration
                     run._report()
                 else:
                     companies[company].append(run)
             except Exception as error:  # this render's alone: the others go on
-                run._end(error)
+                self._end([run], error)
         if not companies:
             return []
         least = min(companies.values(), key=lambda company: min(r._seconds for r in company))
         least.sort(key=lambda run: run._seconds)
         return least[: self._fitting(least[0])]
+
+    @staticmethod
+    def _company(run: Run, runs: Sequence[Run]) -> Company | int:
+        """A run's company; builds it, if it must with the memory that the others' passes took."""
+        try:
+            return run._company()
+        except Exception as error:
+            if not memory.is_exhausted(error):
+                raise
+        for other in runs:
+            if other._render is not None:
+                other._render.give_back()
+        return run._company()
 
     def _fitting(self, run: Run) -> int:
         """How many renders like this one fit the budget together; at least 1."""
