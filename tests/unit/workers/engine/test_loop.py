@@ -2,21 +2,33 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from workers.engine.errors import Diverged, LoopClosed, RunOver, ShapeError
+from workers.engine import loop as loops
+from workers.engine.arena import Arena
+from workers.engine.errors import Diverged, LoopClosed, OutOfMemory, RunOver, ShapeError
 from workers.engine.loop import Event, Loop, Run
-from workers.engine.plan import Plan
-from workers.engine.render import Render, Style
+from workers.engine.plan import Init, Plan
+from workers.engine.render import Render, Style, step
 from workers.engine.vgg import Vgg
 
-PLAN = Plan(iterations=6, init="noise")
+PLAN = Plan(
+    iterations=6,
+    init="noise",
+    content_layers={"relu3_2": 1.0},
+    style_layers={"relu1_1": 0.5, "relu3_1": 0.5},
+    pyramid=1,
+)
+ADAM = replace(PLAN, optimizer="adam", learning_rate=10.0)
 ENDLESS = replace(PLAN, iterations=1_000_000)
-DIVERGING = Plan(content_weight=1e38)  # from the content picture on, in iteration 1
+DIVERGING = replace(
+    PLAN, init="content", content_weight=1e38
+)  # from the content picture on, in iteration 1
 
 Make = Callable[[Plan], Render]
 
@@ -60,43 +72,156 @@ def test_pictures_come_as_often_as_asked_and_at_the_end(
     assert all(e.image.shape == (32, 32, 3) for e in events if e.image is not None)
 
 
-def test_renders_in_company_are_the_same_to_the_bit_as_alone(loop: Loop, make: Make) -> None:
-    plans = [replace(PLAN, seed=1), replace(PLAN, seed=2, optimizer="adam", learning_rate=10.0)]
+DEEPER = replace(ADAM, style_layers={"relu2_1": 1.0, "relu4_1": 2.0}, style_weight=1e4, seed=2)
+
+
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_renders_that_join_at_any_moment_end_with_the_bits_they_have_alone(
+    loop: Loop, make: Make, is_alone: bool
+) -> None:
+    """Of one size; of other layers, weights and optimisers."""
+    plans = [replace(PLAN, iterations=12), DEEPER, replace(PLAN, init="content", tv_weight=1.0)]
     alone = []
     for plan in plans:
         with loop.admit(lambda plan=plan: make(plan)) as run:
             alone.append(last(run))
-    with loop.admit(lambda: make(plans[0])) as one, loop.admit(lambda: make(plans[1])) as other:
-        together = [last(one), last(other)]
+    with (
+        loop.admit(lambda: make(plans[0])) as first,
+        heard(first, 2),
+        loop.admit(lambda: make(plans[1]), is_alone=is_alone) as second,
+        heard(second, 1),
+        loop.admit(lambda: make(plans[2])) as third,
+    ):
+        together = [last(first), last(second), last(third)]
     for before, after in zip(alone, together, strict=True):
         assert torch.equal(before.image, after.image)
         assert before.progress.losses == after.progress.losses
 
 
-def test_renders_take_turns(loop: Loop, vgg: Vgg, small: Tensor, style: Tensor) -> None:
-    """Each reads its clock when it begins and ends its building, and each iteration."""
-    order: list[str] = []
+@contextmanager
+def heard(run: Run, count: int) -> Iterator[None]:
+    """Waits for so many events; the run goes on."""
+    while count > 0:
+        count -= len(run.events())
+    yield
+
+
+class Clock:
+    """Read when a pass begins and when it ends, by the first of its renders."""
+
+    def __init__(self, name: str, seconds: float, passes: list[str]) -> None:
+        self._name = name
+        self._seconds = seconds
+        self._passes = passes
+        self._now = 0.0
+        self._is_running = False
+
+    def __call__(self) -> float:
+        if self._is_running:
+            self._now += self._seconds
+            self._passes.append(self._name)
+        self._is_running = not self._is_running
+        return self._now
+
+
+@pytest.fixture
+def timed(vgg: Vgg, content: Tensor, style: Tensor) -> Callable[..., Callable[[], Render]]:
+    def timed(width: int, clock: Callable[[], float]) -> Callable[[], Render]:
+        return lambda: Render(PLAN, vgg, content[:32, :width], [Style(style)], clock=clock)
+
+    return timed
+
+
+@contextmanager
+def held(loop: Loop) -> Iterator[None]:
+    """The loop takes its first turn when all are in."""
     all_are_in = threading.Event()
 
-    def noting(name: str) -> Callable[[], Render]:
-        def clock() -> float:
-            order.append(name)
-            return 0.0
-
-        return lambda: Render(PLAN, vgg, small, [Style(style)], clock=clock)
-
-    def hold_the_loop() -> Render:
+    def hold() -> Render:
         all_are_in.wait()
         raise ShapeError("of no further use")
 
-    with (
-        loop.admit(hold_the_loop),
-        loop.admit(noting("a")) as one,
-        loop.admit(noting("b")) as other,
-    ):
-        all_are_in.set()
-        last(one), last(other)
-    assert order == ["a", "a", "b", "b"] * (1 + PLAN.iterations)
+    with loop.admit(hold):
+        try:
+            yield
+        finally:
+            all_are_in.set()
+
+
+Timed = Callable[..., Callable[[], Render]]
+
+
+def test_renders_of_one_size_share_their_passes(loop: Loop, timed: Timed) -> None:
+    passes: list[str] = []
+    with ExitStack() as stack:
+        with held(loop):
+            one, other = (
+                stack.enter_context(loop.admit(timed(32, Clock(name, 1, passes)))) for name in "ab"
+            )
+        ends = [last(one), last(other)]
+    assert passes == ["a"] * 7
+    assert [end.progress.seconds for end in ends] == [1, 1]
+
+
+def test_a_render_alone_shares_no_pass(loop: Loop, timed: Timed) -> None:
+    passes: list[str] = []
+    with ExitStack() as stack:
+        with held(loop):
+            runs = [
+                stack.enter_context(
+                    loop.admit(timed(32, Clock(name, 1, passes)), is_alone=name == "c")
+                )
+                for name in "abc"
+            ]
+        for run in runs:
+            last(run)
+    # Half a second of each shared pass is the time of either: two of them are as fair as one.
+    assert set(passes) == {"a", "c"}
+    assert passes.count("a") == passes.count("c") == 7
+    assert passes[:6] == ["a", "c", "a", "a", "c", "a"]
+
+
+def test_renders_of_different_sizes_have_equal_time(loop: Loop, timed: Timed) -> None:
+    """One whose passes take three times as long has a turn for three of the other's."""
+    passes: list[str] = []
+    with ExitStack() as stack:
+        with held(loop):
+            slow = stack.enter_context(loop.admit(timed(48, Clock("s", 3, passes))))
+            fast = stack.enter_context(loop.admit(timed(32, Clock("f", 1, passes))))
+        last(slow), last(fast)
+    assert "".join(passes) == "sfffsfffsfssss"
+
+
+def test_a_newcomer_has_no_claim_to_the_time_before_it_came(loop: Loop, timed: Timed) -> None:
+    passes: list[str] = []
+    third_ends, may_end = threading.Event(), threading.Event()
+    clock = Clock("a", 1, passes)
+
+    def waiting() -> float:
+        now = clock()
+        if len(passes) == 3 and not may_end.is_set():
+            third_ends.set()
+            may_end.wait()
+        return now
+
+    with loop.admit(timed(48, waiting)) as first:
+        third_ends.wait()
+        with loop.admit(timed(32, Clock("b", 1, passes))) as second:
+            may_end.set()
+            last(first), last(second)
+    assert "".join(passes) == "aaab" + 4 * "ab" + "bb"
+
+
+def test_renders_that_do_not_fit_together_take_turns(make: Make, timed: Timed) -> None:
+    passes: list[str] = []
+    with Loop(budget_bytes=2 * make(PLAN).pass_bytes) as loop, ExitStack() as stack:
+        with held(loop):
+            runs = [
+                stack.enter_context(loop.admit(timed(32, Clock(name, 1, passes)))) for name in "abc"
+            ]
+        assert [last(run).progress.iteration for run in runs] == [6, 6, 6]
+    # ab, ca, bc: each has two turns in three.
+    assert "".join(passes[:6]) == "acbacb"
 
 
 def test_a_render_that_is_left_makes_room_at_once(loop: Loop, make: Make) -> None:
@@ -125,7 +250,9 @@ def test_a_render_that_fails_tells_its_own_thread_and_no_other(loop: Loop, make:
         with pytest.raises(Diverged, match="iteration 1"):
             next(events)
         assert failing.is_over
-        assert last(healthy).progress.iteration == 6
+        end = last(healthy)
+    with loop.admit(lambda: make(PLAN)) as alone:
+        assert torch.equal(end.image, last(alone).image)
 
 
 def test_what_happened_before_a_failure_is_told_before_it(loop: Loop, make: Make) -> None:
@@ -139,8 +266,8 @@ def test_what_happened_before_a_failure_is_told_before_it(loop: Loop, make: Make
 
 def test_a_render_that_cannot_be_built_tells_why(loop: Loop, vgg: Vgg, content: Tensor) -> None:
     with (
-        loop.admit(lambda: Render(PLAN, vgg, content[:8], [Style(content)])) as run,
-        pytest.raises(ShapeError, match="64 x 8 px"),
+        loop.admit(lambda: Render(PLAN, vgg, content[:3], [Style(content)])) as run,
+        pytest.raises(ShapeError, match="64 x 3 px"),
     ):
         list(run)
 
@@ -168,6 +295,7 @@ def test_a_slow_reader_holds_up_nobody_and_misses_nothing(loop: Loop, make: Make
 
 def test_a_state_taken_on_the_way_leads_to_the_same_picture(loop: Loop, make: Make) -> None:
     with loop.admit(lambda: make(PLAN)) as run:
+        run.events()
         state = run.state()
         whole = last(run)
 
@@ -178,7 +306,7 @@ def test_a_state_taken_on_the_way_leads_to_the_same_picture(loop: Loop, make: Ma
 
     with loop.admit(resume) as run:
         events = list(run)
-    assert events[0].progress.iteration == int(state["iteration"])
+    assert events[0].progress.iteration == int(state["iteration"]) + 1
     assert torch.equal(events[-1].image, whole.image)
 
 
@@ -236,3 +364,219 @@ def test_a_loop_can_be_closed_twice() -> None:
     loop = Loop()
     loop.close()
     loop.close()
+
+
+class Watched(Arena):
+    """Notes what passes take; `on_take` is called before."""
+
+    def __init__(self, on_take: Callable[[str], None] = lambda _: None) -> None:
+        super().__init__()
+        self.taken: list[str] = []
+        self._on_take = on_take
+
+    def take(self, name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+        self._on_take(name)
+        self.taken.append(name)
+        return super().take(name, shape, dtype)
+
+    @property
+    def has_seen_strips(self) -> bool:
+        return any(name.startswith("strip") for name in self.taken)
+
+
+class Tight(Watched):
+    """Has so much memory and no more."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__()
+        self.limit_bytes = limit_bytes
+        self.refusals = 0
+
+    def take(self, name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+        wanted = torch.Size(shape).numel() * dtype.itemsize
+        held = self._buffers.get((name, dtype))
+        if held is None or held.nbytes < wanted:
+            others = self.size_bytes - (0 if held is None else held.nbytes)
+            if others + wanted > self.limit_bytes:
+                self.refusals += 1
+                raise torch.OutOfMemoryError(f"no {wanted} bytes are left for {name}")
+        return super().take(name, shape, dtype)
+
+
+def network(vgg: Vgg, arena: Arena) -> Vgg:
+    """The same, with another arena; before its first pass, in which convolutions take it."""
+    other = Vgg(vgg.weights)
+    other.arena = arena
+    return other
+
+
+def needed(vgg: Vgg, make: Callable[[Vgg], list[Render]], budget_bytes: int | None = None) -> int:
+    """What the passes of renders together take, beside their making."""
+    other = network(vgg, Arena())
+    renders = make(other)
+    other.arena.clear()
+    step(renders, budget_bytes=budget_bytes)
+    return other.arena.size_bytes
+
+
+def test_a_render_that_is_left_ends_before_its_next_strip(
+    loop: Loop, vgg: Vgg, small: Tensor, style: Tensor
+) -> None:
+    is_in_second_block, has_left = threading.Event(), threading.Event()
+
+    def on_take(name: str) -> None:
+        if name == "relu2_1" and is_looking.is_set():
+            is_in_second_block.set()
+            has_left.wait()
+
+    is_looking = threading.Event()
+    arena = Watched(on_take)
+
+    def build() -> Render:
+        render = Render(replace(PLAN, init="content"), network(vgg, arena), small, [Style(style)])
+        is_looking.set()
+        arena.taken.clear()
+        return render
+
+    with loop.admit(build) as run:
+        is_in_second_block.wait()
+        run.leave()
+        has_left.set()
+        with pytest.raises(RunOver, match="left before its last iteration"):
+            run.events()
+    assert "relu2_2" in arena.taken
+    assert "relu3_1" not in arena.taken
+
+
+def test_a_pass_goes_on_while_somebody_waits_for_it(
+    loop: Loop, vgg: Vgg, small: Tensor, style: Tensor
+) -> None:
+    is_built, may_look = threading.Event(), threading.Event()
+
+    def on_take(name: str) -> None:
+        if name == "relu2_1" and is_built.is_set():
+            may_look.wait()
+
+    shared = network(vgg, Watched(on_take))
+
+    def build() -> Render:
+        return Render(PLAN, shared, small, [Style(style)])
+
+    def build_second() -> Render:
+        render = build()
+        is_built.set()
+        return render
+
+    with ExitStack() as stack:
+        with held(loop):
+            stays = stack.enter_context(loop.admit(build))
+            leaves = stack.enter_context(loop.admit(build_second))
+        is_built.wait()
+        leaves.leave()
+        may_look.set()
+        assert last(stays).progress.iteration == 6
+
+
+@pytest.mark.parametrize("init", ["noise", "content"])
+def test_without_memory_for_all_each_is_stepped_alone_to_the_same_bits(
+    vgg: Vgg, small: Tensor, init: Init
+) -> None:
+    plans = [replace(plan, init=init, iterations=3) for plan in (PLAN, ADAM)]
+
+    def make(network: Vgg, count: int) -> list[Render]:
+        return [Render(plan, network, small, [Style(small.flip(0))]) for plan in plans[:count]]
+
+    one = needed(vgg, lambda network: make(network, 1))
+    both = needed(vgg, lambda network: make(network, 2))
+    arena = Tight((one + both) // 2)
+    tight = network(vgg, arena)
+    ends = []
+    with Loop(budget_bytes=2**30) as loop, ExitStack() as stack:
+        with held(loop):
+            runs = [
+                stack.enter_context(loop.admit(lambda i=i: make(tight, 2)[i])) for i in range(2)
+            ]
+        ends = [last(run) for run in runs]
+    assert arena.refusals >= 4  # at the start and in each iteration
+    assert not arena.has_seen_strips
+    for end, alone in zip(ends, make(vgg, 2), strict=True):
+        while not alone.is_finished:
+            alone.step()
+        assert torch.equal(end.image, alone.image())
+
+
+def test_without_memory_for_one_it_is_stepped_in_strips(
+    vgg: Vgg, content: Tensor, small: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The least budget is for canvases that a test has no time for: here it is lower."""
+    monkeypatch.setattr(loops, "LEAST_BYTES", 2**16)
+    plan = replace(PLAN, iterations=2)
+
+    def make(network: Vgg) -> list[Render]:
+        return [Render(plan, network, content, [Style(small)])]
+
+    whole, strips = (needed(vgg, make, budget_bytes) for budget_bytes in (None, 1))
+    assert strips < whole
+    arena = Tight((whole + strips) // 2)
+    with (
+        Loop(budget_bytes=2 * whole) as loop,
+        loop.admit(lambda: make(network(vgg, arena))[0]) as run,
+    ):
+        events = list(run)
+    assert [event.progress.iteration for event in events] == [0, 1, 2]
+    assert arena.refusals
+    assert arena.has_seen_strips
+    (render,) = make(vgg)
+    for event in events[:2]:
+        render.step()
+        assert event.progress.losses == pytest.approx(render.progress.losses, rel=1e-3)
+
+
+def test_without_memory_in_any_way_a_render_is_told_and_no_other(
+    vgg: Vgg, content: Tensor, small: Tensor
+) -> None:
+    def make(network: Vgg, picture: Tensor) -> Render:
+        return Render(PLAN, network, picture, [Style(small)])
+
+    enough = needed(vgg, lambda network: [make(network, small)])
+    arena = Tight(2 * enough)
+    tight = network(vgg, arena)
+    with Loop(budget_bytes=2**30) as loop, ExitStack() as stack:
+        with held(loop):
+            fits = stack.enter_context(loop.admit(lambda: make(tight, small)))
+            large = stack.enter_context(loop.admit(lambda: make(tight, content.repeat(2, 2, 1))))
+        with pytest.raises(OutOfMemory, match="bytes are left for"):
+            list(large)
+        assert last(fits).progress.iteration == 6
+    assert arena.refusals > 1
+
+
+def test_a_render_is_built_with_the_memory_that_passes_took(
+    vgg: Vgg, small: Tensor, content: Tensor
+) -> None:
+    """The painting is looked at as it is built: of 64 px, after passes of 32 px."""
+
+    def make(network: Vgg, style: Tensor) -> Render:
+        return Render(PLAN, network, small, [Style(style)])
+
+    building = network(vgg, Arena())
+    make(building, content)
+    arena = Tight(building.arena.size_bytes)
+    tight = network(vgg, arena)
+    with Loop(budget_bytes=2**30) as loop, loop.admit(lambda: make(tight, small)) as first:
+        first.events()
+        with loop.admit(lambda: make(tight, content)) as second:
+            assert last(second).progress.iteration == 6
+        assert last(first).progress.iteration == 6
+    assert arena.refusals
+
+
+def test_a_render_without_the_memory_to_be_built_is_told(
+    vgg: Vgg, loop: Loop, small: Tensor
+) -> None:
+    tight = network(vgg, Tight(2**16))
+    with (
+        loop.admit(lambda: Render(PLAN, tight, small, [Style(small)])) as run,
+        pytest.raises(OutOfMemory, match="bytes are left for"),
+    ):
+        list(run)
