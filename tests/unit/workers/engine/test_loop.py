@@ -457,13 +457,15 @@ def test_a_pass_goes_on_while_somebody_waits_for_it(
         if name == "relu2_1" and is_built.is_set():
             may_look.wait()
 
-    shared = network(vgg, Watched(on_take))
+    arena = Watched(on_take)
+    shared = network(vgg, arena)
 
     def build() -> Render:
-        return Render(PLAN, shared, small, [Style(style)])
+        return Render(replace(PLAN, init="content"), shared, small, [Style(style)])
 
     def build_second() -> Render:
         render = build()
+        arena.taken.clear()
         is_built.set()
         return render
 
@@ -475,6 +477,7 @@ def test_a_pass_goes_on_while_somebody_waits_for_it(
         leaves.leave()
         may_look.set()
         assert last(stays).progress.iteration == 6
+    assert arena.taken.count("relu1_1") == 7  # no look was made twice
 
 
 @pytest.mark.parametrize("init", ["noise", "content"])
