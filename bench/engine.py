@@ -238,8 +238,10 @@ def strips(bench: Bench) -> Figures:
 
 
 def start(bench: Bench) -> Figures:
+    """Of the default recipe, whose first sizes are small."""
     content, style = bench.pictures(bench.pairs[0], bench.size)
-    bench.render(bench.pairs[0]).step()
+    plan = Plan(precision=bench.plan.precision)
+    bench.render(bench.pairs[0], plan=plan).step()
     found = {}
     with Loop() as loop:
         for name, cache in (("style_seen_before", StyleCache()), ("style_new", None)):
@@ -253,9 +255,7 @@ def start(bench: Bench) -> Figures:
                     built: list[float] = built,
                     cache: StyleCache | None = cache,
                 ) -> Render:
-                    made = Render(
-                        bench.plan, bench.vgg, content, [Style(style, asset="a")], cache=cache
-                    )
+                    made = Render(plan, bench.vgg, content, [Style(style, asset="a")], cache=cache)
                     built.append(time.perf_counter() - began)
                     return made
 
@@ -277,7 +277,7 @@ def snapshots(bench: Bench) -> Figures:
             for event in run:
                 if event.image is not None and event.progress.iteration < 20:
                     encoder = threading.Thread(
-                        target=images.encode_jpeg, args=[event.image.numpy()]
+                        target=images.encode_snapshot, args=[event.image.numpy()]
                     )
                     encoder.start()
                     encoders.append(encoder)
@@ -358,7 +358,7 @@ class _matrix_product:  # noqa: N801
 
 def _judge(bench: Bench, content: Tensor, style: Tensor) -> Callable[[Tensor], float]:
     """The total loss in float32 of an image as a file would hold it."""
-    plan = Plan()
+    plan = Plan(pyramid=1)  # of the canvas's size from the start
     objective = Render(plan, bench.vgg, content, [Style(style)])._objective
     evaluate([objective], objective.canvas)
     return lambda image: float(evaluate([objective], image.round().clamp(0, 255))[0][0, 0])
