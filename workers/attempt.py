@@ -26,7 +26,6 @@ from shared.spec import Style as Painting
 from shared.states import Phase
 from shared.storage import Storage
 from workers import colors, images
-from workers.engine import memory
 from workers.engine.loop import Event, Loop, Run
 from workers.engine.plan import Plan
 from workers.engine.render import Render, Style
@@ -85,13 +84,7 @@ class Attempt:
 
         def build() -> Render:
             return Render(
-                plan,
-                studio.vgg,
-                torch.tensor(content),
-                styles,
-                init=init,
-                cache=studio.styles,
-                budget_bytes=memory.budget_bytes(studio.vgg.device),
+                plan, studio.vgg, torch.tensor(content), styles, init=init, cache=studio.styles
             )
 
         with ExitStack() as stack:

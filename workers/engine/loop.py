@@ -4,6 +4,7 @@ Between two iterations renders come and go. Those of one company, of one size ab
 pass; companies take turns, each for its fair share of the device's time.
 """
 
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -150,6 +151,7 @@ class Loop:
 
     def __init__(self, budget_bytes: int | None = None) -> None:
         self._budget_bytes = budget_bytes
+        self._most_bytes = sys.maxsize  # less once memory ran out, until the loop has been empty
         self._bell = threading.Condition()  # guards what follows
         self._runs: list[Run] = []
         self._is_closed = False
@@ -211,6 +213,8 @@ class Loop:
         """The runs that want a turn; waits for one. None once the loop is closed."""
         with self._bell:
             self._runs = [run for run in self._runs if not run._is_over]
+            if not self._runs:
+                self._most_bytes = sys.maxsize
             self._bell.wait_for(lambda: self._runs or self._is_closed)
             return [] if self._is_closed else list(self._runs)
 
@@ -255,16 +259,17 @@ class Loop:
 
     def _budget(self, run: Run) -> int:
         assert run._render is not None
-        if self._budget_bytes is not None:
-            return self._budget_bytes
-        return memory.budget_bytes(run._render.device)
+        budget_bytes = self._budget_bytes
+        if budget_bytes is None:
+            budget_bytes = memory.budget_bytes(run._render.device, run._render.held_bytes)
+        return min(budget_bytes, self._most_bytes)
 
-    def _step(self, company: list[Run], budget_bytes: int | None = None) -> None:
+    def _step(self, company: list[Run]) -> None:
         """One iteration of runs that share a pass.
 
         Without memory for all it is tried with each alone, then in smaller and smaller strips.
         """
-        budget_bytes = budget_bytes or self._budget(company[0])
+        budget_bytes = self._budget(company[0])
         renders = [run._render for run in company if run._render is not None]
         try:
             errors = render.step(
@@ -279,7 +284,8 @@ class Loop:
                     self._step([run])
             elif memory.is_exhausted(error) and budget_bytes > LEAST_BYTES:
                 renders[0].give_back()
-                self._step(company, budget_bytes // 2)
+                self._most_bytes = budget_bytes // 2
+                self._step(company)
             else:
                 self._end(company, error)
             return

@@ -1,15 +1,20 @@
 """How much memory a pass may take."""
 
 import os
+from pathlib import Path
 
 import torch
 
 SHARE = 0.6  # of what is free: the rest is for the renders' own state, and for other processes
+CGROUP = Path("/sys/fs/cgroup")  # version 2, where a container's limits are
 
 
-def budget_bytes(device: torch.device) -> int:
-    """What the features of a pass may take on a device, from what is free there now."""
-    return int(SHARE * _free_bytes(device))
+def budget_bytes(device: torch.device, held_bytes: int = 0) -> int:
+    """What the features of a pass may take on a device.
+
+    held_bytes: what earlier passes left in their arena, which this one takes over.
+    """
+    return int(SHARE * (_free_bytes(device) + held_bytes))
 
 
 def is_exhausted(error: BaseException) -> bool:
@@ -19,10 +24,29 @@ def is_exhausted(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
-def _free_bytes(device: torch.device) -> int:
+def _free_bytes(device: torch.device) -> float:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free
     if device.type == "mps":
         return torch.mps.recommended_max_memory()
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(_available_bytes(), _left_in_container())
+
+
+def _available_bytes() -> int:
+    """What can be had without swapping; where a system does not tell, half of what it has."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    except OSError:
+        pass
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def _left_in_container() -> float:
+    try:
+        limit, used = ((CGROUP / f"memory.{name}").read_text() for name in ("max", "current"))
+        return max(0, int(limit) - int(used))
+    except (OSError, ValueError):  # no container, or one without a limit: "max"
+        return float("inf")

@@ -82,7 +82,7 @@ class Objective:
             shape = (*self._sizes[layer], CHANNELS[layer][1])
             dtype = DTYPES[self.plan.precision]
             self._targets[layer] = torch.empty(shape, dtype=dtype, device=self.vgg.device)
-        if self._content and not self._is_learning:
+        if not self._is_learning:
             Passage(
                 self.vgg,
                 self.canvas,

@@ -148,6 +148,11 @@ class Render:
         height, width = self._image.shape[-2:]
         return whole_bytes(blocks(self._objective.layers, height, width), self.plan.precision)
 
+    @property
+    def held_bytes(self) -> int:
+        """What passes of this network wrote into, and the next one will again."""
+        return self._vgg.arena.size_bytes
+
     def give_back(self) -> None:
         """Frees what passes of this network wrote into; the next one takes what it needs."""
         self._vgg.arena.clear()

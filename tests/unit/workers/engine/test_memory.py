@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -30,3 +32,20 @@ def test_a_pass_may_take_a_share_of_what_is_free() -> None:
     found = memory.budget_bytes(torch.device("cpu"))
     assert 2**20 < found < 2**50
     assert isinstance(found, int)
+
+
+def test_what_is_held_already_counts_as_free() -> None:
+    cpu = torch.device("cpu")
+    assert memory.budget_bytes(cpu, 2**50) > 2**49 > memory.budget_bytes(cpu)
+
+
+def test_a_container_with_a_limit_has_what_is_left_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    unlimited = memory.budget_bytes(torch.device("cpu"))
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("400000\n")
+    assert memory.budget_bytes(torch.device("cpu")) == int(0.6 * 600_000) < unlimited
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.budget_bytes(torch.device("cpu")) > 2**20
