@@ -163,12 +163,12 @@ class RenderSpec(_Strict):
         " 0: never.",
     )
     pyramid: int = Field(
-        default=4,
+        default=2,
         ge=1,
         le=PYRAMID_MAX,
         description="How many sizes are rendered, coarse to fine: the last is size, each is half"
         " of the next, those under 32 px are left out. The coarser share half of the iterations,"
-        " at most 50 each. 1, the report's, is size alone.",
+        " at most 25 each. 1, the report's, is size alone.",
     )
     optimizer: Literal["lbfgs", "adam"] = Field(
         default="lbfgs",

@@ -47,7 +47,7 @@ class Plan:
     pooling: Pooling = "avg"
     precision: Precision = "float32"
     normalize_gradients: bool = False
-    pyramid: int = 4
+    pyramid: int = 2
     patience: int = 0
 
     def __post_init__(self) -> None:

@@ -24,7 +24,7 @@ HISTORY_MAX, HISTORY_MIN = 20, 3
 HISTORY_BYTES = 2**30
 OPTIMIZER = "optimizer."  # prefix of the optimiser's tensors in a render's state
 SCALE_SIDE_MIN = 32  # px on the short side: two cells of the deepest layers
-COARSE_ITERATIONS = 50  # at one of the coarser sizes, at most: more is not kept by the finer ones
+COARSE_ITERATIONS = 25  # at one of the coarser sizes, at most: more led some pairs astray
 PROGRESS_MIN = 1e-3  # the share by which the loss must fall within `plan.patience` iterations
 
 
