@@ -44,6 +44,7 @@ class Run:
         self._render: Render | None = None
         self._is_leaving = False
         self._seconds = 0.0  # its share of the device's time so far
+        self._most_bytes = sys.maxsize  # that a pass of it may take; less once memory ran out
 
         self._news = threading.Condition()  # guards what both threads touch:
         self._events: list[Event] = []
@@ -151,7 +152,6 @@ class Loop:
 
     def __init__(self, budget_bytes: int | None = None) -> None:
         self._budget_bytes = budget_bytes
-        self._most_bytes = sys.maxsize  # less once memory ran out, until the loop has been empty
         self._bell = threading.Condition()  # guards what follows
         self._runs: list[Run] = []
         self._is_closed = False
@@ -213,8 +213,6 @@ class Loop:
         """The runs that want a turn; waits for one. None once the loop is closed."""
         with self._bell:
             self._runs = [run for run in self._runs if not run._is_over]
-            if not self._runs:
-                self._most_bytes = sys.maxsize
             self._bell.wait_for(lambda: self._runs or self._is_closed)
             return [] if self._is_closed else list(self._runs)
 
@@ -262,7 +260,7 @@ class Loop:
         budget_bytes = self._budget_bytes
         if budget_bytes is None:
             budget_bytes = memory.budget_bytes(run._render.device, run._render.held_bytes)
-        return min(budget_bytes, self._most_bytes)
+        return min(budget_bytes, run._most_bytes)
 
     def _step(self, company: list[Run]) -> None:
         """One iteration of runs that share a pass.
@@ -284,7 +282,7 @@ class Loop:
                     self._step([run])
             elif memory.is_exhausted(error) and budget_bytes > LEAST_BYTES:
                 renders[0].give_back()
-                self._most_bytes = budget_bytes // 2
+                company[0]._most_bytes = budget_bytes // 2
                 self._step(company)
             else:
                 self._end(company, error)

@@ -74,7 +74,8 @@ def evaluate(
     total = plan.content_weight * content + plan.style_weight * style + plan.tv_weight * tv
     goal = total
     if plan.normalize_gradients:
-        goal = plan.tv_weight * tv
+        (pull,) = torch.autograd.grad(tv, x, retain_graph=True)
+        goal = plan.tv_weight * (x * (pull / pull.norm())).sum()
         for layer, weight, loss in terms:
             (pull,) = torch.autograd.grad(loss, f[layer], retain_graph=True)
             goal = goal + weight * (f[layer] * (pull / pull.norm())).sum()
