@@ -10,6 +10,7 @@ from shared import errors
 from shared.database import jobs
 from workers.attempt import Attempt, Studio
 from workers.engine.errors import Diverged, EngineError, LoopClosed, OutOfMemory
+from workers.engine.memory import is_exhausted
 
 _log = structlog.get_logger(__name__)
 
@@ -77,10 +78,8 @@ def translated(error: Exception) -> errors.ImpastoError:
             return error
         case Diverged():
             return errors.Diverged(f"{error}; a smaller learning_rate or style_weight may help")
-        case MemoryError() | OutOfMemory():
-            return errors.OutOfMemory(f"{errors.OutOfMemory.__doc__} A smaller size needs less.")
-        case EngineError():
+        case EngineError() if not isinstance(error, OutOfMemory):
             return errors.RenderFailed(str(error))
-    if type(error).__name__ == "OutOfMemoryError":  # torch's; it is no MemoryError
+    if isinstance(error, OutOfMemory) or is_exhausted(error):
         return errors.OutOfMemory(f"{errors.OutOfMemory.__doc__} A smaller size needs less.")
     return errors.RenderFailed(f"{type(error).__name__}: {error}")

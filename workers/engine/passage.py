@@ -75,10 +75,11 @@ class Block:
         channels = [CHANNELS[layer][1] for layer in self.layers]
         return self.width * item_bytes * (sum(channels) + channels[-1])
 
-    def fitting(self, budget_bytes: int, precision: Precision, batch: int = 1) -> list[Strip]:
+    def fitting(self, budget_bytes: int, precision: Precision) -> list[Strip]:
         """Strips that take no more than a budget, if it is enough for the narrowest."""
-        row_bytes = batch * self.row_bytes(DTYPES[precision].itemsize)
-        rows = max(budget_bytes // row_bytes - 2 * HALO, STRIP_ROWS_MIN)
+        rows = max(
+            budget_bytes // self.row_bytes(DTYPES[precision].itemsize) - 2 * HALO, STRIP_ROWS_MIN
+        )
         return self.strips(rows // STRIP_STEP * STRIP_STEP)
 
     def strips(self, rows: int) -> list[Strip]:
