@@ -12,6 +12,7 @@ from torch.nn import functional
 from workers.engine.arena import Arena
 
 KERNEL = 3
+_PADDED_BY_1 = [1, 1], [1, 1], [1, 1], 1  # padding, stride, dilation, groups
 STEM_ROWS = 32  # the image's rows that are unfolded at a time, so that they stay in the caches
 
 
@@ -42,10 +43,7 @@ class Direct(Convolution):
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__(weight.shape[1], weight.shape[0])
         self._weight = weight.contiguous(memory_format=torch.channels_last)
-        # The input's gradient is a convolution too, with the kernels turned by 180 degrees.
-        self._adjoint = (
-            weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
-        )
+        self._adjoint = _adjoint(weight).contiguous(memory_format=torch.channels_last)
         self._bias = bias
 
     def forward(self, x: Tensor, out: Tensor) -> None:
@@ -56,6 +54,45 @@ class Direct(Convolution):
         masked(y, gradient, out=gradient)
         x = functional.conv2d(gradient.permute(0, 3, 1, 2), self._adjoint, padding=1)
         out.copy_(x.permute(0, 2, 3, 1))
+
+
+class Packed(Convolution):
+    """oneDNN's convolution on the CPU, its kernels laid out once and its ReLU applied on the way.
+
+    `functional.conv2d` lays them out anew at each call: at 256 px a tenth of the time in bfloat16.
+    weight: (C', C, 3, 3). height, width: of the input that the layout is chosen for; others work.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, height: int, width: int) -> None:
+        super().__init__(weight.shape[1], weight.shape[0])
+        self._weight = _packed(weight, height, width)
+        self._adjoint = _packed(_adjoint(weight), height, width)
+        self._bias = bias
+
+    def forward(self, x: Tensor, out: Tensor) -> None:
+        self._convolve(x, self._weight, self._bias, "relu", out)
+
+    def backward(self, y: Tensor, gradient: Tensor, out: Tensor) -> None:
+        masked(y, gradient, out=gradient)
+        self._convolve(gradient, self._adjoint, None, None, out)
+
+    @staticmethod
+    def _convolve(
+        x: Tensor, weight: Tensor, bias: Tensor | None, after: str | None, out: Tensor
+    ) -> None:
+        """Onto zeros: oneDNN adds in place, where a result of its own would have to be copied."""
+        torch.ops.mkldnn._convolution_pointwise_.binary(
+            out.zero_().permute(0, 3, 1, 2),
+            x.permute(0, 3, 1, 2),
+            weight,
+            bias,
+            *_PADDED_BY_1,
+            "add",
+            1.0,
+            after,
+            [],
+            "",
+        )
 
 
 class Stem:
@@ -132,3 +169,16 @@ class Stem:
 def masked(y: Tensor, gradient: Tensor, out: Tensor) -> None:
     """The gradient before a ReLU whose output is y. `out` may be `gradient` itself."""
     torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=out)
+
+
+def _adjoint(weight: Tensor) -> Tensor:
+    """The kernels turned by 180 degrees: the input's gradient is a convolution with them."""
+    return weight.flip(2, 3).transpose(0, 1)
+
+
+def _packed(weight: Tensor, height: int, width: int) -> Tensor:
+    size = [1, weight.shape[1], height, width]
+    packed: Tensor = torch.ops.aten.mkldnn_reorder_conv2d_weight(
+        weight.contiguous().to_mkldnn(), *_PADDED_BY_1, size
+    )
+    return packed

@@ -8,6 +8,8 @@ arXiv:1412.0035. Everything is added up in float32, whatever the features came i
 import torch
 from torch import Tensor
 
+GRAM_VALUES = 2**19  # widened to float32 at a time: 2 MB, which the caches hold
+
 
 def gram_sum(features: Tensor) -> Tensor:
     """Channel co-occurrence of one layer, summed over its positions.
@@ -17,8 +19,15 @@ def gram_sum(features: Tensor) -> Tensor:
     Source: eq. 3. They divide by M inside the loss; so do we, but each Gram by its own M, so that
     a style may have another size than the canvas.
     """
-    flat = accumulable(features)
-    return flat.mT @ flat
+    rows = max(1, GRAM_VALUES // features.shape[-1])
+    if features.dtype in {torch.float32, torch.float64} or len(features) <= rows:
+        flat = accumulable(features)
+        return flat.mT @ flat
+    gram = features.new_zeros((features.shape[-1],) * 2, dtype=torch.float32)
+    for top in range(0, len(features), rows):
+        flat = features[top : top + rows].float()
+        gram.addmm_(flat.mT, flat)
+    return gram
 
 
 def style_loss(gram: Tensor, target: Tensor) -> Tensor:
@@ -37,11 +46,8 @@ def add_style_gradient(gradient: Tensor, features: Tensor, difference: Tensor) -
     gradient, features: (M, C). difference: (C, C), float32: (G/M - A/M') / M, with the loss's
     factors. Source: eq. 6, without its rectifier, which is the ReLU's own.
     """
-    channels = features.shape[-1]
-    if gradient.dtype == torch.float32:
-        gradient.addmm_(features, difference, alpha=1 / channels**2)
-    else:
-        gradient += (accumulable(features) @ difference / channels**2).to(gradient.dtype)
+    scaled = difference / len(difference) ** 2
+    gradient.addmm_(features.to(gradient.dtype), scaled.to(gradient.dtype))
 
 
 def content_loss(features: Tensor, target: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from workers.engine.arena import Arena
-from workers.engine.convolution import Convolution, Direct, Stem
+from workers.engine.convolution import Convolution, Direct, Packed, Stem
 from workers.engine.errors import PlanError, WeightsError
 from workers.engine.winograd import Winograd
 
@@ -104,9 +104,13 @@ class Vgg:
         key = layer, precision, tile
         if key not in self._convolutions:
             weight, bias = self._parameters(layer, precision)
-            self._convolutions[key] = (
-                Winograd(weight, bias, tile, self.arena) if tile else Direct(weight, bias)
-            )
+            if tile:
+                made: Convolution = Winograd(weight, bias, tile, self.arena)
+            elif self.device.type == "cpu" and precision == "bfloat16":
+                made = Packed(weight, bias, height, width)
+            else:
+                made = Direct(weight, bias)
+            self._convolutions[key] = made
         return self._convolutions[key]
 
     def _tile(self, layer: str, precision: Precision, height: int, width: int) -> int:

@@ -10,12 +10,13 @@ from torch.nn import functional
 from tests.unit.workers.engine.reference import error
 from workers.engine import winograd
 from workers.engine.arena import Arena
-from workers.engine.convolution import STEM_ROWS, Convolution, Direct, Stem, masked
+from workers.engine.convolution import STEM_ROWS, Convolution, Direct, Packed, Stem, masked
 from workers.engine.winograd import POINTS, Winograd, transforms
 
 INPUTS, OUTPUTS = 5, 7
 BUILDS: dict[str, Callable[[Tensor, Tensor], Convolution]] = {
     "direct": Direct,
+    "packed": lambda weight, bias: Packed(weight, bias, 20, 30),
     "winograd 2": lambda weight, bias: Winograd(weight, bias, 2, Arena()),
     "winograd 4": lambda weight, bias: Winograd(weight, bias, 4, Arena()),
 }
@@ -143,9 +144,12 @@ def test_the_transforms_are_a_correlation(tile: int) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
 
 
-def test_a_direct_convolution_has_the_precision_of_its_weight(weight: Tensor, bias: Tensor) -> None:
+@pytest.mark.parametrize("build", ["direct", "packed"])
+def test_a_convolution_has_the_precision_of_its_weight(
+    build: str, weight: Tensor, bias: Tensor
+) -> None:
     x, gradient = normal(2, 9, 7, INPUTS).bfloat16(), normal(2, 9, 7, OUTPUTS, seed=3).bfloat16()
-    convolution = Direct(weight.bfloat16(), bias.bfloat16())
+    convolution = BUILDS[build](weight.bfloat16(), bias.bfloat16())
     y, back = torch.empty_like(gradient), torch.empty_like(x)
     convolution.forward(x, y)
     convolution.backward(y, gradient.clone(), back)

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from workers.engine.losses import (
+    GRAM_VALUES,
     add_style_gradient,
     content_loss,
     gram_sum,
@@ -37,7 +38,7 @@ def test_the_grams_of_strips_add_up_to_the_gram_of_the_whole() -> None:
 
 
 def test_a_gram_is_added_up_in_float32_at_least() -> None:
-    x = features(3000, 2)
+    x = features(GRAM_VALUES // 10, 16)  # more than is widened at a time
     for dtype, summed in (
         (torch.bfloat16, torch.float32),
         (torch.float32, torch.float32),
@@ -46,7 +47,7 @@ def test_a_gram_is_added_up_in_float32_at_least() -> None:
         found = gram_sum(x.to(dtype))
         assert found.dtype == summed
         torch.testing.assert_close(
-            found.double(), gram_sum(x.to(dtype).double()), rtol=1e-5, atol=1e-3
+            found.double(), gram_sum(x.to(dtype).double()), rtol=1e-5, atol=1e-2
         )
 
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torchvision.models import vgg19
 
 from tests.unit.workers.engine import reference
-from workers.engine.convolution import Direct
+from workers.engine.convolution import Packed
 from workers.engine.errors import PlanError, WeightsError
 from workers.engine.passage import Passage
 from workers.engine.vgg import (
@@ -115,7 +115,7 @@ def test_every_convolution_has_the_channels_of_the_table(vgg: Vgg, precision: Pr
 
 
 def test_what_is_not_float32_is_convolved_by_the_device(vgg: Vgg) -> None:
-    assert isinstance(vgg.convolution("1_2", "bfloat16", 64, 64), Direct)
+    assert isinstance(vgg.convolution("1_2", "bfloat16", 64, 64), Packed)
 
 
 def test_auto_is_bfloat16_where_the_processor_multiplies_in_it() -> None:
