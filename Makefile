@@ -7,8 +7,10 @@ BIN := $(VENV)/bin
 export IMPASTO_HOME ?= $(CURDIR)/.impasto
 # What to measure, and on what: BENCH="steps batch --size 512 --pictures FOLDER"
 BENCH ?=
+# What to break, and by which dice: CHAOS="storm drains --seed 7"
+CHAOS ?=
 
-.PHONY: help demo up test lint format bench-service bench-engine gallery constraints clean
+.PHONY: help demo up test test-deep lint format bench-service bench-engine chaos gallery constraints clean
 
 help: ## what can be made here
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -23,6 +25,9 @@ up: $(VENV)/ready ## serve on http://127.0.0.1:7777 until Ctrl-C
 
 test: $(VENV)/ready-dev ## every test, against real servers that it starts itself
 	$(BIN)/python -m pytest
+
+test-deep: $(VENV)/ready-dev ## the life of jobs beside its model: 200 runs of 50 steps on each database
+	$(BIN)/python -m pytest --hypothesis-profile=deep --timeout=1200 tests/contract/test_life.py
 
 lint: $(VENV)/ready-dev ## style, types, and which module may import which
 	$(BIN)/ruff check .
@@ -40,6 +45,9 @@ bench-service: $(VENV)/ready-dev ## what the service adds to a render's own time
 bench-engine: $(VENV)/ready-bench ## the engine beside its peers and its limits (half an hour)
 	$(BIN)/python -W ignore -m bench.engine $(BENCH)
 	$(BIN)/python -m bench.plot
+
+chaos: $(VENV)/ready-dev ## kill, stop, cut and flush everything under hundreds of renders (eight minutes)
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 gallery: $(VENV)/ready ## one sheet for each feature, into docs/gallery (ten minutes)
 	$(BIN)/python -m samples.gallery

@@ -1,16 +1,20 @@
-"""The pictures that were uploaded, addressed by the SHA-256 of their bytes."""
+"""The pictures that were uploaded, addressed by the SHA-256 of their bytes.
+
+An upload writes its intent first, then the object, then that it is stored: so no object ever lies
+in the storage that no row knows of. Readers see what is stored, and nothing else.
+"""
 
 import datetime
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import insert, select
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from shared.database.clock import now
 from shared.database.connection import Database
 from shared.database.tables import assets
-from shared.errors import AssetNotFound
+from shared.errors import AssetNotFound, Unavailable
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,22 @@ class Asset:
     created_at: datetime.datetime
 
 
-def add(
+_FIELDS = assets.c["id", "media_type", "width", "height", "size_bytes", "created_at"]
+_IS_THERE = assets.c.stored_at.is_not(None) & assets.c.doomed_at.is_(None)
+
+
+# What an upload does.
+
+
+def intend(
     database: Database, *, id: str, media_type: str, width: int, height: int, size_bytes: int
-) -> Asset:
-    """The asset, known from now on; one that was known stays as it was."""
-    row = insert(assets).values(
+) -> None:
+    """Tell that the picture's bytes are about to be stored.
+
+    Two may store the same bytes at once. Raises Unavailable while the reconciler deletes what an
+    upload that was never finished has left: it would delete the new bytes, too.
+    """
+    new = insert(assets).values(
         id=id,
         media_type=media_type,
         width=width,
@@ -39,9 +54,33 @@ def add(
     )
     try:
         with database.write() as connection:
-            return Asset(*connection.execute(row.returning(*assets.c)).one())
+            connection.execute(new)
     except IntegrityError:
-        return get(database, id)
+        _intend_again(database, id)
+
+
+def confirm(database: Database, asset_id: str) -> Asset:
+    """The asset, whose bytes lie in the storage, known from now on.
+
+    Raises Unavailable if the upload took so long that its intent was given up.
+    """
+    with database.write() as connection:
+        connection.execute(
+            update(assets)
+            .where(
+                assets.c.id == asset_id,
+                assets.c.stored_at.is_(None),
+                assets.c.doomed_at.is_(None),
+            )
+            .values(stored_at=now())
+        )
+        row = connection.execute(select(*_FIELDS).where(assets.c.id == asset_id, _IS_THERE))
+        if found := row.one_or_none():
+            return Asset(*found)
+    raise Unavailable(f"the upload of {asset_id} took too long")
+
+
+# What readers do.
 
 
 def get(database: Database, asset_id: str) -> Asset:
@@ -62,5 +101,49 @@ def get_all(database: Database, ids: Iterable[str]) -> dict[str, Asset]:
 def find(database: Database, ids: Iterable[str]) -> dict[str, Asset]:
     """Those of the assets that there are, by id."""
     with database.read() as connection:
-        rows = connection.execute(select(assets).where(assets.c.id.in_(list(ids))))
+        rows = connection.execute(select(*_FIELDS).where(assets.c.id.in_(list(ids)), _IS_THERE))
         return {row.id: Asset(*row) for row in rows}
+
+
+# What the reconciler does.
+
+
+def doom(database: Database, *, older_than_seconds: float, limit: int) -> list[str]:
+    """The ids of uploads that nobody will finish; from now on nobody may.
+
+    Those that were doomed before and are still to be deleted are among them.
+    """
+    is_given_up = assets.c.stored_at.is_(None) & (assets.c.created_at < now(-older_than_seconds))
+    oldest = select(assets.c.id).where(is_given_up).order_by(assets.c.created_at).limit(limit)
+    with database.write() as connection:
+        rows = connection.execute(
+            update(assets)
+            .where(assets.c.id.in_(oldest), is_given_up)
+            .values(doomed_at=func.coalesce(assets.c.doomed_at, now()))
+            .returning(assets.c.id)
+        )
+        return list(rows.scalars())
+
+
+def forget(database: Database, asset_id: str) -> None:
+    """Drop a doomed asset, whose object is deleted."""
+    with database.write() as connection:
+        is_it = (assets.c.id == asset_id) & assets.c.doomed_at.is_not(None)
+        connection.execute(delete(assets).where(is_it))
+
+
+def _intend_again(database: Database, asset_id: str) -> None:
+    """Begin the patience with an unfinished upload anew; what is stored stays as it is."""
+    with database.write() as connection:
+        connection.execute(
+            update(assets)
+            .where(
+                assets.c.id == asset_id,
+                assets.c.stored_at.is_(None),
+                assets.c.doomed_at.is_(None),
+            )
+            .values(created_at=now())
+        )
+        query = select(assets.c.id).where(assets.c.id == asset_id, assets.c.doomed_at.is_(None))
+        if connection.execute(query).one_or_none() is None:
+            raise Unavailable(f"what an earlier upload of {asset_id} has left is being deleted")

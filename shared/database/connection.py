@@ -9,16 +9,20 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from shared.errors import Unavailable
+from shared.errors import StorageFull, Unavailable
 
 _BUSY_SECONDS = 10  # how long a writer of SQLite waits for the one before it
+_POOL_SECONDS = 5  # how long a transaction waits until another one gives its connection free
 _WRITES = "impasto_writes"
+_FULL = {"SQLITE_FULL", "53100"}
+_READ_ONLY = "25006"  # a Postgres that was the primary until the fail-over
 
 
 class Database:
-    """An engine, and the two kinds of transaction that are made on it.
+    """An engine, and the kinds of transaction that are made on it.
 
-    Both raise `Unavailable` when the database is out of reach.
+    All raise `Unavailable` when the database is out of reach, within seconds even if it is frozen,
+    and `StorageFull` when it has no space left.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -36,6 +40,22 @@ class Database:
         writing = self.engine.execution_options(**{_WRITES: True})
         with _translated(), writing.begin() as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def alter(self) -> Iterator[Connection]:
+        """A write whose statements may take as long as they must, as in a migration."""
+        with self.write() as connection:
+            if self.engine.dialect.name != "postgresql":
+                yield connection
+                return
+            for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                connection.exec_driver_sql(f"SET LOCAL {name} = 0")
+            driver: Any = connection.connection.driver_connection
+            usual, driver.answer_seconds = driver.answer_seconds, None
+            try:
+                yield connection
+            finally:
+                driver.answer_seconds = usual
 
     def check(self) -> None:
         """Raise `Unavailable` unless the database answers."""
@@ -56,8 +76,13 @@ def open_database(url: str) -> Database:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return Database(engine)
-    connect_args = {"connect_timeout": 3, "options": "-c statement_timeout=15000"}
-    return Database(create_engine(parsed, pool_pre_ping=True, connect_args=connect_args))
+    from shared.database import postgres  # psycopg is an extra
+
+    engine = create_engine(
+        parsed, pool_pre_ping=True, pool_timeout=_POOL_SECONDS, connect_args=postgres.OPTIONS
+    )
+    event.listen(engine, "do_connect", lambda *asked: postgres.Connection.connect(**asked[-1]))
+    return Database(engine)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -76,15 +101,19 @@ def _begin_sqlite(connection: Connection) -> None:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except OperationalError as error:
-        raise Unavailable(f"database out of reach: {_first_line(error)}") from error
     except PoolTimeoutError as error:
         raise Unavailable("no database connection is free") from error
     except DBAPIError as error:
+        code, told = _code(error), str(error.orig).partition("\n")[0]
+        if code in _FULL:
+            raise StorageFull(f"database: {told}") from error
+        if isinstance(error, OperationalError) or code == _READ_ONLY:
+            raise Unavailable(f"database out of reach: {told}") from error
         if error.connection_invalidated:
-            raise Unavailable(f"database connection lost: {_first_line(error)}") from error
+            raise Unavailable(f"database connection lost: {told}") from error
         raise
 
 
-def _first_line(error: DBAPIError) -> str:
-    return str(error.orig).partition("\n")[0]
+def _code(error: DBAPIError) -> str | None:
+    """SQLite's name of the error, or Postgres' five characters."""
+    return getattr(error.orig, "sqlite_errorname", None) or getattr(error.orig, "sqlstate", None)

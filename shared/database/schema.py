@@ -18,7 +18,7 @@ _LOCK = 0x1A9A570  # one migration at a time: an advisory lock of Postgres
 def upgrade(database: Database, revision: str = "head") -> None:
     """Run the migrations that are missing, in one transaction."""
     config = _config()
-    with database.write() as connection:  # on SQLite this is the lock
+    with database.alter() as connection:  # on SQLite this is the lock
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         config.attributes["connection"] = connection

@@ -1,11 +1,14 @@
 """The tables. The migrations build them; a test holds the two against each other."""
 
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
+    ColumnElement,
     Enum,
     Float,
     ForeignKey,
@@ -15,6 +18,9 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    and_,
+    false,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -46,7 +52,9 @@ assets = Table(
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
-    Column("created_at", Instant, nullable=False),
+    Column("created_at", Instant, nullable=False),  # of the intent to store it
+    Column("stored_at", Instant),  # its object lies in the storage
+    Column("doomed_at", Instant),  # nobody may find it any more; its object is being deleted
 )
 
 jobs = Table(
@@ -82,7 +90,10 @@ jobs = Table(
     Column("resumed_from_iteration", Integer, nullable=False),
     Column("error", Json),
     Column("result", Json),
+    Column("expired_at", Instant),
 )
+# No index of leases: this one finds those few jobs that run, and a heartbeat changes nothing that
+# is indexed, which spares Postgres a new entry in each index (a HOT update).
 Index(None, jobs.c.state, jobs.c.priority.desc(), jobs.c.created_at)  # the claim's order
 Index(None, jobs.c.created_at, jobs.c.id)  # the list's order
 Index(None, jobs.c.idempotency_key, unique=True)
@@ -109,4 +120,55 @@ attempts = Table(
     Column("ended_at", Instant),
     Column("end", _words(End)),
     Column("error", Json),
+    Column("resumed_from_iteration", Integer, nullable=False, server_default=text("0")),
+    Column("swept_at", Instant),  # what lies below its folder and no row points to was deleted
+    Column("purged_at", Instant),  # all that lay below its folder was deleted
 )
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("iteration", Integer, primary_key=True),
+    Column("claim_id", String(32), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("is_corrupt", Boolean, nullable=False, server_default=false()),
+    Column("doomed_at", Instant),  # nobody follows this row any more
+    Column("deleted_at", Instant),  # nor is there an object
+)
+
+# The history of `jobs.state`. Triggers write it, and nobody else.
+transitions = Table(
+    "transitions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("claim_id", String(32)),
+    Column("before", _words(State)),  # None where the history begins
+    Column("after", _words(State), nullable=False),
+    Column("at", Instant, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index(None, transitions.c.job_id)
+
+
+def _index_where(column: Column[Any], is_undone: ColumnElement[bool]) -> None:
+    """An index of what the reconciler still has to do: it stays small, however old the rest is."""
+    Index(None, column, postgresql_where=is_undone, sqlite_where=is_undone)
+
+
+_index_where(
+    checkpoints.c.doomed_at,
+    and_(checkpoints.c.doomed_at.is_not(None), checkpoints.c.deleted_at.is_(None)),
+)
+_index_where(
+    attempts.c.ended_at, and_(attempts.c.ended_at.is_not(None), attempts.c.swept_at.is_(None))
+)
+_index_where(attempts.c.job_id, attempts.c.purged_at.is_(None))
+_index_where(jobs.c.finished_at, and_(jobs.c.finished_at.is_not(None), jobs.c.expired_at.is_(None)))
+_index_where(assets.c.created_at, assets.c.stored_at.is_(None))

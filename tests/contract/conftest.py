@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import delete
 
 from shared.database import Database, open_database, schema
 from shared.database.tables import metadata
+
+settings.register_profile("deep")  # what `make test-deep` asks for
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgres"])

@@ -1,21 +1,25 @@
 """The pictures that were uploaded, on both databases."""
 
 import pytest
+from sqlalchemy import update
 
-from shared.database import Database, assets
-from shared.errors import AssetNotFound
+from shared.database import Database, assets, tables
+from shared.database.clock import now
+from shared.errors import AssetNotFound, Unavailable
 
+DAY = 86400
 ONE, OTHER, MISSING = "1" * 64, "2" * 64, "3" * 64
 
 
-def test_an_asset_is_known_by_its_id(database: Database) -> None:
-    added = assets.add(
-        database, id=ONE, media_type="image/png", width=640, height=480, size_bytes=2**33
-    )
+def test_an_asset_is_known_by_its_id_once_its_bytes_are_stored(database: Database) -> None:
+    intend(database, ONE, size_bytes=2**33)
+    assert assets.find(database, [ONE]) == {}
 
-    assert assets.get(database, ONE) == added
-    assert (added.id, added.media_type) == (ONE, "image/png")
-    assert (added.width, added.height, added.size_bytes) == (640, 480, 2**33)
+    stored = assets.confirm(database, ONE)
+
+    assert assets.get(database, ONE) == stored
+    assert (stored.id, stored.media_type) == (ONE, "image/png")
+    assert (stored.width, stored.height, stored.size_bytes) == (640, 480, 2**33)
 
 
 def test_an_asset_that_was_known_stays_as_it_was(database: Database) -> None:
@@ -23,6 +27,13 @@ def test_an_asset_that_was_known_stays_as_it_was(database: Database) -> None:
 
     assert add(database, ONE, width=320) == first
     assert assets.get(database, ONE) == first
+
+
+def test_two_may_upload_the_same_picture_at_once(database: Database) -> None:
+    intend(database, ONE)
+    intend(database, ONE)
+
+    assert assets.confirm(database, ONE) == assets.confirm(database, ONE)
 
 
 def test_assets_are_found_together_each_once(database: Database) -> None:
@@ -42,7 +53,60 @@ def test_the_asset_that_is_missing_is_named(database: Database) -> None:
         assets.get(database, MISSING)
 
 
+# Uploads that broke off.
+
+
+def test_only_an_upload_that_nobody_goes_on_with_is_doomed(database: Database) -> None:
+    add(database, ONE)
+    intend(database, OTHER)
+    intend(database, MISSING)
+    age(database, ONE, OTHER, MISSING)
+    intend(database, OTHER)  # somebody sends it once more
+
+    assert doom(database) == [MISSING]
+    assert doom(database) == [MISSING], "until its object is deleted"
+
+
+def test_a_doomed_upload_can_neither_be_finished_nor_begun_again(database: Database) -> None:
+    intend(database, ONE)
+    age(database, ONE)
+    doom(database)
+
+    with pytest.raises(Unavailable, match=f"the upload of {ONE} took too long"):
+        assets.confirm(database, ONE)
+    with pytest.raises(Unavailable, match=f"an earlier upload of {ONE} has left is being deleted"):
+        intend(database, ONE)
+
+    assets.forget(database, ONE)
+    assert add(database, ONE) == assets.get(database, ONE)
+
+
+def test_what_is_stored_cannot_be_forgotten(database: Database) -> None:
+    asset = add(database, ONE)
+
+    assets.forget(database, ONE)
+
+    assert assets.get(database, ONE) == asset
+
+
 def add(database: Database, id_: str, width: int = 640) -> assets.Asset:
-    return assets.add(
-        database, id=id_, media_type="image/png", width=width, height=480, size_bytes=9
+    intend(database, id_, width=width)
+    return assets.confirm(database, id_)
+
+
+def intend(database: Database, id_: str, width: int = 640, size_bytes: int = 9) -> None:
+    assets.intend(
+        database, id=id_, media_type="image/png", width=width, height=480, size_bytes=size_bytes
     )
+
+
+def doom(database: Database) -> list[str]:
+    return assets.doom(database, older_than_seconds=DAY, limit=10)
+
+
+def age(database: Database, *ids: str) -> None:
+    """Let more than a day go by."""
+    with database.write() as connection:
+        table = tables.assets
+        of_them = update(table).where(table.c.id.in_(ids))
+        connection.execute(of_them.values(created_at=now(-2 * DAY)))

@@ -1,19 +1,33 @@
 """Connections, transactions and the clock, on both databases; and one that goes away."""
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from time import monotonic
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, delete, insert, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    Table,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from shared.database import Database, jobs, open_database, schema, tables
+from shared.database import postgres as impatient
 from shared.database.clock import Instant, now
-from shared.errors import Unavailable
+from shared.errors import StorageFull, Unavailable
 from shared.spec import JobSpec
-from tests.servers.postgres import Postgres
+from tests.servers.postgres import Postgres, PostgresAt
+from tests.servers.proxy import Proxy
 from tests.servers.server import LOCALHOST, Server, free_port
 
 ASSET = "a" * 64
@@ -153,6 +167,135 @@ def test_a_database_serves_again_after_its_server_was_killed(
         assert jobs.claim(database, worker="w1", lease_seconds=60) is not None
 
 
+@pytest.fixture
+def proxied(postgres: PostgresAt) -> Iterator[tuple[Database, Database, Proxy]]:
+    """One database of Postgres with the table of notes: by way of a proxy, directly; the proxy."""
+    url = postgres.database()
+    with (
+        Proxy.of(url) as proxy,
+        closing(open_database(proxy.url(url))) as database,
+        closing(open_database(url)) as direct,
+    ):
+        note(direct, n=1)
+        yield database, direct, proxy
+    postgres.drop(url)
+
+
+@pytest.mark.parametrize("fault", [Proxy.cut, Proxy.freeze])
+def test_a_postgres_that_does_not_answer_holds_nobody_and_is_used_again(
+    proxied: tuple[Database, Database, Proxy],
+    fault: Callable[[Proxy], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(impatient.Connection, "answer_seconds", 0.5)
+    database, direct, proxy = proxied
+    database.check()  # it has a connection now
+
+    fault(proxy)
+    began = monotonic()
+    with pytest.raises(Unavailable):
+        change(database, n=2)
+    assert monotonic() - began < 6  # a wait for an answer, and 3 s for a connection
+
+    proxy.heal()
+    assert read(direct, notes.c.n) == 1
+    change(database, n=3)
+    assert read(direct, notes.c.n) == 3
+
+
+def test_a_postgres_that_hangs_up_is_called_again(
+    proxied: tuple[Database, Database, Proxy],
+) -> None:
+    database, _, proxy = proxied
+    database.check()
+
+    proxy.half_close()
+
+    database.check()
+
+
+def test_who_vanishes_inside_a_transaction_is_told_and_keeps_its_locks_for_seconds_only(
+    proxied: tuple[Database, Database, Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(impatient.Connection, "answer_seconds", 0.5)
+    database, direct, proxy = proxied
+
+    def vanish() -> None:
+        with database.write() as connection:
+            connection.execute(update(notes).values(n=2))
+            proxy.freeze()
+            connection.execute(update(notes).values(n=3))
+
+    with pytest.raises(Unavailable, match=r"no answer within 0\.5 s"):
+        vanish()
+
+    monkeypatch.undo()
+    began = monotonic()
+    while True:
+        with suppress(Unavailable):  # it was the server that gave up
+            change(direct, n=4)
+            break
+        assert monotonic() - began < 10
+    assert read(direct, notes.c.n) == 4
+
+
+def test_only_what_alters_the_database_may_take_long(
+    proxied: tuple[Database, Database, Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(impatient.Connection, "answer_seconds", 0.3)
+    database, _, _ = proxied
+    for _ in range(2):
+        with database.alter() as connection:
+            connection.execute(select(func.pg_sleep(0.6)))
+            limits = "statement_timeout", "idle_in_transaction_session_timeout"
+            assert [setting(connection, name) for name in limits] == ["0", "0"]
+
+        began = monotonic()
+        with pytest.raises(Unavailable), database.write() as connection:
+            connection.execute(select(func.pg_sleep(30)))
+        assert monotonic() - began < 3
+    with database.read() as connection:
+        assert [setting(connection, name) for name in limits] == ["4s", "5s"]
+
+
+def test_a_postgres_that_may_only_be_read_is_out_of_reach(
+    proxied: tuple[Database, Database, Proxy],
+) -> None:
+    """As one that was the primary until a fail-over."""
+    _, direct, _ = proxied
+
+    def change_it() -> None:
+        with direct.write() as connection:
+            connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+            connection.execute(update(notes).values(n=2))
+
+    with pytest.raises(Unavailable, match="read-only"):
+        change_it()
+
+
+def test_a_database_whose_disk_is_full_says_so_and_loses_nothing(small_disk: Path) -> None:
+    with closing(open_database(f"sqlite:///{small_disk / 'impasto.db'}")) as database:
+        schema.upgrade(database)
+        job, _ = jobs.submit(database, SPEC, CANVAS)
+        filler = small_disk / "filler"
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+
+        def submit_many() -> None:
+            for _ in range(1000):
+                jobs.submit(database, SPEC, CANVAS)
+
+        with pytest.raises(StorageFull, match="full"):
+            submit_many()
+        assert jobs.get(database, job.id) == job
+
+        filler.unlink()
+        more, _ = jobs.submit(database, SPEC, CANVAS)
+        assert jobs.claim(database, worker="w1", lease_seconds=60).id == job.id
+        assert jobs.get(database, more.id) == more
+
+
 A_MOMENT = datetime.timedelta(seconds=1)  # between two looks at the clock in one statement
 
 
@@ -173,6 +316,16 @@ def note(database: Database, **values: object) -> None:
     with database.write() as connection:
         notes.create(connection)
         connection.execute(insert(notes).values(**values))
+
+
+def change(database: Database, n: int) -> None:
+    with database.write() as connection:
+        connection.execute(update(notes).values(n=n))
+
+
+def setting(connection: Connection, name: str) -> str:
+    """What is in force in a session of Postgres."""
+    return connection.exec_driver_sql(f"SHOW {name}").scalar_one()
 
 
 def read(database: Database, what: object) -> object:

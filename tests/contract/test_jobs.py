@@ -1,20 +1,16 @@
 """The life of a job, on both databases."""
 
-import dataclasses
+import contextlib
 import datetime
 import itertools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from threading import Barrier
-from typing import Any
 
 import pytest
-from sqlalchemy import update
 
-from shared.database import Database, jobs, tables
+from shared.database import Database, jobs
 from shared.database.clock import now
-from shared.database.jobs import FAILURES_MAX, Claim, Job, Progress
+from shared.database.jobs import ATTEMPTS_MAX, FAILURES_MAX, Claim, Job, Progress
 from shared.errors import (
     Diverged,
     IdempotencyConflict,
@@ -24,27 +20,24 @@ from shared.errors import (
 )
 from shared.spec import JobSpec
 from shared.states import MOVES, TERMINAL, End, Phase, State
-
-ASSET = "a" * 64
-CANVAS = (512, 384)
-LOSS = {"total": 6.0, "content": 1.0, "style": 5.0, "tv": 0.0}
-RESULT = {"key": "jobs/1/result.png", "size_bytes": 3}
-
-# Everything that an attempt writes.
-Write = Callable[[Database, Claim], object]
-WRITES: dict[str, Write] = {
-    "report": lambda database, claim: jobs.report(
-        database, claim, Progress(Phase.RENDERING, iteration=7, loss=LOSS), lease_seconds=60
-    ),
-    "renew": lambda database, claim: jobs.report(database, claim, None, lease_seconds=60),
-    "add_snapshot": lambda database, claim: jobs.add_snapshot(database, claim, 50, "key"),
-    "succeed": lambda database, claim: jobs.succeed(database, claim, RESULT),
-    "fail": lambda database, claim: jobs.fail(database, claim, Diverged()),
-    "retry": lambda database, claim: jobs.retry(database, claim, Diverged(), after_seconds=0),
-    "hand_back": jobs.hand_back,
-    "acknowledge_cancel": jobs.acknowledge_cancel,
-}
-
+from tests.contract.arrange import (
+    A_MOMENT,
+    CANVAS,
+    LOSS,
+    RESULT,
+    WRITES,
+    Write,
+    assert_fenced,
+    at_once,
+    change,
+    claim,
+    claim_all,
+    everything,
+    expire,
+    running,
+    spec,
+    submit,
+)
 
 # Submitting.
 
@@ -202,6 +195,29 @@ def test_a_job_whose_deadline_passed_is_not_claimed(database: Database) -> None:
     assert jobs.claim(database, worker="w1", lease_seconds=60) is None
 
 
+def test_a_claim_whose_answer_was_lost_is_found_again_with_a_new_lease(
+    database: Database,
+) -> None:
+    lost = running(database)
+    change(database, lost, lease_expires_at=now(1))
+
+    found = jobs.reclaim(database, lost.claim.claim_id, lease_seconds=60)
+
+    assert found is not None
+    assert found == jobs.get(database, lost.id)
+    assert found.claim == lost.claim
+    assert found.lease_expires_at is not None
+    assert found.lease_expires_at > jobs.view(database, lost.id).at + A_MOMENT
+
+
+def test_a_claim_that_got_nothing_or_lost_it_finds_nothing_again(database: Database) -> None:
+    lost = running(database)
+    expire(database, lost)
+
+    assert jobs.reclaim(database, lost.claim.claim_id, lease_seconds=60) is None
+    assert jobs.reclaim(database, "never answered", lease_seconds=60) is None
+
+
 # Reporting.
 
 
@@ -231,6 +247,27 @@ def test_a_lease_may_be_renewed_without_news(database: Database) -> None:
     assert after.lease_expires_at is not None
     assert before.lease_expires_at is not None
     assert after.lease_expires_at > before.lease_expires_at
+
+
+def test_news_that_comes_late_takes_nothing_back(database: Database) -> None:
+    job = running(database)
+    for iteration, total in ((7, 1.0), (5, 2.0)):
+        news = Progress(Phase.RENDERING, iteration, it_per_s=total, loss={"total": total})
+        jobs.report(database, job.claim, news, lease_seconds=60)
+
+    told = jobs.report(database, job.claim, Progress(Phase.SAVING), lease_seconds=60)
+
+    assert (told.phase, told.iteration) == (Phase.SAVING, 7)
+    assert (told.it_per_s, told.loss) == (1.0, {"total": 1.0})
+
+
+def test_an_attempt_hears_of_a_wish_without_a_write(database: Database) -> None:
+    job = running(database)
+    assert jobs.heard(database, job.claim) == job
+
+    wished = jobs.request_cancel(database, job.id)
+
+    assert jobs.heard(database, job.claim) == wished
 
 
 def test_a_report_tells_the_worker_of_the_wish_to_cancel(database: Database) -> None:
@@ -348,6 +385,24 @@ def test_what_is_handed_back_counts_as_no_failure(database: Database) -> None:
     assert {attempt.end for attempt in view.attempts} == {End.HANDED_BACK}
 
 
+@pytest.mark.parametrize("name", ["retry", "hand_back", "take_back"])
+def test_a_job_is_not_begun_for_ever(database: Database, name: str) -> None:
+    again = WRITES | {"take_back": lambda _database, _claim: expire(database, job)}
+    job = change(database, running(database), attempt=ATTEMPTS_MAX - 1)
+    again[name](database, job.claim)
+    assert jobs.get(database, job.id).state == State.QUEUED
+
+    last = claim(database)
+    assert last.attempt == ATTEMPTS_MAX
+    again[name](database, last.claim)
+
+    failed = jobs.get(database, job.id)
+    assert (failed.state, failed.finished_at is None) == (State.FAILED, False)
+    assert failed.error is not None
+    assert failed.error["code"] == "attempts_exhausted"
+    assert failed.error["detail"] == "none of 50 attempts came to an end"
+
+
 def test_a_worker_that_stops_acknowledges_the_wish(database: Database) -> None:
     job = running(database)
     jobs.request_cancel(database, job.id)
@@ -360,11 +415,12 @@ def test_a_worker_that_stops_acknowledges_the_wish(database: Database) -> None:
     assert [attempt.end for attempt in view.attempts] == [End.CANCELLED]
 
 
+@pytest.mark.parametrize("failures", [0, FAILURES_MAX - 1])
 @pytest.mark.parametrize("name", ["retry", "hand_back"])
 def test_a_job_that_somebody_wished_to_cancel_does_not_go_back_into_the_queue(
-    database: Database, name: str
+    database: Database, name: str, failures: int
 ) -> None:
-    job = running(database)
+    job = change(database, running(database), failures=failures)
     jobs.request_cancel(database, job.id)
 
     WRITES[name](database, job.claim)
@@ -373,6 +429,39 @@ def test_a_job_that_somebody_wished_to_cancel_does_not_go_back_into_the_queue(
     assert view.job.state == State.CANCELLED
     assert view.job.finished_at is not None
     assert [attempt.end for attempt in view.attempts] == [End.CANCELLED]
+
+
+@pytest.mark.parametrize("name", ["retry", "hand_back"])
+def test_whoever_repeats_the_end_of_an_attempt_is_told_that_it_is_done(
+    database: Database, name: str
+) -> None:
+    job = running(database)
+    WRITES[name](database, job.claim)
+    before = everything(database, job.id)
+
+    WRITES[name](database, job.claim)
+    assert everything(database, job.id) == before
+
+    claim(database, worker="w2")
+    before = everything(database, job.id)
+    WRITES[name](database, job.claim)
+    assert everything(database, job.id) == before
+
+
+def test_an_end_that_was_not_the_attempts_own_is_no_repetition(database: Database) -> None:
+    first = running(database)
+    jobs.hand_back(database, first.claim)
+    second = claim(database)
+    for name in ("succeed", "fail", "retry", "acknowledge_cancel"):
+        with pytest.raises(LeaseLost):
+            WRITES[name](database, first.claim)
+
+    jobs.succeed(database, second.claim, RESULT)
+
+    stranger = Claim(second.id, second.attempt, first.claim.claim_id)
+    for of in (first.claim, stranger):
+        with pytest.raises(LeaseLost):
+            jobs.succeed(database, of, RESULT)
 
 
 # Cancelling.
@@ -432,6 +521,17 @@ def test_a_job_whose_worker_is_silent_is_taken_back(database: Database) -> None:
     assert jobs.get(database, alive.id) == alive
     assert jobs.take_back_expired(database) == []
     assert claim(database).attempt == 2
+
+
+def test_nobody_is_blamed_for_a_lease_that_an_outage_kept_from_being_renewed(
+    database: Database,
+) -> None:
+    job = change(database, running(database), failures=1, lease_expires_at=now(-1))
+
+    (taken,) = jobs.take_back_expired(database, counts=False)
+
+    assert taken.id == job.id
+    assert (taken.state, taken.failures) == (State.QUEUED, 1)
 
 
 def test_a_job_that_is_taken_back_too_often_fails(database: Database) -> None:
@@ -504,6 +604,16 @@ ENDS: dict[State, Write] = {
 }
 
 
+# Whoever ends an attempt once more, since the first answer was lost, is told that it is done.
+REPEATS: dict[str, set[State]] = {
+    "succeed": {State.SUCCEEDED},
+    "fail": {State.FAILED},
+    "acknowledge_cancel": {State.CANCELLED},
+    "retry": {State.FAILED, State.CANCELLED},
+    "hand_back": {State.CANCELLED},
+}
+
+
 @pytest.mark.parametrize("state", sorted(TERMINAL))
 def test_nothing_moves_a_job_that_has_ended(database: Database, state: State) -> None:
     job = running(database)
@@ -516,17 +626,21 @@ def test_nothing_moves_a_job_that_has_ended(database: Database, state: State) ->
         lease_expires_at=now(-1),
         worker="w1",
     )
-    before = jobs.view(database, job.id)
-    assert before.job.state == state
+    before = everything(database, job.id)
+    ended = before[0].job
+    assert ended.state == state
 
-    assert_fenced(database, job.claim)
-    assert jobs.request_cancel(database, job.id) == before.job
+    for name, write in WRITES.items():
+        repeats = state in REPEATS.get(name, ())
+        with contextlib.nullcontext() if repeats else pytest.raises(LeaseLost):
+            write(database, job.claim)
+    assert jobs.request_cancel(database, job.id) == ended
     assert jobs.claim(database, worker="w1", lease_seconds=60) is None
     assert jobs.take_back_expired(database) == []
     assert jobs.take_back_from(database, "w1") == []
     assert jobs.fail_overdue(database) == []
 
-    assert without_clock(jobs.view(database, job.id)) == without_clock(before)
+    assert everything(database, job.id) == before
 
 
 def test_the_functions_make_all_moves_of_the_table_and_no_other(database: Database) -> None:
@@ -567,7 +681,7 @@ def test_the_version_rises_with_each_visible_change(database: Database) -> None:
     seen.append(version())
     attempt = claim(database).claim
     seen.append(version())
-    for name in ("report", "add_snapshot", "retry"):
+    for name in ("report", "add_snapshot", "resume", "retry"):
         WRITES[name](database, attempt)
         seen.append(version())
     claim(database)
@@ -711,77 +825,3 @@ def test_pages_hold_each_job_once_while_new_ones_arrive(
     assert set(seen) == {job.id for job in submitted}
     if not at_one_moment:
         assert seen == [job.id for job in submitted]
-
-
-# Arranging.
-
-EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
-A_MOMENT = datetime.timedelta(seconds=20)  # more than a statement takes on the slowest machine
-
-
-def spec(**fields: Any) -> JobSpec:
-    return JobSpec.model_validate({"content": ASSET, "styles": [ASSET], **fields})
-
-
-def submit(database: Database, *, canvas: tuple[int, int] = CANVAS, **fields: Any) -> Job:
-    job, _ = jobs.submit(database, spec(**fields), canvas)
-    return job
-
-
-def claim(
-    database: Database, *, worker: str = "w1", preferred: tuple[int, int] | None = None
-) -> Job:
-    job = jobs.claim(database, worker=worker, lease_seconds=60, preferred=preferred)
-    assert job is not None
-    return job
-
-
-def running(database: Database, *, worker: str = "w1", **fields: Any) -> Job:
-    """A new job, claimed: no other may be in the queue, or it must be of a higher priority."""
-    job = submit(database, **fields)
-    taken = claim(database, worker=worker)
-    assert taken.id == job.id
-    return taken
-
-
-def claim_all(database: Database, *, preferred: tuple[int, int] | None = None) -> list[str]:
-    """The ids of all jobs in the order in which they are claimed."""
-    return [claim(database, preferred=preferred).id for _ in range(jobs.count_runnable(database))]
-
-
-def change(database: Database, job: Job, **values: Any) -> Job:
-    """Let time pass, or whatever else it takes, behind the back of `jobs`."""
-    with database.write() as connection:
-        connection.execute(update(tables.jobs).where(tables.jobs.c.id == job.id).values(**values))
-    return jobs.get(database, job.id)
-
-
-def expire(database: Database, job: Job) -> list[Job]:
-    """Let the job's lease run out, and sweep."""
-    change(database, job, lease_expires_at=now(-1))
-    return jobs.take_back_expired(database)
-
-
-def assert_fenced(database: Database, claim: Claim) -> None:
-    """Whatever is written with the claim is refused, and changes nothing."""
-    before = without_clock(jobs.view(database, claim.job_id))
-    for name, write in WRITES.items():
-        with pytest.raises(LeaseLost, match=f"job {claim.job_id} is no longer attempt 1's"):
-            write(database, claim)
-        assert without_clock(jobs.view(database, claim.job_id)) == before, name
-
-
-def without_clock(view: jobs.View) -> jobs.View:
-    return dataclasses.replace(view, at=EPOCH)
-
-
-def at_once(count: int, do: Callable[[], Any]) -> list[Any]:
-    """What it returns in so many threads that begin together."""
-    together = Barrier(count)
-
-    def begin() -> Any:
-        together.wait()
-        return do()
-
-    with ThreadPoolExecutor(count) as threads:
-        return [each.result() for each in [threads.submit(begin) for _ in range(count)]]

@@ -1,13 +1,15 @@
 """The doorbell, on both brokers; between processes; and out of order."""
 
+import os
 import queue
+import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Self
@@ -18,6 +20,7 @@ from celery import Celery
 from celery.worker import state as worker_state
 
 from shared.queue import WAKE, check, open_queue, ring
+from tests.servers.proxy import Proxy
 from tests.servers.server import LOCALHOST, Server, free_port
 from tests.servers.valkey import Valkey
 
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from tests.servers.valkey import ValkeyAt
 
 OUTAGE_SECONDS = 1.5  # Celery looks at its connections once a second
+FREEZE_SECONDS = 2  # longer than anybody waits for an answer
+PICK_UP_SECONDS = 5
 SOON_SECONDS = 30  # on the slowest machine; milliseconds are usual
 
 Start = Callable[[type[Server]], Server]
@@ -146,6 +151,62 @@ def test_a_worker_hears_again_after_the_broker_was_killed(
 
     assert ring(app)
     listeners.wait_for_a_ring()
+
+
+def flush(server: Valkey, _: Proxy) -> None:
+    with redis.Redis.from_url(server.url) as client:
+        client.flushall()
+
+
+def freeze(server: Valkey, _: Proxy) -> None:
+    os.kill(server.pid, signal.SIGSTOP)
+    sleep(FREEZE_SECONDS)
+    os.kill(server.pid, signal.SIGCONT)
+
+
+def cut(_: Valkey, proxy: Proxy) -> None:
+    proxy.cut()
+    sleep(OUTAGE_SECONDS)
+    proxy.heal()
+
+
+def half_close(_: Valkey, proxy: Proxy) -> None:
+    proxy.half_close()
+
+
+def test_a_worker_hears_again_within_seconds_whatever_happened_to_the_broker(
+    start: Start, listeners: "Listeners"
+) -> None:
+    server = start(Valkey)
+    with Proxy.of(server.url) as proxy:
+        url = proxy.url(server.url)
+        app = open_queue(url)
+        listeners.start(url)
+        for happen in (flush, freeze, cut, half_close):
+            happen(server, proxy)
+
+            began = monotonic()
+            assert ring(app), happen
+            listeners.let_go(listeners.wait_for_a_ring())
+            assert monotonic() - began < PICK_UP_SECONDS, happen
+
+
+def test_a_broker_is_called_at_a_steady_pace_however_long_it_is_away() -> None:
+    app = open_queue(f"redis://{LOCALHOST}:{free_port()}/0")
+    pauses = []
+
+    class Enough(Exception):
+        pass
+
+    def hear(_: Exception, pause: float) -> None:
+        pauses.append(pause)
+        if len(pauses) == 2:
+            raise Enough
+
+    with app.connection_for_read() as connection, suppress(Enough):
+        connection.ensure_connection(hear)
+
+    assert max(pauses) <= 2
 
 
 def test_a_ring_survives_the_broker(start: Start) -> None:

@@ -1,16 +1,18 @@
 """The schema's versions, on both databases."""
 
 import datetime
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from threading import Barrier
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import MetaData, insert
+from sqlalchemy import ColumnElement, MetaData, insert, select
 
-from shared.database import Database, assets, jobs, open_database, schema
+from shared.database import Database, assets, jobs, open_database, schema, tables
 from shared.database.tables import metadata
 from shared.errors import SchemaOutdated
 from shared.spec import JobSpec
@@ -46,15 +48,44 @@ def test_rows_of_an_old_schema_are_read_with_the_present_one(bare_database: Data
     assert view.job.idempotency_key is None
     assert [(each.iteration, each.key) for each in view.snapshots] == [(50, "jobs/old/50")]
     assert [(each.worker, each.end) for each in view.attempts] == [("w1", End.SUCCEEDED)]
+    assert view.attempts[0].resumed_from_iteration == 0
+    assert view.job.expired_at is None
+    assert jobs.checkpoints(bare_database, "old") == []
     assert assets.get(bare_database, ASSET).width == 640
+    assert rows(bare_database, tables.assets.c["stored_at", "doomed_at"]) == [(THEN, None)]
+    known = rows(
+        bare_database, tables.transitions.c["attempt", "claim_id", "before", "after", "at"]
+    )
+    assert known == [(1, "c1", None, State.SUCCEEDED, THEN)]
+
+
+def test_jobs_of_an_old_schema_go_on_with_the_present_one(bare_database: Database) -> None:
+    schema.upgrade(bare_database, "0002")
+    spec = JobSpec(content=ASSET, styles=[ASSET])
+    fill(bare_database, spec, state="running", lease_expires_at=THEN, result=None, finished_at=None)
+
+    schema.upgrade(bare_database)
+
+    (taken,) = jobs.take_back_expired(bare_database)
+    assert taken.state == State.QUEUED
+    again = jobs.claim(bare_database, worker="w2", lease_seconds=60)
+    assert again is not None
+    jobs.succeed(bare_database, again.claim, {})
+    known = rows(bare_database, tables.transitions.c["before", "after"])
+    assert known == [
+        (None, State.RUNNING),
+        (State.RUNNING, State.QUEUED),
+        (State.QUEUED, State.RUNNING),
+        (State.RUNNING, State.SUCCEEDED),
+    ]
 
 
 def test_an_old_schema_is_refused_by_name(bare_database: Database) -> None:
-    with pytest.raises(SchemaOutdated, match="is at nothing, this version needs 0002; run `impast"):
+    with pytest.raises(SchemaOutdated, match="is at nothing, this version needs 0003; run `impast"):
         schema.check(bare_database)
 
     schema.upgrade(bare_database, "0001")
-    with pytest.raises(SchemaOutdated, match="is at 0001, this version needs 0002"):
+    with pytest.raises(SchemaOutdated, match="is at 0001, this version needs 0003"):
         schema.check(bare_database)
 
     schema.upgrade(bare_database)
@@ -86,8 +117,13 @@ def test_two_may_upgrade_at_once(database_url: str) -> None:
             done.result()
 
 
-def fill(database: Database, spec: JobSpec) -> None:
-    """One finished job as version 0001 wrote it."""
+def rows(database: Database, columns: Iterable[ColumnElement[Any]]) -> list[tuple[Any, ...]]:
+    with database.read() as connection:
+        return [tuple(row) for row in connection.execute(select(*columns))]
+
+
+def fill(database: Database, spec: JobSpec, **changed: object) -> None:
+    """One job as version 0001 wrote it: finished, but for what is changed."""
     with database.write() as connection:
         old = MetaData()
         old.reflect(connection)
@@ -104,11 +140,15 @@ def fill(database: Database, spec: JobSpec) -> None:
             size_bytes=3 * 2**31,
             created_at=THEN,
         )
+        ended = {
+            "state": "succeeded",
+            "finished_at": THEN,
+            "result": {"key": "jobs/old/result.png"},
+        }
         add(
             "jobs",
             id="old",
             version=9,
-            state="succeeded",
             spec=spec.model_dump(mode="json"),
             spec_digest=spec.digest(),
             labels=spec.labels,
@@ -117,7 +157,6 @@ def fill(database: Database, spec: JobSpec) -> None:
             priority=0,
             created_at=THEN,
             available_at=THEN,
-            finished_at=THEN,
             attempt=1,
             failures=0,
             claim_id="c1",
@@ -126,7 +165,7 @@ def fill(database: Database, spec: JobSpec) -> None:
             iterations=200,
             loss={"total": 0.1},
             resumed_from_iteration=0,
-            result={"key": "jobs/old/result.png"},
+            **ended | changed,
         )
         at = {"job_id": "old", "attempt": 1, "claim_id": "c1"}
         add("snapshots", **at, iteration=50, key="jobs/old/50", created_at=THEN)

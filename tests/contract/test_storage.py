@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.errors import InvalidSetting, ObjectNotFound, Unavailable
+from shared.errors import InvalidSetting, ObjectNotFound, StorageFull, Unavailable
 from shared.storage import Storage, open_storage
+from tests.servers.proxy import Proxy
 from tests.servers.server import LOCALHOST, free_port
 
 if TYPE_CHECKING:
@@ -220,14 +221,14 @@ def test_wrong_keys_are_said_to_be_wrong(
 def test_a_put_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     put = f"""
 import resource
-from shared.errors import Unavailable
+from shared.errors import StorageFull
 from shared.storage import open_storage
 storage = open_storage({tmp_path.as_uri()!r})
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # as good as a disk that is full
 storage.put("a/b", bytes(1000), "image/png")
 try:
     storage.put("a/c", bytes(1001), "image/png")
-except Unavailable as error:
+except StorageFull as error:
     print(error)
 """
     done = subprocess.run(
@@ -236,6 +237,55 @@ except Unavailable as error:
 
     assert (done.stdout, done.stderr) == ("cannot store a/c: File too large\n", "")
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["b"]
+
+
+def test_a_disk_that_is_full_is_said_to_be_until_it_has_room_again(small_disk: Path) -> None:
+    storage = open_storage(small_disk.as_uri())
+    storage.put("kept", bytes(3 * 2**20 + 2**19), PNG)
+
+    with pytest.raises(StorageFull, match=r"^cannot write to .*: No space left on device$"):
+        storage.check()
+    with pytest.raises(StorageFull, match=r"^cannot store a/b: No space left on device$"):
+        storage.put("a/b", bytes(2**20), PNG)
+    assert [path.name for path in small_disk.rglob("*") if path.is_file()] == ["kept"]
+
+    storage.delete("kept")
+    storage.check()
+    storage.put("a/b", bytes(2**20), PNG)
+
+
+@pytest.mark.parametrize("fault", [Proxy.cut, Proxy.freeze, Proxy.half_close])
+def test_a_store_that_does_not_answer_holds_nobody_and_is_used_again(
+    swift: "S3At", fault: Callable[[Proxy], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = swift.environment()
+    with Proxy.of(environment["AWS_ENDPOINT_URL_S3"]) as proxy:
+        environment["AWS_ENDPOINT_URL_S3"] = proxy.url(environment["AWS_ENDPOINT_URL_S3"])
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        url = swift.bucket()
+        storage = open_storage(url)
+        storage.put("a", b"before", PNG)
+        acts: list[Callable[[], object]] = [
+            storage.check,
+            lambda: storage.put("b", b"meanwhile", PNG),
+            lambda: storage.get("a"),
+            lambda: list(storage.keys("")),
+        ]
+
+        fault(proxy)
+
+        began = monotonic()
+        if fault is not Proxy.half_close:  # new connections are whole again
+            with ThreadPoolExecutor() as threads:
+                for done in [threads.submit(act) for act in acts]:
+                    with pytest.raises(Unavailable):
+                        done.result()
+            proxy.heal()
+        assert storage.get("a") == b"before"
+        storage.put("a", b"before", PNG)
+        assert monotonic() - began < 15  # 9 s, and something for a slow machine
+    swift.drop(url)
 
 
 def test_a_url_of_another_kind_is_refused() -> None:

@@ -1,0 +1,79 @@
+"""The life of a job: each legal move of `shared.states` as one conditional statement.
+
+clients submit jobs, look at them, and wish them away
+attempts claim them, report, point to what they stored, and end
+sweeps put those right whose worker is gone
+"""
+
+from shared.database.jobs.attempts import (
+    acknowledge_cancel,
+    add_checkpoint,
+    add_snapshot,
+    checkpoints,
+    claim,
+    discard_checkpoint,
+    fail,
+    hand_back,
+    heard,
+    reclaim,
+    report,
+    resume,
+    retry,
+    succeed,
+)
+from shared.database.jobs.clients import (
+    get,
+    listing,
+    request_cancel,
+    submit,
+    submitted,
+    view,
+)
+from shared.database.jobs.fence import ATTEMPTS_MAX, FAILURES_MAX
+from shared.database.jobs.records import (
+    Attempt,
+    Checkpoint,
+    Claim,
+    Job,
+    Progress,
+    Snapshot,
+    View,
+)
+from shared.database.jobs.sweeps import fail_overdue, take_back_expired, take_back_from
+from shared.database.jobs.waiting import count_runnable
+
+__all__ = [
+    "ATTEMPTS_MAX",
+    "FAILURES_MAX",
+    "Attempt",
+    "Checkpoint",
+    "Claim",
+    "Job",
+    "Progress",
+    "Snapshot",
+    "View",
+    "acknowledge_cancel",
+    "add_checkpoint",
+    "add_snapshot",
+    "checkpoints",
+    "claim",
+    "count_runnable",
+    "discard_checkpoint",
+    "fail",
+    "fail_overdue",
+    "get",
+    "hand_back",
+    "heard",
+    "listing",
+    "reclaim",
+    "report",
+    "request_cancel",
+    "resume",
+    "retry",
+    "submit",
+    "submitted",
+    "succeed",
+    "take_back_expired",
+    "take_back_from",
+    "view",
+]

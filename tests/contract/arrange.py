@@ -1,0 +1,123 @@
+"""Jobs for the contract suites, brought to where a test begins."""
+
+import dataclasses
+import datetime
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from shared.database import Database, jobs, tables
+from shared.database.clock import now
+from shared.database.jobs import Checkpoint, Claim, Job, Progress
+from shared.errors import Diverged, LeaseLost
+from shared.spec import JobSpec
+from shared.states import Phase
+
+ASSET = "a" * 64
+CANVAS = (512, 384)
+LOSS = {"total": 6.0, "content": 1.0, "style": 5.0, "tv": 0.0}
+RESULT = {"key": "jobs/1/result.png", "size_bytes": 3}
+
+# Everything that an attempt asks of its job, all of it fenced.
+Write = Callable[[Database, Claim], object]
+WRITES: dict[str, Write] = {
+    "report": lambda database, claim: jobs.report(
+        database, claim, Progress(Phase.RENDERING, iteration=7, loss=LOSS), lease_seconds=60
+    ),
+    "renew": lambda database, claim: jobs.report(database, claim, None, lease_seconds=60),
+    "hear": jobs.heard,
+    "add_snapshot": lambda database, claim: jobs.add_snapshot(database, claim, 50, "key"),
+    "add_checkpoint": lambda database, claim: jobs.add_checkpoint(
+        database, claim, checkpoint(claim.attempt, 7)
+    ),
+    "discard_checkpoint": lambda database, claim: jobs.discard_checkpoint(
+        database, claim, checkpoint(claim.attempt, 7)
+    ),
+    "resume": lambda database, claim: jobs.resume(database, claim, 7),
+    "succeed": lambda database, claim: jobs.succeed(database, claim, RESULT),
+    "fail": lambda database, claim: jobs.fail(database, claim, Diverged()),
+    "retry": lambda database, claim: jobs.retry(database, claim, Diverged(), after_seconds=0),
+    "hand_back": jobs.hand_back,
+    "acknowledge_cancel": jobs.acknowledge_cancel,
+}
+
+EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
+A_MOMENT = datetime.timedelta(seconds=20)  # more than a statement takes on the slowest machine
+
+
+def spec(**fields: Any) -> JobSpec:
+    return JobSpec.model_validate({"content": ASSET, "styles": [ASSET], **fields})
+
+
+def checkpoint(attempt: int, iteration: int) -> Checkpoint:
+    return Checkpoint(attempt, iteration, f"{attempt}/{iteration}", "b" * 64, 2**33)
+
+
+def submit(database: Database, *, canvas: tuple[int, int] = CANVAS, **fields: Any) -> Job:
+    job, _ = jobs.submit(database, spec(**fields), canvas)
+    return job
+
+
+def claim(
+    database: Database, *, worker: str = "w1", preferred: tuple[int, int] | None = None
+) -> Job:
+    job = jobs.claim(database, worker=worker, lease_seconds=60, preferred=preferred)
+    assert job is not None
+    return job
+
+
+def running(database: Database, *, worker: str = "w1", **fields: Any) -> Job:
+    """A new job, claimed: no other may be in the queue, or it must be of a higher priority."""
+    job = submit(database, **fields)
+    taken = claim(database, worker=worker)
+    assert taken.id == job.id
+    return taken
+
+
+def claim_all(database: Database, *, preferred: tuple[int, int] | None = None) -> list[str]:
+    """The ids of all jobs in the order in which they are claimed."""
+    return [claim(database, preferred=preferred).id for _ in range(jobs.count_runnable(database))]
+
+
+def change(database: Database, job: Job, **values: Any) -> Job:
+    """Let time pass, or whatever else it takes, behind the back of `jobs`."""
+    with database.write() as connection:
+        connection.execute(update(tables.jobs).where(tables.jobs.c.id == job.id).values(**values))
+    return jobs.get(database, job.id)
+
+
+def expire(database: Database, job: Job) -> list[Job]:
+    """Let the job's lease run out, and sweep."""
+    change(database, job, lease_expires_at=now(-1))
+    return jobs.take_back_expired(database)
+
+
+def assert_fenced(database: Database, claim: Claim) -> None:
+    """Whatever is written with the claim is refused, and changes nothing."""
+    before = everything(database, claim.job_id)
+    for name, write in WRITES.items():
+        with pytest.raises(LeaseLost, match=f"job {claim.job_id} is no longer attempt 1's"):
+            write(database, claim)
+        assert everything(database, claim.job_id) == before, name
+
+
+def everything(database: Database, job_id: str) -> tuple[jobs.View, list[Checkpoint]]:
+    """All that there is to see of the job, but for the time of day."""
+    view = dataclasses.replace(jobs.view(database, job_id), at=EPOCH)
+    return view, jobs.checkpoints(database, job_id)
+
+
+def at_once(count: int, do: Callable[[], Any]) -> list[Any]:
+    """What it returns in so many threads that begin together."""
+    together = Barrier(count)
+
+    def begin() -> Any:
+        together.wait()
+        return do()
+
+    with ThreadPoolExecutor(count) as threads:
+        return [each.result() for each in [threads.submit(begin) for _ in range(count)]]
