@@ -137,6 +137,13 @@ class NotFinished(Conflict):
     code = "not_finished"
 
 
+class ResultExpired(ImpastoError):
+    """What the job made was deleted, since it is older than results are kept."""
+
+    code = "result_expired"
+    status = 410
+
+
 # What an operator can mend.
 
 
@@ -145,6 +152,12 @@ class Unavailable(ImpastoError):
 
     code = "unavailable"
     status = 503
+
+
+class StorageFull(Unavailable):
+    """There is no space left; free some, and what waits goes on by itself."""
+
+    code = "storage_full"
 
 
 class InvalidSetting(ImpastoError):

@@ -1,6 +1,8 @@
 """Where things lie in the storage. Keys of a job name its attempt, so nothing is overwritten."""
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}  # of results
 
@@ -12,6 +14,12 @@ def digest(data: bytes) -> str:
 
 def asset(asset_id: str) -> str:
     return f"assets/{asset_id[:2]}/{asset_id}"
+
+
+def named_by(result: Mapping[str, Any] | None) -> set[str]:
+    """The keys that a job's result points to: the picture, its losses, its manifest."""
+    named = {"key", "losses_key", "manifest_key"}
+    return {key for name, key in (result or {}).items() if name in named}
 
 
 def attempt(job_id: str, number: int, claim_id: str) -> str:
@@ -33,3 +41,7 @@ def losses(folder: str) -> str:
 
 def manifest(folder: str) -> str:
     return f"{folder}/manifest.json"
+
+
+def checkpoint(folder: str, iteration: int) -> str:
+    return f"{folder}/checkpoints/{iteration:06d}.safetensors"

@@ -5,8 +5,11 @@ connection gives up after a second or so instead of holding a request.
 """
 
 import logging
+from typing import Any
 
 from celery import Celery
+from celery.app.amqp import AMQP
+from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 
 WAKE = "impasto.wake"
@@ -22,7 +25,23 @@ _REDIS_OPTIONS = {
     "health_check_interval": 10,
     "global_keyprefix": "impasto:",
 }
+_RECONNECT_SECONDS = 2.0
 _MEMORY_OPTIONS = {"polling_interval": 0.02}  # the default of 1 s makes each wake-up late
+
+
+class _Connection(Connection):
+    def ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
+        """Connected; tried again at a steady pace.
+
+        Kombu's own pauses grow up to 30 s, so that after a longer outage of the broker a worker
+        would stay away for as long. No setting of Celery's reaches them.
+        """
+        pace = {"interval_start": _RECONNECT_SECONDS, "interval_max": _RECONNECT_SECONDS}
+        return super().ensure_connection(*args, **(pace | kwargs))  # type: ignore[no-untyped-call]
+
+
+class _Amqp(AMQP):  # type: ignore[misc]  # celery has no types
+    Connection = _Connection
 
 
 def open_queue(broker_url: str) -> Celery:
@@ -30,7 +49,7 @@ def open_queue(broker_url: str) -> Celery:
     is_redis = broker_url.startswith("redis")
     # Without a host, kombu warns that it takes localhost for one.
     broker = broker_url if is_redis else "memory://localhost"
-    app = Celery("impasto", broker=broker, set_as_current=False)
+    app = Celery("impasto", broker=broker, amqp=_Amqp, set_as_current=False)
     app.conf.update(
         task_default_queue=QUEUE,
         # No acknowledgements: a worker that lost one, with the broker's connection, would think for

@@ -74,16 +74,39 @@ class Settings(BaseSettings):
     lease_seconds: Seconds = Field(
         default=60.0, description="A job whose worker was not heard of for so long is taken back."
     )
+    heartbeat_seconds: Seconds = Field(
+        default=15.0,
+        description="How often a lease is renewed at least, while its render gets further; never"
+        " less than four times a lease.",
+    )
+    stall_seconds: Seconds = Field(
+        default=60.0,
+        description="A device that finishes not even a part of an iteration in so long hangs: its"
+        " leases are not renewed. The first iteration has five minutes.",
+    )
+    checkpoint_seconds: Seconds = Field(
+        default=15.0,
+        description="How often a render's state is kept: what a killed worker costs at most.",
+    )
+    outage_seconds: Seconds = Field(
+        default=600.0,
+        description="How long a worker waits for a storage out of reach before it hands back.",
+    )
     drain_seconds: Seconds = Field(
         default=20.0, description="How long a worker that is told to stop may take to hand back."
     )
     sweep_seconds: Seconds = Field(
         default=5.0, description="How often the reconciler looks for what was left behind."
     )
+    retention_days: float = Field(
+        default=30.0,
+        ge=0,
+        description="How long after a job's end its result and snapshots are kept; 0: for ever.",
+    )
     alive_file: Path | None = Field(
         default=None,
         description="A file that a worker or a reconciler touches every few seconds while it is"
-        " well: for health checks.",
+        " well: for health checks. A worker writes into it whether it is ready for jobs.",
     )
     host: str = Field(default="127.0.0.1", description="Where `impasto up` listens.")
     port: int = Field(

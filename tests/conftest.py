@@ -7,6 +7,8 @@ may create databases), IMPASTO_TEST_BROKER_URL (is flushed) and IMPASTO_TEST_S3_
 """
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from importlib import import_module
@@ -50,6 +52,21 @@ def start(request: pytest.FixtureRequest) -> Iterator[Callable[[type[S]], S]]:
     """`start(Postgres)` gives a test a server of its own, to stop, freeze and kill."""
     with ExitStack() as own:
         yield lambda kind: own.enter_context(closing(_start(kind, request.config)))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder with room for 4 MiB: what is written beyond fails as on any disk that is full."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "impasto", str(place)]
+    if (
+        sys.platform != "linux"
+        or subprocess.run(mount, capture_output=True, check=False).returncode
+    ):
+        pytest.skip("only root of Linux may make a disk")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

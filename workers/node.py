@@ -1,6 +1,7 @@
 """One worker process: its slots, and its look-out for jobs that nobody rang for."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
@@ -14,13 +15,19 @@ _log = structlog.get_logger(__name__)
 
 Render = Callable[[jobs.Job, threading.Event], None]
 
+_READY = "ready"
+_READY_SECONDS = 5.0  # for so long a node believes that it is: a probe costs an S3 request
+
 
 class Node:
     """Claims jobs while a slot is free, and hands each to `render`.
 
     render: works on one claimed job until it has ended; returns early, with the job handed back,
     once the event is set.
-    alive_file: touched every `idle_seconds`, so that others can see that this process looks out.
+    check: raises Unavailable while no render could be kept, as on a disk that is full. Meanwhile
+    nothing is claimed: each claim would be a render for nothing.
+    alive_file: written every `idle_seconds`, so that others can see that this process looks out. It
+    says "ready", or why nothing is claimed.
     """
 
     def __init__(
@@ -32,6 +39,7 @@ class Node:
         slots: int,
         lease_seconds: float,
         idle_seconds: float,
+        check: Callable[[], None] = lambda: None,
         alive_file: Path | None = None,
     ) -> None:
         self.name = name
@@ -40,6 +48,7 @@ class Node:
         self._lease_seconds = lease_seconds
         self._idle_seconds = idle_seconds
         self._alive_file = alive_file
+        self._readiness = _Readiness(check, idle_seconds)
         self._slots = threading.Semaphore(slots)
         self._slot_count = slots
         self._stopping = threading.Event()
@@ -54,7 +63,7 @@ class Node:
         """Render queued jobs, one after the other, until none is left or no slot is free."""
         while not self._stopping.is_set() and self._slots.acquire(blocking=False):
             try:
-                job = self._claim()
+                job = self._claim() if self._readiness.ask() else None
                 if job is None:
                     return
                 self._render(job, self._stopping)
@@ -68,10 +77,14 @@ class Node:
     def close(self, timeout_seconds: float) -> bool:
         """Drain, and wait for every slot to be free; whether they all were in time."""
         self.drain()
+        ends = time.monotonic() + timeout_seconds
         if self._lookout.is_alive():
-            self._lookout.join()
+            self._lookout.join(timeout_seconds)
         # All slots are taken at the end, each waited for: the bound is for all of them together.
-        return all(self._slots.acquire(timeout=timeout_seconds) for _ in range(self._slot_count))
+        return all(
+            self._slots.acquire(timeout=max(0.0, ends - time.monotonic()))
+            for _ in range(self._slot_count)
+        )
 
     def _claim(self) -> jobs.Job | None:
         try:
@@ -91,10 +104,21 @@ class Node:
 
     def _look_out(self) -> None:
         while not self._stopping.wait(self._idle_seconds):
-            if self._alive_file:
-                self._alive_file.touch()
-            if self._has_free_slot() and self._has_work():
-                threading.Thread(target=self.work, name="slot", daemon=True).start()
+            try:
+                is_ready = self._readiness.ask()
+                self._say_alive()
+                if is_ready and self._has_free_slot() and self._has_work():
+                    threading.Thread(target=self.work, name="slot", daemon=True).start()
+            except Exception:  # nobody would look out any more
+                _log.exception("lookout_failed")
+
+    def _say_alive(self) -> None:
+        if self._alive_file is None:
+            return
+        try:
+            self._alive_file.write_text(f"{self._readiness.known}\n")
+        except OSError as error:  # its disk may be the one that is full
+            _log.warning("alive_file_failed", error=str(error))
 
     def _has_free_slot(self) -> bool:
         is_free = self._slots.acquire(blocking=False)
@@ -108,3 +132,33 @@ class Node:
         except Unavailable as error:
             _log.warning("lookout_failed", error=error.detail)
             return False
+
+
+class _Readiness:
+    """Whether a node may claim, as `check` said not long ago."""
+
+    def __init__(self, check: Callable[[], None], idle_seconds: float) -> None:
+        self.known = _READY  # or what is in the way
+        self._check = check
+        self._idle_seconds = idle_seconds
+        self._lock = threading.Lock()
+        self._ask_again_at = time.monotonic()
+
+    def ask(self) -> bool:
+        with self._lock:
+            if time.monotonic() >= self._ask_again_at:
+                self._learn()
+            return self.known == _READY
+
+    def _learn(self) -> None:
+        try:
+            self._check()
+        except Unavailable as error:
+            self.known = f"{error.code}: {error.detail}"
+            self._ask_again_at = time.monotonic() + self._idle_seconds
+            _log.warning("not_ready", error=self.known)
+        else:
+            if self.known != _READY:
+                _log.info("ready_again")
+            self.known = _READY
+            self._ask_again_at = time.monotonic() + _READY_SECONDS

@@ -23,6 +23,7 @@ from shared.errors import (
     JobNotFound,
     MalformedRequest,
     NotFinished,
+    ResultExpired,
     SnapshotNotFound,
     UnsupportedMediaType,
 )
@@ -113,7 +114,7 @@ def cancel(job_id: str) -> tuple[JobDocument, int]:
 @jobs.doc(
     responses={200: openapi.file("The picture, in the spec's format.", *keys.SUFFIXES)}
     | openapi.NOT_MODIFIED
-    | openapi.refusals(JobNotFound, NotFinished)
+    | openapi.refusals(JobNotFound, NotFinished, ResultExpired)
 )
 def result(job_id: str) -> Response:
     """Download the result."""
@@ -131,7 +132,7 @@ def result(job_id: str) -> Response:
 @jobs.doc(
     responses={200: openapi.file("A line for each iteration.", "text/csv")}
     | openapi.NOT_MODIFIED
-    | openapi.refusals(JobNotFound, NotFinished)
+    | openapi.refusals(JobNotFound, NotFinished, ResultExpired)
 )
 def losses(job_id: str) -> Response:
     """Download the history of the losses."""
@@ -143,7 +144,7 @@ def losses(job_id: str) -> Response:
 @jobs.doc(
     responses={200: openapi.file("How the picture came to be.", "application/json")}
     | openapi.NOT_MODIFIED
-    | openapi.refusals(JobNotFound, NotFinished)
+    | openapi.refusals(JobNotFound, NotFinished, ResultExpired)
 )
 def manifest(job_id: str) -> Response:
     """Download the manifest."""
@@ -155,11 +156,12 @@ def manifest(job_id: str) -> Response:
 @jobs.doc(
     responses={200: openapi.file("The picture after so many iterations.", "image/jpeg")}
     | openapi.NOT_MODIFIED
-    | openapi.refusals(JobNotFound, SnapshotNotFound)
+    | openapi.refusals(JobNotFound, SnapshotNotFound, ResultExpired)
 )
 def snapshot(job_id: str, iteration: int) -> Response:
     """Download a picture of the progress."""
     view = table.view(connections().database, job_id)
+    _check_kept(view.job)
     taken = {snapshot.iteration: snapshot.key for snapshot in view.snapshots}
     if iteration not in taken:
         raise SnapshotNotFound(f"job {job_id} has no snapshot of iteration {iteration}")
@@ -175,9 +177,15 @@ def _document(job_id: str) -> JobDocument:
 
 def _finished(job_id: str) -> Job:
     job = table.get(connections().database, job_id)
+    _check_kept(job)
     if not job.result:
         raise NotFinished(f"the job is {job.state.value}; it has no result")
     return job
+
+
+def _check_kept(job: Job) -> None:
+    if job.expired_at:
+        raise ResultExpired(f"what job {job.id} made was deleted on {job.expired_at:%Y-%m-%d}")
 
 
 def _stream(key: str, media_type: str, filename: str, *, is_final: bool = True) -> Response:

@@ -39,7 +39,7 @@ def answer(error: ImpastoError) -> Response:
     # What is broken inside, and where, is for the log.
     if isinstance(error, Unavailable):
         _log.warning("unavailable", detail=error.detail)
-        return respond(Unavailable().problem())
+        return respond(type(error)().problem())
     _log.error("failed", code=error.code, exc_info=error)
     return respond(ImpastoError().problem())
 

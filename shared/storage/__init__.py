@@ -11,7 +11,8 @@ from shared.errors import InvalidSetting
 class Storage(Protocol):
     """Objects under keys. An object is created, never overwritten with other bytes.
 
-    Every method raises `Unavailable` when the store is out of reach.
+    Every method raises `Unavailable` when the store is out of reach, within ten seconds even if
+    it is frozen, and `StorageFull` when it has no space left. No method tries for longer.
     """
 
     def put(self, key: str, data: bytes, media_type: str) -> None:
@@ -35,7 +36,7 @@ class Storage(Protocol):
         """Make the folder or the bucket where it is missing."""
 
     def check(self) -> None:
-        """Raise `Unavailable` unless the store answers."""
+        """Raise `Unavailable` unless the store answers, and a folder has room for a picture."""
 
 
 def open_storage(url: str) -> Storage:

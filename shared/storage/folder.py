@@ -1,6 +1,7 @@
 """Objects as files below one folder."""
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -8,9 +9,11 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote
 
-from shared.errors import ObjectNotFound, Unavailable
+from shared.errors import ObjectNotFound, StorageFull, Unavailable
 
 _PART = ".part"  # the suffix of a file that is still being written
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_ROOM_BYTES = 2**20  # a disk that has less left is full: most results would not fit
 
 
 class FolderStorage:
@@ -21,7 +24,7 @@ class FolderStorage:
 
     def put(self, key: str, data: bytes, media_type: str) -> None:  # noqa: ARG002  # files have none
         path = self._path(key)
-        try:
+        with _translated(f"cannot store {key}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor, part = tempfile.mkstemp(dir=path.parent, suffix=_PART)
             try:
@@ -34,25 +37,23 @@ class FolderStorage:
                 Path(part).unlink(missing_ok=True)
                 raise
             self._sync_names(path)
-        except OSError as error:
-            raise Unavailable(f"cannot store {key}: {error.strerror}") from error
 
     def get(self, key: str) -> bytes:
-        with _translated(key):
+        with _found(key):
             return self._path(key).read_bytes()
 
     def open(self, key: str) -> BinaryIO:
-        with _translated(key):
+        with _found(key):
             return self._path(key).open("rb")
 
     def exists(self, key: str) -> bool:
-        with contextlib.suppress(ObjectNotFound), _translated(key):
+        with contextlib.suppress(ObjectNotFound), _found(key):
             return self._path(key).is_file()
         return False
 
     def delete(self, key: str) -> None:
         # Its folder stays, even if it is empty now: another put may just be using it.
-        with contextlib.suppress(ObjectNotFound), _translated(key):
+        with contextlib.suppress(ObjectNotFound), _found(key):
             self._path(key).unlink()
 
     def keys(self, prefix: str) -> Iterator[str]:
@@ -62,17 +63,15 @@ class FolderStorage:
         return (key for key in keys if key.startswith(prefix) and not key.endswith(_PART))
 
     def prepare(self) -> None:
-        try:
+        with _translated(f"cannot make {self._folder}"):
             self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise Unavailable(f"cannot make {self._folder}: {error.strerror}") from error
 
     def check(self) -> None:
-        try:
-            with tempfile.TemporaryFile(dir=self._folder):
-                pass
-        except OSError as error:
-            raise Unavailable(f"cannot write to {self._folder}: {error.strerror}") from error
+        with (
+            _translated(f"cannot write to {self._folder}"),
+            tempfile.TemporaryFile(dir=self._folder) as file,
+        ):
+            file.write(bytes(_ROOM_BYTES))
 
     def _path(self, key: str) -> Path:
         path = self._folder / key
@@ -98,10 +97,18 @@ def _sync(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _translated(key: str) -> Iterator[None]:
+def _found(key: str) -> Iterator[None]:
+    with _translated(f"cannot reach {key}"):
+        try:
+            yield
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise ObjectNotFound(f"no object {key}") from error
+
+
+@contextlib.contextmanager
+def _translated(what: str) -> Iterator[None]:
     try:
         yield
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise ObjectNotFound(f"no object {key}") from error
     except OSError as error:
-        raise Unavailable(f"cannot reach {key}: {error.strerror}") from error
+        kind = StorageFull if error.errno in _FULL else Unavailable
+        raise kind(f"{what}: {error.strerror}") from error

@@ -10,18 +10,22 @@ from typing import Any, BinaryIO, cast
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
-from shared.errors import ObjectNotFound, Unavailable
+from shared.errors import ObjectNotFound, StorageFull, Unavailable
 
+# Whoever asks tries again in his own time, so nobody is held longer than two tries take: 9 s.
 _CONFIG = Config(
-    connect_timeout=3,
-    read_timeout=30,
-    retries={"mode": "standard", "max_attempts": 3},
+    connect_timeout=2,
+    read_timeout=4,
+    retries={"mode": "standard", "total_max_attempts": 2},
+    tcp_keepalive=True,
     max_pool_connections=32,
     # Checksums only where the protocol demands them: many compatible stores refuse the others.
     request_checksum_calculation="when_required",
     response_checksum_validation="when_required",
 )
+_INSUFFICIENT_STORAGE = 507  # HTTP: what some stores answer when their disks are full
 _MISSING = {"404", "NoSuchKey", "NotFound"}  # the answer to a HEAD has no body, only a status
 
 
@@ -92,6 +96,8 @@ class S3Storage:
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") in _MISSING:
                 raise ObjectNotFound(f"no object {key}") from error
-            raise Unavailable(f"storage refused {key}: {error}") from error
-        except BotoCoreError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            kind = StorageFull if status == _INSUFFICIENT_STORAGE else Unavailable
+            raise kind(f"storage refused {key}: {error}") from error
+        except (BotoCoreError, ResponseParserError) as error:  # the latter: half an answer
             raise Unavailable(f"storage out of reach: {error}") from error

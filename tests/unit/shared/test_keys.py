@@ -17,6 +17,7 @@ def test_an_asset_lies_under_the_digest_of_its_bytes() -> None:
 def test_the_objects_of_an_attempt_lie_in_its_folder() -> None:
     assert FOLDER == "jobs/job1/2-c0ffee"
     assert keys.snapshot(FOLDER, 100) == f"{FOLDER}/snapshots/000100.jpg"
+    assert keys.checkpoint(FOLDER, 30) == f"{FOLDER}/checkpoints/000030.safetensors"
     assert keys.result(FOLDER, "image/png") == f"{FOLDER}/result.png"
     assert keys.result(FOLDER, "image/jpeg") == f"{FOLDER}/result.jpg"
     assert keys.result(FOLDER, "image/webp") == f"{FOLDER}/result.webp"

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from shared.database import Database, jobs, open_database, schema
+from shared.errors import Unavailable
 from shared.spec import JobSpec
 from shared.states import State
+from shared.storage import open_storage
 from workers.node import Node
 
 SPEC = JobSpec(content="a" * 64, styles=["b" * 64])
@@ -125,9 +127,91 @@ def test_the_next_job_is_one_of_the_same_canvas(database: Database, bench: Bench
 def test_a_node_shows_that_it_is_alive(database: Database, bench: Bench, tmp_path: Path) -> None:
     alive = tmp_path / "alive"
     node = node_of(database, bench, alive_file=alive).start()
-    end = time.monotonic() + 5
-    while not alive.exists() and time.monotonic() < end:
-        time.sleep(0.01)
 
-    assert alive.exists()
+    wait_until_it_says(alive, "ready")
+    alive.unlink()
+    wait_until_it_says(alive, "ready")
     assert node.close(5)
+
+
+def test_a_node_whose_storage_is_away_claims_nothing_and_goes_on_by_itself(
+    database: Database, bench: Bench, tmp_path: Path
+) -> None:
+    alive, place = tmp_path / "alive", tmp_path / "storage"
+    place.write_text("where a folder should be")
+    (job_id,) = submit(database)
+    check = open_storage(place.as_uri()).check
+    node = node_of(database, bench, check=check, alive_file=alive).start()
+
+    wait_until_it_says(alive, f"unavailable: cannot write to {place}")
+    node.work()
+    assert (bench.began, state(database, job_id)) == ([], State.QUEUED)
+
+    place.unlink()
+    place.mkdir()
+    assert bench.began_one.acquire(timeout=5)
+    wait_until_it_says(alive, "ready")
+    bench.finish.release()
+    assert node.close(5)
+
+
+def test_a_storage_that_came_back_is_noticed_where_there_is_nothing_to_do(
+    database: Database, bench: Bench, tmp_path: Path
+) -> None:
+    alive, place = tmp_path / "alive", tmp_path / "storage"
+    check = open_storage(place.as_uri()).check
+    node = node_of(database, bench, check=check, alive_file=alive).start()
+    node.work()  # as if somebody had rung
+    wait_until_it_says(alive, "unavailable: ")
+
+    place.mkdir()
+
+    wait_until_it_says(alive, "ready")
+    assert node.close(5)
+
+
+def test_a_node_looks_out_whatever_happens(
+    database: Database, bench: Bench, tmp_path: Path
+) -> None:
+    alive = tmp_path / "alive"
+    alive.mkdir()  # cannot be written
+    asked = threading.Semaphore(0)
+
+    def check() -> None:
+        asked.release()
+        if bench.finish.acquire(blocking=False):
+            raise Unavailable
+        raise ZeroDivisionError("nobody foresaw this")
+
+    bench.finish.release()
+    node = node_of(database, bench, check=check, alive_file=alive).start()
+    node.work()
+
+    for _ in range(4):
+        assert asked.acquire(timeout=5)
+    assert node.close(5)
+
+
+def test_a_node_waits_no_longer_than_it_may_for_slots_that_do_not_end(database: Database) -> None:
+    over, began = threading.Event(), threading.Semaphore(0)
+
+    def render(job: jobs.Job, stopping: threading.Event) -> None:
+        began.release()
+        over.wait()
+
+    submit(database, 2)
+    node = Node(database, render, name="test", slots=2, lease_seconds=60, idle_seconds=0.05).start()
+    for _ in range(2):
+        assert began.acquire(timeout=5)
+
+    asked = time.monotonic()
+    assert not node.close(0.3)
+    assert 0.3 <= time.monotonic() - asked < 0.6
+    over.set()
+
+
+def wait_until_it_says(alive: Path, beginning: str) -> None:
+    end = time.monotonic() + 5
+    while not (alive.exists() and alive.read_text().startswith(beginning)):
+        assert time.monotonic() < end, alive.read_text()
+        time.sleep(0.01)

@@ -1,0 +1,326 @@
+"""Everything that the service leans on goes away, and comes back: what clients and jobs see."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Self
+
+import pytest
+from sqlalchemy import delete
+from werkzeug.test import TestResponse
+
+from shared.database import Database, jobs, open_database, schema
+from shared.database.jobs import Job
+from shared.database.tables import metadata
+from shared.errors import StorageFull
+from shared.settings import Settings
+from shared.states import TERMINAL, State
+from shared.storage import open_storage
+from tests.integration.conftest import Api, refused, spec, submit, upload
+from tests.pictures import paint
+from tests.servers.proxy import Proxy
+from workers.node import Node
+from workers.opening import open_node, open_studio
+
+if TYPE_CHECKING:
+    from tests.servers.postgres import PostgresAt
+    from tests.servers.swift import S3At
+    from tests.servers.valkey import ValkeyAt
+
+ANSWER_SECONDS = 12  # 8 s: of a connection that does not answer, and of the next one
+SUBMIT_SECONDS = 3  # 1.5 s for the doorbell, and something for a slow machine
+PICK_UP_SECONDS = 5
+IDLE_SECONDS = 0.5
+
+RESULT = {
+    "key": "none",
+    "losses_key": "none",
+    "manifest_key": "none",
+    "media_type": "image/png",
+    "width": 48,
+    "height": 36,
+    "size_bytes": 0,
+    "sha256": "none",
+}
+
+
+@dataclass(frozen=True)
+class Network:
+    """Between the service and what it leans on."""
+
+    database_url: str
+    broker_url: str
+    storage_url: str
+    database: Proxy
+    broker: Proxy
+    storage: Proxy
+
+
+@pytest.fixture(scope="module")
+def network(postgres: "PostgresAt", valkey: "ValkeyAt", swift: "S3At") -> Iterator[Network]:
+    database_url, broker_url, storage_url = postgres.database(), valkey.fresh(), swift.bucket()
+    environment = swift.environment()
+    endpoint = environment["AWS_ENDPOINT_URL_S3"]
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        Proxy.of(database_url) as database,
+        Proxy.of(broker_url) as broker,
+        Proxy.of(endpoint) as storage,
+    ):
+        for name, value in {**environment, "AWS_ENDPOINT_URL_S3": storage.url(endpoint)}.items():
+            patch.setenv(name, value)
+        yield Network(
+            database.url(database_url),
+            broker.url(broker_url),
+            storage_url,
+            database,
+            broker,
+            storage,
+        )
+    postgres.drop(database_url)
+    swift.drop(storage_url)
+
+
+@pytest.fixture
+def api(network: Network, another_api: Callable[..., Api]) -> Api:
+    """One that has no job yet."""
+    urls = {name: getattr(network, name) for name in ("database_url", "broker_url", "storage_url")}
+    api = another_api(**urls)
+    database = api.connections.database
+    schema.upgrade(database)
+    with database.write() as connection:
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(delete(table))
+    return api
+
+
+@pytest.fixture
+def bench(network: Network) -> "Iterator[Bench]":
+    with closing(open_database(network.database_url)) as database, Bench(database) as bench:
+        yield bench
+
+
+def asked_at_once(api: Api, **asks: Callable[..., TestResponse]) -> dict[str, TestResponse]:
+    """The answers by name; each asks with a client of its own."""
+    with ThreadPoolExecutor() as threads:
+        answers = {name: threads.submit(ask, api.app.test_client()) for name, ask in asks.items()}
+        return {name: answer.result() for name, answer in answers.items()}
+
+
+def unavailable(answer: TestResponse, code: str = "unavailable") -> None:
+    refused(answer, 503, code)
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+# The database.
+
+
+@pytest.mark.parametrize("fault", [Proxy.cut, Proxy.freeze])
+def test_while_the_database_is_away_the_api_says_so_in_time_and_then_serves_again(
+    api: Api, network: Network, fault: Callable[[Proxy], None]
+) -> None:
+    order = spec(api.client)
+    job_id = submit(api.client)["id"]
+
+    fault(network.database)
+    began = monotonic()
+    answers = asked_at_once(
+        api,
+        listed=lambda client: client.get("/v1/jobs"),
+        shown=lambda client: client.get(f"/v1/jobs/{job_id}"),
+        submitted=lambda client: client.post("/v1/jobs", json=order),
+        cancelled=lambda client: client.post(f"/v1/jobs/{job_id}/cancel"),
+        ready=lambda client: client.get("/readyz"),
+    )
+
+    assert monotonic() - began < ANSWER_SECONDS
+    for answer in answers.values():
+        unavailable(answer)
+    assert api.client.get("/healthz").status_code == 200
+
+    network.database.heal()
+    assert api.client.get("/readyz").status_code == 200
+    assert api.client.get(f"/v1/jobs/{job_id}").json["status"] == "queued"
+    assert api.client.post("/v1/jobs", json=order).status_code == 202
+
+
+def test_a_worker_works_on_after_an_outage_of_the_database(
+    api: Api, network: Network, bench: "Bench"
+) -> None:
+    first = submit(api.client)["id"]
+    bench.wait_for(first)
+
+    network.database.cut()
+    sleep(2 * IDLE_SECONDS)  # the look-out finds nothing
+    network.database.heal()
+    bench.finish.set()
+
+    second = submit(api.client)["id"]
+    bench.wait_for(second)
+    assert {await_end(api, each).state for each in (first, second)} == {State.SUCCEEDED}
+
+
+# The storage.
+
+
+def test_while_the_storage_is_away_only_what_needs_it_is_refused(
+    api: Api, network: Network
+) -> None:
+    known = upload(api.client, paint(1))
+    order = spec(api.client)
+
+    network.storage.cut()
+    answers = asked_at_once(
+        api,
+        uploaded=lambda client: client.post("/v1/assets", data=paint(99), content_type="image/png"),
+        downloaded=lambda client: client.get(f"/v1/assets/{known}/content"),
+        ready=lambda client: client.get("/readyz"),
+    )
+
+    for answer in answers.values():
+        unavailable(answer)
+    assert api.client.get("/v1/jobs").status_code == 200
+    assert api.client.post("/v1/jobs", json=order).status_code == 202  # its pictures are known
+
+    network.storage.heal()
+    assert api.client.get("/readyz").status_code == 200
+    assert upload(api.client, paint(99))
+
+
+def test_a_disk_that_is_full_refuses_pictures_until_it_has_room(
+    another_api: Callable[..., Api], small_disk: Path
+) -> None:
+    api = another_api(storage_url=(small_disk / "objects").as_uri())
+    schema.upgrade(api.connections.database)
+    api.connections.storage.prepare()
+    filler = fill(small_disk)
+
+    answer = api.client.post("/v1/assets", data=paint(1), content_type="image/png")
+    unavailable(answer, "storage_full")
+    assert str(small_disk) not in answer.text
+    unavailable(api.client.get("/readyz"))
+    assert api.stored()[0]["jobs"] == 0
+
+    filler.unlink()
+    assert api.client.get("/readyz").status_code == 200
+    assert upload(api.client, paint(1))
+
+
+def test_a_disk_that_fills_up_in_mid_render_costs_time_and_no_failure(
+    another_api: Callable[..., Api], small_disk: Path, tmp_path: Path
+) -> None:
+    settings = Settings(
+        home=tmp_path / "home",
+        storage_url=(small_disk / "objects").as_uri(),
+        alive_file=tmp_path / "alive",
+        idle_seconds=0.1,
+        threads=1,
+    )
+    api = another_api(**settings.model_dump(exclude_unset=True))
+    schema.upgrade(api.connections.database)
+    api.connections.storage.prepare()
+    database = api.connections.database
+    studio = open_studio(settings)
+    with closing(studio.database), studio.loop:
+        node = open_node(settings, studio, "test").start()
+        job_id = submit(api.client, iterations=10)["id"]
+        until(lambda: jobs.get(database, job_id).iteration > 0)
+
+        filler = fill(small_disk)
+        until(lambda: settings.alive_file.read_text().startswith(StorageFull.code), node.work)
+        assert jobs.get(database, job_id).state in {State.QUEUED, State.RUNNING}
+
+        filler.unlink()
+        job = await_end(api, job_id)
+        assert (job.state, job.failures) == (State.SUCCEEDED, 0)
+        assert open_storage(settings.storage_url).get(job.result["key"])
+        assert node.close(5)
+
+
+# The broker.
+
+
+@pytest.mark.parametrize("fault", [Proxy.cut, Proxy.freeze])
+def test_while_the_broker_is_away_jobs_are_taken_and_picked_up_within_seconds(
+    api: Api, network: Network, bench: "Bench", fault: Callable[[Proxy], None]
+) -> None:
+    bench.finish.set()
+    submit(api.client)  # it has a connection now
+    order = spec(api.client)
+
+    fault(network.broker)
+    began = monotonic()
+    answer = api.client.post("/v1/jobs", json=order)
+    assert answer.status_code == 202
+    assert monotonic() - began < SUBMIT_SECONDS
+    ready = api.client.get("/readyz")
+    assert (ready.status_code, ready.json["broker"] == "ok") == (200, False)
+    bench.wait_for(answer.json["id"])
+    assert monotonic() - began < SUBMIT_SECONDS + PICK_UP_SECONDS
+
+    network.broker.heal()
+    assert api.client.get("/readyz").json["broker"] == "ok"
+
+
+class Bench:
+    """A node that renders nothing, but lasts until it may finish."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.began: set[str] = set()
+        self.changed = threading.Condition()
+        self.finish = threading.Event()
+        self._node = Node(
+            database,
+            self._render,
+            name="test",
+            slots=1,
+            lease_seconds=60,
+            idle_seconds=IDLE_SECONDS,
+        )
+
+    def __enter__(self) -> Self:
+        self._node.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.finish.set()
+        assert self._node.close(PICK_UP_SECONDS)
+
+    def wait_for(self, job_id: str) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: job_id in self.began, timeout=20)
+
+    def _render(self, job: Job, _: threading.Event) -> None:
+        with self.changed:
+            self.began.add(job.id)
+            self.changed.notify_all()
+        self.finish.wait(20)
+        jobs.succeed(self._database, job.claim, RESULT)
+
+
+def fill(disk: Path) -> Path:
+    """The file that takes what room there was."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    return filler
+
+
+def await_end(api: Api, job_id: str) -> Job:
+    database = api.connections.database
+    until(lambda: jobs.get(database, job_id).state in TERMINAL)
+    return jobs.get(database, job_id)
+
+
+def until(is_so: Callable[[], bool], meanwhile: Callable[[], object] = lambda: None) -> None:
+    end = monotonic() + 60
+    while not is_so():
+        assert monotonic() < end
+        meanwhile()
+        sleep(0.05)
