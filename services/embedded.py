@@ -1,6 +1,7 @@
 """The whole service in one process: API, worker and reconciler as threads, over one folder."""
 
 import fcntl
+import os
 import signal
 import socket
 import threading
@@ -76,14 +77,22 @@ class Embedded:
         database = open_database(settings.database_url)
         stack.callback(database.close)
         schema.upgrade(database)
-        open_storage(settings.storage_url).prepare()
+        storage = open_storage(settings.storage_url)
+        storage.prepare()
         name = f"{socket.gethostname()}:{settings.home}"
         # We have the folder to ourselves, so whoever had this name before is gone.
         for job in jobs.take_back_from(database, name):
             _log.info("taken_back", job=job.id)
         self.url = self._serve(stack)
         doorbell = queue.open_queue(settings.broker_url)
-        reconciler = Reconciler(database, doorbell, settings.sweep_seconds)
+        reconciler = Reconciler(
+            database,
+            storage,
+            doorbell,
+            sweep_seconds=settings.sweep_seconds,
+            lease_seconds=settings.lease_seconds,
+            retention_days=settings.retention_days,
+        )
         self._run(stack, "reconciler", lambda: reconciler.run(self._stopping))
         self._run(stack, "worker", lambda: self._work(name, doorbell))
 
@@ -181,8 +190,16 @@ def main(settings: Settings, announce: Callable[[str], None] = print) -> None:
     """
     logs.configure(settings)
     with Embedded(settings) as service:
+
+        def stop(*_: object) -> None:
+            # Whatever it waits for then: a model that loads, an upload that hangs.
+            watchdog = threading.Timer(settings.drain_seconds, os._exit, [1])
+            watchdog.daemon = True
+            watchdog.start()
+            service.stop()
+
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: service.stop())
+            signal.signal(number, stop)
         announce(service.url)
         service.wait()
 

@@ -1,74 +1,107 @@
 """One attempt at one job, from its pictures to its result: download, optimise, upload.
 
-The device belongs to the loop. An attempt lives on a slot's thread beside it, and its snapshots on
-one more, so that neither the storage nor the database can hold up an iteration.
+The device belongs to the loop. An attempt lives on a slot's thread beside it, its lease, snapshots
+and checkpoints on one more each, so that neither the storage nor the database can hold up an
+iteration.
 """
 
 import json
 import platform
-import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib import metadata
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 import torch
+from torch import Tensor
 
 from shared import keys
 from shared.database import Database, jobs
-from shared.errors import Unavailable
+from shared.errors import HandedBack, Unavailable
 from shared.spec import JobSpec
 from shared.spec import Style as Painting
 from shared.states import Phase
 from shared.storage import Storage
-from workers import colors, images
-from workers.engine.loop import Event, Loop, Run
+from workers import checkpoints, colors, images
+from workers.checkpoints import Checkpoints, Origin, Saved, Unusable
+from workers.engine.errors import RunOver
+from workers.engine.loop import Event, Loop, Run, Stepped
 from workers.engine.plan import Plan
 from workers.engine.render import Render, Style
 from workers.engine.styles import StyleCache
 from workers.engine.vgg import Precision, Vgg, resolve_precision
 from workers.journal import Journal
-from workers.lease import Lease
+from workers.lease import Lease, Terms, pauses
 
 _log = structlog.get_logger(__name__)
 
-_VERSIONS = ("impasto", "torch", "numpy", "pillow")
+T = TypeVar("T")
+
+
+# Makes what the loop steps, on its thread, from the plan, the content uint8 (H, W, 3), the styles
+# and the picture that `plan.init == "asset"` starts from.
+Make = Callable[[Plan, Tensor, Sequence[Style], Tensor | None], Stepped]
 
 
 @dataclass(frozen=True)
 class Studio:
-    """What all attempts of a worker share."""
+    """What all attempts of a worker share.
+
+    checkpoint_seconds, outage_seconds: as in the settings.
+    make: the engine's `Render` unless another class, with `loop.Stepped` as its face, is to take
+    its place: a test that is about everything but the device's work has one that costs nothing.
+    """
 
     database: Database
     storage: Storage
     loop: Loop
     vgg: Vgg
-    lease_seconds: float
-    progress_seconds: float
+    terms: Terms = field(default_factory=Terms)
+    checkpoint_seconds: float = 15.0
+    outage_seconds: float = 600.0
     styles: StyleCache = field(default_factory=StyleCache)
+    make: Make | None = None
+
+    def pulse(self) -> int:
+        """Rises while the device gets further with any render."""
+        return self.loop.pulse + self.vgg.pulse
+
+    def render(
+        self, plan: Plan, content: Tensor, styles: Sequence[Style], init: Tensor | None
+    ) -> Stepped:
+        """A render at its start."""
+        if self.make:
+            return self.make(plan, content, styles, init)
+        return Render(plan, self.vgg, content, styles, init=init, cache=self.styles)
 
 
 class Attempt:
     """The life of one claim."""
 
-    def __init__(self, studio: Studio, job: jobs.Job, stopping: threading.Event) -> None:
+    def __init__(self, studio: Studio, job: jobs.Job, lease: Lease) -> None:
         self._studio = studio
         self._job = job
+        self._lease = lease
         self._spec = JobSpec.model_validate(job.spec)
         self._precision = resolve_precision(self._spec.precision, studio.vgg.device)
         self._folder = keys.attempt(job.id, job.attempt, job.claim.claim_id)
-        self._lease = Lease(studio.database, job, studio.lease_seconds, stopping)
         self._journal = Journal()
+        self._resumed_from = 0
+        self._origin = Origin(
+            job.spec_digest,
+            studio.vgg.weights.digest,
+            checkpoints.place(studio.vgg.device, self._precision),
+        )
 
     def render(self) -> dict[str, Any]:
         """What the job's `result` will be; the storage holds all that it points to.
 
         Raises Cancelled, HandedBack, LeaseLost, DeadlineExceeded, Unavailable, EngineError.
         """
+        self._lease.tell(self._journal.progress(Phase.LOADING))
         spec = self._spec
         content, alpha = images.decode_with_alpha(self._file(spec.content), spec.size)
         image = self._optimise(content)
@@ -82,48 +115,146 @@ class Attempt:
         init = torch.tensor(self._picture(spec.init_asset, spec.size)) if spec.init_asset else None
         plan = plan_of(spec, self._precision)
 
-        def build() -> Render:
-            return Render(
-                plan, studio.vgg, torch.tensor(content), styles, init=init, cache=studio.styles
-            )
+        saved = self._resume()
+
+        def build() -> Stepped:
+            render = studio.render(plan, torch.tensor(content), styles, init)
+            if saved:
+                render.load_state_dict(saved.state)
+            return render
 
         with ExitStack() as stack:
             snapshots = stack.enter_context(_Snapshots(studio, self._job.claim, self._folder))
+            keep = stack.enter_context(
+                Checkpoints(studio.database, studio.storage, self._job.claim)
+            )
+            self._lease.watch(studio.pulse)
             run = stack.enter_context(
                 studio.loop.admit(build, spec.snapshot_every, is_alone=spec.exact)
             )
-            last = self._follow(run, snapshots)
+            try:
+                last = self._follow(run, snapshots, keep)
+            except HandedBack:
+                self._leave_a_checkpoint(run, snapshots, keep)
+                raise
+            self._lease.finish()
         assert last.image is not None
         return last.image.numpy()
 
-    def _follow(self, run: Run, snapshots: "_Snapshots") -> Event:
-        """The last event of a run; meanwhile progress is written, and wishes are heard."""
-        every = self._spec.snapshot_every
-        written = time.monotonic()
+    def _resume(self) -> Saved | None:
+        """The furthest checkpoint that can be used; the journal and the job's row go on from it."""
+        database, claim = self._studio.database, self._job.claim
+        for kept in self._patiently(lambda: jobs.checkpoints(database, claim.job_id)):
+            log = _log.bind(job=claim.job_id, iteration=kept.iteration)
+            try:
+                saved = self._patiently(
+                    lambda kept=kept: checkpoints.fetch(
+                        self._studio.storage, kept, self._spec.iterations
+                    )
+                )
+                self._origin = self._origin.after(saved.origin)
+            except Unusable as error:
+                log.warning("checkpoint_unusable", key=kept.key, detail=error.detail)
+                self._patiently(lambda kept=kept: jobs.discard_checkpoint(database, claim, kept))
+                continue
+            self._patiently(lambda saved=saved: jobs.resume(database, claim, saved.iteration))
+            self._resumed_from = saved.iteration
+            self._journal = Journal(saved.history)
+            log.info("resumed", continuation=self._origin.continuation)
+            return saved
+        return None
+
+    def _follow(self, run: Run, snapshots: "_Snapshots", keep: Checkpoints) -> Event:
+        """The last event of a run; meanwhile progress is told, and states are kept."""
+        studio, lease = self._studio, self._lease
+        told = kept = time.monotonic()
+        asked: Future[dict[str, Tensor]] | None = None
+        last = None
         while not run.is_over:
-            for event in run.events(timeout=self._studio.progress_seconds):
-                self._journal.enter(event.progress)
-                iteration = event.progress.iteration
-                if event.image is not None and every and iteration and iteration % every == 0:
-                    snapshots.take(iteration, event.image.numpy())
-                last = event
-            self._lease.heed()
-            if time.monotonic() - written >= self._studio.progress_seconds:
-                self._lease.report(self._journal.progress(Phase.RENDERING))
-                written = time.monotonic()
+            if found := self._read(run, snapshots, studio.terms.progress_seconds):
+                if last is None:
+                    lease.watch(studio.pulse, studio.terms.stall_seconds)
+                last = found
+            lease.heed()
+            now = time.monotonic()
+            if last and now - told >= studio.terms.progress_seconds:
+                lease.tell(self._journal.progress(Phase.RENDERING))
+                told = now
+            if asked and asked.done():
+                self._keep(asked, keep)
+                asked = None
+            if asked or keep.is_busy:
+                kept = now  # from its end on: a slow storage has less to do, not ever more
+            elif last and now - kept >= studio.checkpoint_seconds:
+                asked = run.state()
+        assert last is not None
         return last
+
+    def _read(self, run: Run, snapshots: "_Snapshots", timeout: float) -> Event | None:
+        """The last event that there is now, all of them noted."""
+        every = self._spec.snapshot_every
+        last = None
+        for event in run.events(timeout):
+            self._journal.enter(event.progress)
+            iteration = event.progress.iteration
+            if event.image is not None and every and iteration and iteration % every == 0:
+                snapshots.take(iteration, event.image.numpy())
+            last = event
+        return last
+
+    def _leave_a_checkpoint(self, run: Run, snapshots: "_Snapshots", keep: Checkpoints) -> None:
+        """For whoever takes the job over; in the time that is left before it is handed back."""
+        asked = run.state()
+        try:
+            asked.result(self._lease.drain_seconds_left)
+            self._read(run, snapshots, timeout=0)
+            self._keep(asked, keep)
+            keep.wait(self._lease.drain_seconds_left)
+            snapshots.wait(self._lease.drain_seconds_left)
+        except RunOver:  # it has ended meanwhile, and is ended once more from the one before
+            return
+        except TimeoutError:
+            _log.warning("no_checkpoint_left", job=self._job.id)
+
+    def _keep(self, asked: Future[dict[str, Tensor]], keep: Checkpoints) -> None:
+        try:
+            state = asked.result()
+        except RunOver:  # it has ended meanwhile
+            return
+        history = self._journal.until(int(state["iteration"]))
+        if history and history[-1].iteration > self._resumed_from:
+            keep.keep(Saved(state, history, self._origin))
 
     def _picture(self, asset_id: str, long_side: int) -> images.Picture:
         return images.decode(self._file(asset_id), long_side)
 
     def _file(self, asset_id: str) -> bytes:
-        self._lease.heed()
-        return self._studio.storage.get(keys.asset(asset_id))
+        return self._patiently(lambda: self._studio.storage.get(keys.asset(asset_id)))
+
+    def _put(self, key: str, data: bytes, media_type: str) -> None:
+        self._patiently(lambda: self._studio.storage.put(key, data, media_type))
+
+    def _patiently(self, act: Callable[[], T]) -> T:
+        """What an act gives, tried again while storage or database are out of reach.
+
+        Raises Unavailable after `outage_seconds`, or at once where the storage is full.
+        """
+        until = time.monotonic() + self._studio.outage_seconds
+        for pause in pauses():
+            self._lease.heed()
+            try:
+                return act()
+            except Unavailable as error:
+                if error.code != Unavailable.code or time.monotonic() + pause >= until:
+                    raise
+                _log.warning("outage", job=self._job.id, detail=error.detail)
+            self._lease.wait(pause)
+        raise AssertionError("there is always one more pause")
 
     def _save(self, image: images.Rendered, alpha: images.Plane | None) -> dict[str, Any]:
         """Upload the result and what explains it, then say where they lie."""
-        self._lease.report(self._journal.progress(Phase.SAVING))
-        storage, folder, spec = self._studio.storage, self._folder, self._spec
+        self._lease.tell(self._journal.progress(Phase.SAVING))
+        folder, spec = self._folder, self._spec
         data = images.encode(image, spec.format, bits=spec.bits, quality=spec.quality, alpha=alpha)
         result = {
             "key": keys.result(folder, spec.media_type),
@@ -135,15 +266,16 @@ class Attempt:
             "size_bytes": len(data),
             "sha256": keys.digest(data),
         }
-        storage.put(result["key"], data, spec.media_type)
-        storage.put(result["losses_key"], self._journal.csv(), "text/csv")
+        self._put(result["key"], data, spec.media_type)
+        self._put(result["losses_key"], self._journal.csv(), "text/csv")
         manifest = json.dumps(self._manifest(result), indent=2).encode()
-        storage.put(result["manifest_key"], manifest, "application/json")
+        self._put(result["manifest_key"], manifest, "application/json")
         return result
 
     def _manifest(self, result: dict[str, Any]) -> dict[str, Any]:
         """How the picture came to be; its spec, run again, gives the same one."""
         job, vgg = self._job, self._studio.vgg
+        made = self._patiently(lambda: jobs.view(self._studio.database, job.id)).attempts
         return {
             "job": job.id,
             "spec": job.spec,
@@ -156,13 +288,23 @@ class Attempt:
             "result": {name: result[name] for name in ("sha256", "width", "height", "media_type")},
             "attempt": job.attempt,
             "failures": job.failures,
+            "attempts": [
+                {
+                    "n": attempt.attempt,
+                    "resumed_from_iteration": attempt.resumed_from_iteration,
+                    "end": attempt.end,
+                }
+                for attempt in made
+            ],
+            "resumed_from_iteration": self._resumed_from,
+            "continuation": self._origin.continuation,
             "device": str(vgg.device),
             "precision": self._precision,
             "threads": torch.get_num_threads(),
             "platform": platform.platform(),
             "versions": {
                 "python": platform.python_version(),
-                **{name: metadata.version(name) for name in _VERSIONS},
+                **{name: self._origin.place[name] for name in checkpoints.VERSIONS},
             },
             "times": {name: at.isoformat() for name, at in self._journal.times.items()},
         }
@@ -225,13 +367,20 @@ class _Snapshots:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._thread.shutdown(cancel_futures=kind is not None)
-        if kind is None:
-            for upload in self._taken:
-                upload.result()
+        is_whole = kind is None
+        self._thread.shutdown(wait=is_whole, cancel_futures=not is_whole)
+        if is_whole:
+            self.wait()
 
     def take(self, iteration: int, image: images.Rendered) -> None:
         self._taken.append(self._thread.submit(self._keep, iteration, image))
+
+    def wait(self, timeout_seconds: float | None = None) -> None:
+        """Until all are kept, or lost. Raises TimeoutError."""
+        if self._taken and wait(self._taken, timeout_seconds).not_done:
+            raise TimeoutError
+        for upload in self._taken:
+            upload.result()
 
     def _keep(self, iteration: int, image: images.Rendered) -> None:
         key = keys.snapshot(self._folder, iteration)

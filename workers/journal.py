@@ -1,10 +1,10 @@
-"""What happened in an attempt: its losses, its pace, its times."""
+"""What happened in a render: its losses, its pace, its times."""
 
 import csv
 import io
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
 from shared.database import jobs
@@ -18,20 +18,23 @@ _RATE_WINDOW = 12  # reports over which the iterations per second are averaged
 class Journal:
     """Grows by one entry per iteration; entry 0 is the start, looked at.
 
+    history: the entries of the attempts that this one goes on from.
     clock: monotonic, in seconds.
-    times: when the first look at the start began, and when the last entry was made.
+    times: when the first iteration of this attempt began, and when its last entry was made.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, history: Iterable[Progress] = (), clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._clock = clock
-        self._entries: list[Progress] = []
+        self._entries = list(history)
         self._pace: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW)
         self.times: dict[str, datetime] = {}
 
     def enter(self, progress: Progress) -> None:
-        self._entries.append(progress)
-        if progress.iteration == 0:
-            self.times["began_at"] = datetime.now(UTC) - timedelta(seconds=progress.seconds)
+        if not self._entries or progress.iteration > self.iterations:  # else restored at its end
+            self._entries.append(progress)
+        self.times.setdefault("began_at", datetime.now(UTC) - timedelta(seconds=progress.seconds))
         self.times["ended_at"] = datetime.now(UTC)
 
     def progress(self, phase: Phase) -> jobs.Progress:
@@ -44,6 +47,10 @@ class Journal:
         (then, before), (now, after) = self._pace[0], self._pace[-1]
         rate = (after - before) / (now - then) if after > before and now > then else None
         return jobs.Progress(phase, last.iteration, rate, last.losses._asdict())
+
+    def until(self, iteration: int) -> list[Progress]:
+        """The entries up to an iteration, that one's included."""
+        return [entry for entry in self._entries if entry.iteration <= iteration]
 
     @property
     def iterations(self) -> int:

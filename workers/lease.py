@@ -1,21 +1,68 @@
-"""An attempt's right to write, kept alive while it reports, and given up in time."""
+"""An attempt's right to write, kept by a thread of its own, and given up in time."""
 
+import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 import structlog
 
 from shared.database import Database, jobs
-from shared.errors import Cancelled, DeadlineExceeded, HandedBack, LeaseLost, Unavailable
+from shared.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    HandedBack,
+    ImpastoError,
+    LeaseLost,
+    Unavailable,
+)
 
 _log = structlog.get_logger(__name__)
 
-_SAFETY = 1 / 6  # of the lease: we stop that much before the database lets others in
+FIRST_SECONDS = 300.0  # for what no steps are counted of: loading, the first iteration, saving
+_HEED_SECONDS = 1.0  # a wish to cancel is looked for at least so often
+_PAUSE_FIRST_SECONDS, _PAUSE_MAX_SECONDS = 0.5, 5.0  # before an outage is tried again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """How a worker keeps its leases; the settings of the same names explain each."""
+
+    lease_seconds: float = 60.0
+    heartbeat_seconds: float = 15.0
+    progress_seconds: float = 0.25
+    stall_seconds: float = 60.0
+    drain_seconds: float = 20.0
+
+    @property
+    def renew_seconds(self) -> float:
+        """A lease outlives three renewals that failed, however short it is."""
+        return min(self.heartbeat_seconds, self.lease_seconds / 4)
+
+    @property
+    def fence_seconds(self) -> float:
+        """So much before the database lets others in, the worker lets go."""
+        return min(10.0, self.lease_seconds / 6)
+
+    @property
+    def hand_back_seconds(self) -> float:
+        """So long after the order to stop the job is handed back, whatever its slot waits for."""
+        return 0.75 * self.drain_seconds
 
 
 class Lease:
     """What one claim allows, as its worker may believe it.
+
+    with Lease(...) as lease:
+        ...  # `heed` often; `tell` what there is to see
+        lease.conclude(move)
+
+    Its thread writes progress, renews the lease while the work is alive, and hears wishes. It also
+    writes the ends that cannot wait for a slot, which may be stuck in an upload: a cancel, a
+    deadline that passed, and a hand-back once the time for draining is nearly up.
 
     stopping: set when the worker is to hand everything back.
     clock: monotonic, in seconds; the database's own clock decides, this one only errs early.
@@ -25,47 +72,196 @@ class Lease:
         self,
         database: Database,
         job: jobs.Job,
-        lease_seconds: float,
+        terms: Terms,
         stopping: threading.Event,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._claim = job.claim
-        self._seconds = lease_seconds
+        self._terms = terms
         self._stopping = stopping
         self._clock = clock
-        self._reported: jobs.Progress | None = None
-        self._ends = clock() + lease_seconds * (1 - _SAFETY)
+        began = clock()
         self._deadline = (
-            clock() + (job.deadline_at - job.claimed_at).total_seconds()
+            began + (job.deadline_at - job.claimed_at).total_seconds()
             if job.deadline_at and job.claimed_at
             else None
         )
+        self._hand_back_at: float | None = None
+        self._heeded = 0  # how often the slot came by
+        self.watch(lambda: self._heeded)
 
-    def report(self, progress: jobs.Progress) -> None:
-        """Write how far the attempt is, and renew the lease.
+        self._reporting = threading.Lock()  # guards what a report changes:
+        self._reported: jobs.Progress | None = None
+        self._renewed_at = self._heard_at = began - terms.lease_seconds  # the first is due at once
+        self._ends = began + terms.lease_seconds - terms.fence_seconds
 
-        The database may be out of reach for as long as the lease lasts.
-        Raises Cancelled, LeaseLost, and what `heed` does.
-        """
-        self.heed()
-        asked = self._clock()
-        news = None if progress == self._reported else progress
-        try:
-            job = jobs.report(self._database, self._claim, news, lease_seconds=self._seconds)
-        except Unavailable as error:
-            _log.warning("report_failed", job=self._claim.job_id, detail=error.detail)
-            return
-        self._reported = progress
-        self._ends = asked + self._seconds * (1 - _SAFETY)
-        if job.cancel_requested_at:
-            raise Cancelled
+        self._is_finishing = False
+        self._news: jobs.Progress | None = None
+        self._over: ImpastoError | None = None
+        self._changed = threading.Event()  # it is over, or the worker is stopping
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._left.set()
+        self._thread.join()
 
     def heed(self) -> None:
-        """Raise HandedBack, DeadlineExceeded or LeaseLost if it is time to."""
-        if self._stopping.is_set():
+        """Raise LeaseLost, Cancelled, DeadlineExceeded or HandedBack if it is time to.
+
+        After Cancelled and DeadlineExceeded there is nothing left to write.
+        """
+        self._heeded += 1
+        if self._over:
+            raise self._over
+        self._hold()
+        if self._stopping.is_set() and not self._is_finishing:
             raise HandedBack
-        if self._deadline is not None and self._clock() >= self._deadline:
-            raise DeadlineExceeded
+
+    def tell(self, progress: jobs.Progress) -> None:
+        """Have it written soon."""
+        self._news = progress
+
+    def watch(self, pulse: Callable[[], int], patience_seconds: float = FIRST_SECONDS) -> None:
+        """From now on the lease is renewed only while `pulse()` changes now and then."""
+        self._pulse = pulse
+        self._beat, self._beat_at = pulse(), self._clock()
+        self._patience_seconds = patience_seconds
+        self._was_alive = True
+
+    def finish(self) -> None:
+        """What is left is short: a worker that stops shall do it, if it can in its time.
+
+        It is the slot that has to come by from now on, not the device.
+        """
+        self._is_finishing = True
+        self._changed.clear()
+        self.watch(lambda: self._heeded)
+
+    @property
+    def is_stalled(self) -> bool:
+        """The work that is watched does not get further."""
+        return not self._was_alive
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, unless there is something to heed."""
+        self._changed.wait(seconds)
+
+    @property
+    def drain_seconds_left(self) -> float:
+        """Until the job is handed back for its slot, once the worker is stopping."""
+        if self._hand_back_at is None:
+            self._hand_back_at = self._clock() + self._terms.hand_back_seconds
+        return max(0.0, self._hand_back_at - self._clock())
+
+    def conclude(self, move: Callable[[], None]) -> None:
+        """Write what was told last, and then the end; again and again while the lease is held.
+
+        move: may be made twice: a commit whose answer is lost is not known from one that failed.
+        Raises LeaseLost.
+        """
+        for pause in pauses():
+            try:
+                if self._news != self._reported:
+                    self._report()
+                move()
+            except Unavailable as error:
+                _log.warning("end_delayed", job=self._claim.job_id, detail=error.detail)
+            else:
+                return
+            self._hold()
+            time.sleep(pause)
+
+    def _hold(self) -> None:
+        """Raise LeaseLost where others may have the job by now."""
         if self._clock() >= self._ends:
-            raise LeaseLost(f"job {self._claim.job_id}: the database was out of reach for too long")
+            raise LeaseLost(f"job {self._claim.job_id}: the lease could not be renewed in time")
+
+    def _keep(self) -> None:
+        pause = min(self._terms.progress_seconds, _HEED_SECONDS)
+        while not self._over:
+            try:
+                self._turn()
+            except LeaseLost as error:
+                self._be_over(error)
+            except Unavailable as error:
+                _log.warning("report_failed", job=self._claim.job_id, detail=error.detail)
+            except Exception:
+                _log.exception("report_failed", job=self._claim.job_id)
+            if self._left.wait(pause):
+                return
+
+    def _turn(self) -> None:
+        """What is due now; each in a transaction of its own."""
+        self._hold()
+        if self._stopping.is_set():
+            if not self._is_finishing:
+                self._changed.set()
+            if self.drain_seconds_left == 0:
+                jobs.hand_back(self._database, self._claim)
+                return self._be_over(HandedBack())
+        if self._deadline is not None and self._clock() >= self._deadline:
+            late = DeadlineExceeded()
+            jobs.fail(self._database, self._claim, late)
+            return self._be_over(late)
+        job = self._look()
+        if job and job.cancel_requested_at:
+            jobs.acknowledge_cancel(self._database, self._claim)
+            return self._be_over(Cancelled())
+        return None
+
+    def _look(self) -> jobs.Job | None:
+        """The job after a report or a look at it, if either is due."""
+        now, terms = self._clock(), self._terms
+        is_news = self._news != self._reported
+        is_told = is_news and now - self._renewed_at >= terms.progress_seconds
+        is_due = is_told or now - self._renewed_at >= terms.renew_seconds
+        if self._is_alive(now) and is_due:
+            return self._report()
+        if now - self._heard_at < _HEED_SECONDS:
+            return None
+        self._heard_at = now
+        return jobs.heard(self._database, self._claim)
+
+    def _report(self) -> jobs.Job:
+        with self._reporting:
+            asked, told = self._clock(), self._news
+            news = None if told == self._reported else told
+            seconds = self._terms.lease_seconds
+            job = jobs.report(self._database, self._claim, news, lease_seconds=seconds)
+            self._reported = told
+            self._renewed_at = self._heard_at = asked
+            self._ends = asked + seconds - self._terms.fence_seconds
+            return job
+
+    def _is_alive(self, now: float) -> bool:
+        beat = self._pulse()
+        if beat != self._beat:
+            self._beat, self._beat_at = beat, now
+        is_alive = now - self._beat_at <= self._patience_seconds
+        if self._was_alive and not is_alive:
+            _log.error("stalled", job=self._claim.job_id, seconds=round(now - self._beat_at))
+        self._was_alive = is_alive
+        return is_alive
+
+    def _be_over(self, why: ImpastoError) -> None:
+        self._over = why
+        self._changed.set()
+
+
+def pauses() -> Iterator[float]:
+    """How long to wait before each further try, in seconds: longer and longer, with full jitter."""
+    limit = _PAUSE_FIRST_SECONDS
+    while True:
+        yield random.uniform(0, limit)
+        limit = min(_PAUSE_MAX_SECONDS, 2 * limit)

@@ -11,6 +11,7 @@ from workers import weights
 from workers.attempt import Studio
 from workers.engine.loop import Loop
 from workers.engine.vgg import Vgg
+from workers.lease import Terms
 from workers.node import Node
 from workers.runner import Runner
 
@@ -27,20 +28,29 @@ def open_studio(settings: Settings) -> Studio:
         storage=open_storage(settings.storage_url),
         loop=Loop(),
         vgg=Vgg(found, device(settings.device)),
-        lease_seconds=settings.lease_seconds,
-        progress_seconds=settings.progress_seconds,
+        terms=Terms(
+            lease_seconds=settings.lease_seconds,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            progress_seconds=settings.progress_seconds,
+            stall_seconds=settings.stall_seconds,
+            drain_seconds=settings.drain_seconds,
+        ),
+        checkpoint_seconds=settings.checkpoint_seconds,
+        outage_seconds=settings.outage_seconds,
     )
 
 
 def open_node(settings: Settings, studio: Studio, name: str) -> Node:
     """The node that renders in this studio, not started yet."""
+    runner = Runner(studio)
     return Node(
         studio.database,
-        Runner(studio).run,
+        runner.run,
         name=name,
         slots=settings.slots,
         lease_seconds=settings.lease_seconds,
         idle_seconds=settings.idle_seconds,
+        check=runner.check,
         alive_file=settings.alive_file,
     )
 

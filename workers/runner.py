@@ -2,8 +2,8 @@
 
 import random
 import threading
-from dataclasses import dataclass
 
+import pydantic
 import structlog
 
 from shared import errors
@@ -11,6 +11,7 @@ from shared.database import jobs
 from workers.attempt import Attempt, Studio
 from workers.engine.errors import Diverged, EngineError, LoopClosed, OutOfMemory
 from workers.engine.memory import is_exhausted
+from workers.lease import Lease
 
 _log = structlog.get_logger(__name__)
 
@@ -18,56 +19,68 @@ _RETRY_FIRST_SECONDS, _RETRY_MAX_SECONDS = 5.0, 300.0
 _OUTAGE_SECONDS = 5.0  # the pause before a job is claimed again that an outage interrupted
 
 # Another attempt would end the same way.
-_FINAL = (errors.RenderFailed, errors.InvalidImage, errors.InvalidSpec, errors.ObjectNotFound)
+_FINAL = (
+    errors.RenderFailed,
+    errors.InvalidImage,
+    errors.InvalidSpec,
+    errors.ObjectNotFound,
+    pydantic.ValidationError,
+)
 
 
-@dataclass(frozen=True)
 class Runner:
     """Brings claimed jobs to their end, or back into the queue."""
 
-    studio: Studio
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+        self._hung_at: int | None = None  # the device's pulse when it was given up
+
+    def check(self) -> None:
+        """Raise Unavailable while no render could be made or kept: storage full, device hung."""
+        self.studio.storage.check()
+        if self.studio.pulse() == self._hung_at:
+            raise errors.Unavailable("the device hangs")
 
     def run(self, job: jobs.Job, stopping: threading.Event) -> None:
         """Render the job; hand it back as soon as the event is set."""
         log = _log.bind(job=job.id, attempt=job.attempt)
-        try:
-            end = self._render(job, stopping)
-            log.info("attempt_ended", end=end)
-        except errors.LeaseLost as error:
-            log.warning("lease_lost", detail=error.detail)
-        except errors.Unavailable as error:
-            # Not even the end could be written. The lease runs out, and the job is taken back.
-            log.error("end_not_written", detail=error.detail)
+        with Lease(self.studio.database, job, self.studio.terms, stopping) as lease:
+            try:
+                log.info("attempt_ended", end=self._render(job, lease))
+            except errors.LeaseLost as error:
+                log.warning("lease_lost", detail=error.detail)
+                if lease.is_stalled:
+                    self._hung_at = self.studio.pulse()
 
-    def _render(self, job: jobs.Job, stopping: threading.Event) -> str:
+    def _render(self, job: jobs.Job, lease: Lease) -> str:
         database, claim = self.studio.database, job.claim
         try:
-            result = Attempt(self.studio, job, stopping).render()
+            result = Attempt(self.studio, job, lease).render()
         except errors.LeaseLost:
             raise
-        except errors.Cancelled:
-            jobs.acknowledge_cancel(database, claim)
-            return "cancelled"
+        except (errors.Cancelled, errors.DeadlineExceeded) as error:
+            return error.code  # which the lease has written
         except (errors.HandedBack, LoopClosed):
-            jobs.hand_back(database, claim)
+            lease.conclude(lambda: jobs.hand_back(database, claim))
             return "handed_back"
         except errors.Unavailable as error:
             _log.warning("outage", job=job.id, detail=error.detail)
-            jobs.hand_back(database, claim, after_seconds=_OUTAGE_SECONDS)
+            lease.conclude(lambda: jobs.hand_back(database, claim, after_seconds=_OUTAGE_SECONDS))
             return "handed_back"
         except Exception as error:
             _log.exception("attempt_failed", job=job.id, attempt=job.attempt)
-            return self._fail(job, error)
-        jobs.succeed(database, claim, result)
+            return self._fail(job, lease, error)
+        lease.conclude(lambda: jobs.succeed(database, claim, result))
         return "succeeded"
 
-    def _fail(self, job: jobs.Job, error: Exception) -> str:
-        problem = translated(error)
+    def _fail(self, job: jobs.Job, lease: Lease, error: Exception) -> str:
+        database, problem = self.studio.database, translated(error)
         if isinstance(error, (*_FINAL, EngineError)):
-            jobs.fail(self.studio.database, job.claim, problem)
+            lease.conclude(lambda: jobs.fail(database, job.claim, problem))
             return "failed"
-        pause = min(_RETRY_MAX_SECONDS, _RETRY_FIRST_SECONDS * 2**job.failures)
-        jobs.retry(self.studio.database, job.claim, problem, after_seconds=random.uniform(0, pause))
+        limit = min(_RETRY_MAX_SECONDS, _RETRY_FIRST_SECONDS * 2**job.failures)
+        pause = random.uniform(0, limit)
+        lease.conclude(lambda: jobs.retry(database, job.claim, problem, after_seconds=pause))
         return "retried"
 
 
@@ -80,6 +93,8 @@ def translated(error: Exception) -> errors.ImpastoError:
             return errors.Diverged(f"{error}; a smaller learning_rate or style_weight may help")
         case EngineError() if not isinstance(error, OutOfMemory):
             return errors.RenderFailed(str(error))
+        case pydantic.ValidationError():  # accepted by another version
+            return errors.InvalidSpec(f"this worker's version cannot read it: {error}")
     if isinstance(error, OutOfMemory) or is_exhausted(error):
         return errors.OutOfMemory(f"{errors.OutOfMemory.__doc__} A smaller size needs less.")
     return errors.RenderFailed(f"{type(error).__name__}: {error}")

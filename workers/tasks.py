@@ -1,5 +1,11 @@
 """Celery's side of a worker: the one task, and where the process begins and ends."""
 
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+
 import structlog
 from celery import Celery, signals
 
@@ -18,8 +24,13 @@ def register(app: Celery, node: Node) -> None:
         node.work()
 
 
-def follow_the_process(node: Node, drain_seconds: float) -> None:
-    """Let a node live as long as the `celery worker` that it is in."""
+def follow_the_process(node: Node, drain_seconds: float, close: Callable[[], None]) -> None:
+    """Let a node live as long as the `celery worker` that it is in.
+
+    drain_seconds: after them the process leaves, whatever it waits for: a model that loads, an
+    upload that hangs.
+    close: called when no slot works any more.
+    """
 
     # Celery keeps only weak references to its listeners unless it is told.
     @signals.setup_logging.connect(weak=False)
@@ -28,13 +39,44 @@ def follow_the_process(node: Node, drain_seconds: float) -> None:
 
     @signals.worker_ready.connect(weak=False)
     def started(**_: object) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            _before(number, stopping)
         node.start()
         _log.info("worker_ready", worker=node.name)
 
-    @signals.worker_shutting_down.connect(weak=False)
-    def stopping(**_: object) -> None:
+    def stopping() -> None:
         node.drain()
+        leave_within(drain_seconds)
 
     @signals.worker_shutdown.connect(weak=False)
     def stopped(**_: object) -> None:
-        node.close(drain_seconds)
+        if node.close(drain_seconds):
+            close()
+
+
+def leave_within(seconds: float) -> None:
+    """End this process after so long, unless it has ended by then."""
+    watchdog = threading.Timer(seconds, _leave)
+    watchdog.daemon = True
+    watchdog.start()
+
+
+def _before(number: signal.Signals, act: Callable[[], None]) -> None:
+    """Act on a signal before Celery does.
+
+    It tells of a warm shutdown first and waits for the tasks then, but of a cold or soft one only
+    after it has waited: for renders that do not know that they are to stop.
+    """
+    theirs = signal.getsignal(number)
+
+    def both(number: int, frame: FrameType | None) -> None:
+        act()
+        if callable(theirs):
+            theirs(number, frame)
+
+    signal.signal(number, both)
+
+
+def _leave() -> None:
+    _log.warning("left_before_all_was_done")
+    os._exit(1)

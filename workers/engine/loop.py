@@ -7,20 +7,67 @@ pass; companies take turns, each for its fair share of the device's time.
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Protocol, Self
 
+import torch
 from torch import Tensor
 
-from workers.engine import memory, render
+from workers.engine import memory
 from workers.engine.errors import LoopClosed, OutOfMemory, RunOver
-from workers.engine.render import Company, Progress, Render
+from workers.engine.render import Progress
 
 LEAST_BYTES = 2**24  # no strip is so thin that less would do
+_GONE = "the render is over, and its state gone"
+
+
+class Stepped(Protocol):
+    """What the loop steps: the engine's `Render`, or a class with the same public face.
+
+    company: of one class, renders for which this is equal are stepped together.
+    is_finished: at its last iteration; it is stepped no more.
+    pass_bytes, held_bytes: as in `Render`; with 1 and 0 all of a company are stepped at once.
+    """
+
+    @property
+    def company(self) -> Hashable: ...
+    @property
+    def iteration(self) -> int: ...
+    @property
+    def progress(self) -> Progress: ...
+    @property
+    def is_finished(self) -> bool: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def pass_bytes(self) -> int: ...
+    @property
+    def held_bytes(self) -> int: ...
+
+    def give_back(self) -> None:
+        """Frees what passes keep for the next one."""
+
+    def image(self) -> Tensor:
+        """The picture so far: float32 (H, W, 3), 0..255, on the host, of the canvas's size."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that the next steps depend on; with `iteration` (), and `image`, float32."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on where the state was taken."""
+
+    @staticmethod
+    def step_together(
+        renders: Sequence[Any], *, budget_bytes: int | None, heed: Callable[[], None]
+    ) -> list[Exception | None]:
+        """The next step of each; what went wrong with each. The first one looks at the start.
+
+        heed: to be called now and then; what it raises ends the step with nothing changed.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +84,11 @@ class Run:
     `Loop` calls what has an underscore, from its own thread, which alone touches the render.
     """
 
-    def __init__(self, build: Callable[[], Render], capture_every: int, is_alone: bool) -> None:
+    def __init__(self, build: Callable[[], Stepped], capture_every: int, is_alone: bool) -> None:
         self._build = build
         self._capture_every = capture_every
         self._is_alone = is_alone
-        self._render: Render | None = None
+        self._render: Stepped | None = None
         self._is_leaving = False
         self._seconds = 0.0  # its share of the device's time so far
         self._most_bytes = sys.maxsize  # that a pass of it may take; less once memory ran out
@@ -78,27 +125,29 @@ class Run:
         with self._news:
             return self._is_over and not self._events
 
-    def state(self) -> dict[str, Tensor]:
-        """The render's `state_dict()` at the next boundary between iterations.
+    def state(self) -> Future[dict[str, Tensor]]:
+        """The render's `state_dict()` at the next boundary between iterations, once it is there.
 
-        Raises RunOver if the render ends before it, or what the render raised.
+        The events before that boundary are there first. The future raises RunOver if the render
+        ends before it, or what the render raised.
         """
         asked: Future[dict[str, Tensor]] = Future()
         with self._news:
             if self._is_over:
-                raise self._error or RunOver("the render is over, and its state gone")
-            self._asked.append(asked)
-        return asked.result()
+                asked.set_exception(self._error or RunOver(_GONE))
+            else:
+                self._asked.append(asked)
+        return asked
 
     def leave(self) -> None:
         """Lets the render do no further iteration, and ends the one it is in between two strips."""
         self._is_leaving = True
 
-    def _company(self) -> Company | int:
+    def _company(self) -> Hashable:
         """Runs for which this is equal are stepped together. Builds the render."""
         if self._render is None:
             self._render = self._build()
-        return id(self) if self._is_alone else self._render.company
+        return id(self) if self._is_alone else (type(self._render), self._render.company)
 
     def _is_done(self) -> bool:
         return self._render is not None and self._render.is_finished
@@ -133,7 +182,7 @@ class Run:
             self._is_over = True
             self._error = error
             for future in self._asked:
-                future.set_exception(error or RunOver("the render is over, and its state gone"))
+                future.set_exception(error or RunOver(_GONE))
             self._asked.clear()
             self._news.notify()
 
@@ -148,9 +197,12 @@ class Loop:
     budget_bytes: what the features of one pass may take; None for most of what is free when a pass
     begins. Renders that do not fit together take turns, and one that does not fit alone is passed
     in strips.
+    pulse: rises whenever a render gets further, and between a pass's strips; any thread may read
+    it. Where it stands still, either nobody is in, or the device hangs.
     """
 
     def __init__(self, budget_bytes: int | None = None) -> None:
+        self.pulse = 0
         self._budget_bytes = budget_bytes
         self._bell = threading.Condition()  # guards what follows
         self._runs: list[Run] = []
@@ -172,7 +224,7 @@ class Loop:
 
     @contextmanager
     def admit(
-        self, build: Callable[[], Render], capture_every: int = 0, *, is_alone: bool = False
+        self, build: Callable[[], Stepped], capture_every: int = 0, *, is_alone: bool = False
     ) -> Iterator[Run]:
         """Has a render stepped to its end, or until the `with` is left.
 
@@ -238,7 +290,7 @@ class Loop:
         return least[: self._fitting(least[0])]
 
     @staticmethod
-    def _company(run: Run, runs: Sequence[Run]) -> Company | int:
+    def _company(run: Run, runs: Sequence[Run]) -> Hashable:
         """A run's company; builds it, if it must with the memory that the others' passes took."""
         try:
             return run._company()
@@ -270,7 +322,7 @@ class Loop:
         budget_bytes = self._budget(company[0])
         renders = [run._render for run in company if run._render is not None]
         try:
-            errors = render.step(
+            errors = renders[0].step_together(
                 renders, budget_bytes=budget_bytes, heed=lambda: self._heed(company)
             )
         except _Left:
@@ -287,6 +339,7 @@ class Loop:
             else:
                 self._end(company, error)
             return
+        self.pulse += 1
         for run, one, failed in zip(company, renders, errors, strict=True):
             run._seconds += one.progress.seconds / len(company)
             if failed:
@@ -296,6 +349,7 @@ class Loop:
 
     def _heed(self, company: Sequence[Run]) -> None:
         """Between strips: gives a pass up that nobody waits for."""
+        self.pulse += 1
         if self._is_closed or all(run._is_leaving for run in company):
             raise _Left
 

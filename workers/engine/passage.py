@@ -180,7 +180,7 @@ class Passage:
                             self._listener.hear(b, layer, y[b, strip.inside], strip.core.start)
                 if pooled is not None:
                     self._pool(features[-1][:, strip.inside], pooled[:, _halved(strip.core)])
-                self._heed()
+                self._beat()
             if self._is_kept(k):
                 self._kept[k] = features
 
@@ -197,9 +197,14 @@ class Passage:
             for strip in self._strips[k]:
                 features = self._kept.pop(k, None) or self._pass(k, strip)
                 self._return(k, strip, features, above, below)
-                self._heed()
+                self._beat()
             above = below
         return gradient
+
+    def _beat(self) -> None:
+        """Between two strips."""
+        self._vgg.pulse += 1
+        self._heed()
 
     def _pass(self, k: int, strip: Strip) -> list[Tensor]:
         """The features of all layers of a strip."""

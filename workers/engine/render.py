@@ -162,10 +162,39 @@ class Render:
 
         Raises Diverged if the loss is not finite.
         """
-        (error,) = step([self], budget_bytes=self._budget_bytes)
+        (error,) = self.step_together([self], budget_bytes=self._budget_bytes)
         if error:
             raise error
         return self.progress
+
+    @staticmethod
+    def step_together(
+        renders: "Sequence[Render]",
+        *,
+        budget_bytes: int | None = None,
+        heed: Callable[[], None] = lambda: None,
+    ) -> list[Exception | None]:
+        """The next look of each render, in one pass.
+
+        renders: of one `company`.
+        budget_bytes, heed: as in `evaluate`.
+        Returns, for each render, what went wrong with it alone.
+        """
+        began = renders[0]._clock()
+        images = torch.cat([render._propose() for render in renders])
+        objectives = [render._objective for render in renders]
+        found, gradients = evaluate(objectives, images, budget_bytes=budget_bytes, heed=heed)
+        losses = [Losses(*row) for row in found.tolist()]  # waits for the device, once
+        seconds = renders[0]._clock() - began
+        errors: list[Exception | None] = []
+        for i, render in enumerate(renders):
+            try:
+                render._accept(images[i : i + 1], gradients[i : i + 1], losses[i], seconds)
+            except Exception as error:  # this render's alone: its company goes on
+                errors.append(error)
+            else:
+                errors.append(None)
+        return errors
 
     def image(self) -> Tensor:
         """The picture so far: float32 (H, W, 3), 0..255, on the host, of the canvas's size."""
@@ -298,35 +327,6 @@ class Render:
         size = (*style.picture.shape, shrink)
         key = (style.asset, size, layers, vgg.weights.digest, plan.pooling, plan.precision)
         return self._cache.get(key, make)
-
-
-def step(
-    renders: Sequence[Render],
-    *,
-    budget_bytes: int | None = None,
-    heed: Callable[[], None] = lambda: None,
-) -> list[Exception | None]:
-    """The next look of each render, in one pass.
-
-    renders: of one `company`.
-    budget_bytes, heed: as in `evaluate`.
-    Returns, for each render, what went wrong with it alone.
-    """
-    began = renders[0]._clock()
-    images = torch.cat([render._propose() for render in renders])
-    objectives = [render._objective for render in renders]
-    found, gradients = evaluate(objectives, images, budget_bytes=budget_bytes, heed=heed)
-    losses = [Losses(*row) for row in found.tolist()]  # waits for the device, once
-    seconds = renders[0]._clock() - began
-    errors: list[Exception | None] = []
-    for i, render in enumerate(renders):
-        try:
-            render._accept(images[i : i + 1], gradients[i : i + 1], losses[i], seconds)
-        except Exception as error:  # this render's alone: its company goes on
-            errors.append(error)
-        else:
-            errors.append(None)
-    return errors
 
 
 def _optimizer(plan: Plan, canvas: Tensor) -> Optimizer:

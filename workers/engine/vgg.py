@@ -82,12 +82,15 @@ class Vgg:
 
     The parameters are brought to a precision when the first render asks for it, and stay.
     arena: what its passes write into.
+    pulse: rises with each strip of a pass, whatever it is for: as long as it does, the device is
+    well. Any thread may read it.
     """
 
     def __init__(self, weights: Weights, device: torch.device | str = "cpu") -> None:
         self.weights = weights
         self.device = torch.device(device)
         self.arena = Arena(self.device)
+        self.pulse = 0
         self._convolutions: dict[tuple[str, Precision, int], Convolution] = {}
         self._stems: dict[Precision, Stem] = {}
 

@@ -26,7 +26,7 @@ def test_before_the_first_entry_there_is_only_a_phase() -> None:
 
 def test_the_pace_is_that_of_the_last_reports() -> None:
     clock = Clock()
-    journal = Journal(clock)
+    journal = Journal(clock=clock)
     rates = []
     for iteration in range(4):
         clock.seconds = iteration * 0.5
@@ -38,7 +38,7 @@ def test_the_pace_is_that_of_the_last_reports() -> None:
 
 def test_a_report_without_a_new_iteration_is_the_same_report() -> None:
     clock = Clock()
-    journal = Journal(clock)
+    journal = Journal(clock=clock)
     for iteration in range(2):
         clock.seconds += 1
         journal.enter(entry(iteration))
@@ -68,4 +68,14 @@ def test_the_first_and_the_last_iteration_are_timed() -> None:
     for iteration in range(4):
         journal.enter(entry(iteration))
 
+    assert journal.times["began_at"] < journal.times["ended_at"]
+
+
+def test_a_journal_goes_on_from_the_history_of_an_earlier_attempt() -> None:
+    journal = Journal([entry(0), entry(1)])
+    journal.enter(entry(1))  # restored where it was
+    journal.enter(entry(2))
+
+    assert [each.iteration for each in journal.until(9)] == [0, 1, 2]
+    assert [each.iteration for each in journal.until(1)] == [0, 1]
     assert journal.times["began_at"] < journal.times["ended_at"]

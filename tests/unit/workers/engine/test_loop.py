@@ -1,9 +1,10 @@
 import gc
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +14,9 @@ from workers.engine import loop as loops
 from workers.engine.arena import Arena
 from workers.engine.errors import Diverged, LoopClosed, OutOfMemory, RunOver, ShapeError
 from workers.engine.loop import Event, Loop, Run
+from workers.engine.objective import Losses
 from workers.engine.plan import Init, Plan
-from workers.engine.render import Render, Style, step
+from workers.engine.render import Progress, Render, Style
 from workers.engine.vgg import Vgg
 
 PLAN = Plan(
@@ -296,7 +298,7 @@ def test_a_slow_reader_holds_up_nobody_and_misses_nothing(loop: Loop, make: Make
 def test_a_state_taken_on_the_way_leads_to_the_same_picture(loop: Loop, make: Make) -> None:
     with loop.admit(lambda: make(PLAN)) as run:
         run.events()
-        state = run.state()
+        state = run.state().result()
         whole = last(run)
 
     def resume() -> Render:
@@ -332,7 +334,7 @@ def test_a_render_that_is_over_has_no_state(loop: Loop, make: Make) -> None:
     with loop.admit(lambda: make(PLAN)) as run:
         last(run)
         with pytest.raises(RunOver):
-            run.state()
+            run.state().result()
 
 
 def test_whoever_waits_for_a_state_hears_that_the_render_failed(loop: Loop, make: Make) -> None:
@@ -345,7 +347,7 @@ def test_whoever_waits_for_a_state_hears_that_the_render_failed(loop: Loop, make
     with loop.admit(build) as run:
         threading.Timer(0.05, may_build.set).start()
         with pytest.raises(ShapeError, match="crooked"):
-            run.state()
+            run.state().result()
 
 
 def test_a_closed_loop_says_so_to_those_inside_and_those_outside(make: Make) -> None:
@@ -415,7 +417,7 @@ def needed(vgg: Vgg, make: Callable[[Vgg], list[Render]], budget_bytes: int | No
     other = network(vgg, Arena())
     renders = make(other)
     other.arena.clear()
-    step(renders, budget_bytes=budget_bytes)
+    Render.step_together(renders, budget_bytes=budget_bytes)
     return other.arena.size_bytes
 
 
@@ -583,3 +585,75 @@ def test_a_render_without_the_memory_to_be_built_is_told(
         pytest.raises(OutOfMemory, match="bytes are left for"),
     ):
         list(run)
+
+
+def test_the_pulse_rises_with_each_strip_and_stands_still_while_the_device_does(
+    vgg: Vgg, small: Tensor, style: Tensor
+) -> None:
+    is_held, may_go_on = threading.Event(), threading.Event()
+
+    class Held(Render):
+        @staticmethod
+        def step_together(
+            renders: Sequence[Render], *, heed: Callable[[], None], **options: Any
+        ) -> list[Exception | None]:
+            if renders[0].iteration == 3:
+                is_held.set()
+                may_go_on.wait()
+            return Render.step_together(renders, heed=heed, **options)
+
+    with Loop() as loop, loop.admit(lambda: Held(PLAN, vgg, small, [Style(style)])) as run:
+        is_held.wait()
+        beats = loop.pulse, vgg.pulse
+        assert min(beats) > 2 * 3, "several strips in each of the iterations so far"
+        may_go_on.set()
+        last(run)
+        assert loop.pulse > beats[0]
+        assert vgg.pulse > beats[1]
+
+
+class Count:
+    """A render of the least that the loop asks of one: it counts."""
+
+    company = "counts"
+    pass_bytes, held_bytes, device = 1, 0, torch.device("cpu")
+
+    def __init__(self, iterations: int) -> None:
+        self.iterations = iterations
+        self.iteration = -1
+
+    @property
+    def is_finished(self) -> bool:
+        return self.iteration == self.iterations
+
+    @property
+    def progress(self) -> Progress:
+        return Progress(self.iteration, self.iterations, Losses(0.0, 0.0, 0.0, 0.0), 0.0)
+
+    def give_back(self) -> None: ...
+
+    def image(self) -> Tensor:
+        return torch.full((1, 1, 3), float(self.iteration))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"iteration": torch.tensor(self.iteration), "image": self.image()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.iteration = int(state["iteration"])
+
+    @staticmethod
+    def step_together(
+        renders: "Sequence[Count]", *, heed: Callable[[], None], **_: object
+    ) -> list[Exception | None]:
+        for render in renders:
+            heed()
+            render.iteration += 1
+        return [None for _ in renders]
+
+
+def test_the_loop_steps_whatever_has_a_renders_face(loop: Loop) -> None:
+    with loop.admit(lambda: Count(3)) as run:
+        events = list(run)
+
+    assert [event.progress.iteration for event in events] == [0, 1, 2, 3]
+    assert events[-1].image.flatten().tolist() == [3, 3, 3]

@@ -14,7 +14,7 @@ from workers.engine.objective import Objective, Region, evaluate
 from workers.engine.optimizers import OptimizerName
 from workers.engine.pictures import noise, resized, to_image, to_picture
 from workers.engine.plan import Init, Plan
-from workers.engine.render import Losses, Progress, Render, Style, step
+from workers.engine.render import Losses, Progress, Render, Style
 from workers.engine.styles import StyleCache, style_target
 from workers.engine.vgg import Vgg
 
@@ -199,7 +199,7 @@ def test_a_look_that_is_given_up_and_made_again_leaves_no_trace(
     while not render.is_finished:
         for calls in (0, 2, 4, 5):  # 3 blocks down and 3 up, after 3 for noise's content targets
             with pytest.raises(Interrupted):
-                step([render], heed=heed_until(calls))
+                Render.step_together([render], heed=heed_until(calls))
         render.step()
     assert same(render, whole)
 
@@ -237,8 +237,8 @@ def test_a_render_that_diverges_leaves_its_company_untouched(
     alone = finished(Render(plan, vgg, small, [Style(style)]))
     healthy = Render(plan, vgg, small, [Style(style)])
     failing = Render(Plan(content_weight=1e38, pyramid=1), vgg, small, [Style(style)])
-    assert step([failing, healthy]) == [None, None]
-    diverged, nothing = step([failing, healthy])
+    assert Render.step_together([failing, healthy]) == [None, None]
+    diverged, nothing = Render.step_together([failing, healthy])
     assert isinstance(diverged, Diverged)
     assert nothing is None
     assert same(finished(healthy), alone)

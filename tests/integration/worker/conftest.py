@@ -1,0 +1,138 @@
+"""A worker's belongings in this process, over both stacks."""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import delete
+from torch import Tensor
+
+from services import submission
+from services.submission import Order
+from services.uploads import Upload
+from shared.database import Database, jobs, open_database, schema
+from shared.database.jobs import Job
+from shared.database.tables import metadata
+from shared.queue import open_queue
+from shared.settings import Settings
+from shared.storage import Storage, open_storage
+from tests.pictures import paint
+from workers import weights
+from workers.attempt import Studio
+from workers.engine.loop import Loop
+from workers.engine.plan import Plan
+from workers.engine.render import Render, Style
+from workers.engine.vgg import Vgg
+from workers.lease import Terms
+from workers.runner import Runner
+
+SIZE = (64, 48)
+CONTENT, STYLE = (Upload(paint(seed, size=SIZE), "image/png") for seed in (1, 2))
+SMALL = {"size": 64, "iterations": 4, "snapshot_every": 2, "precision": "float32"}
+
+
+@pytest.fixture(scope="module")
+def vgg() -> Vgg:
+    return Vgg(weights.load("caffe", Path("unused"), fetch=lambda _: b""))
+
+
+@pytest.fixture
+def database(stack_settings: Settings) -> Iterator[Database]:
+    with closing(open_database(stack_settings.database_url)) as database:
+        schema.upgrade(database)
+        with database.write() as connection:
+            for table in reversed(metadata.sorted_tables):
+                connection.execute(delete(table))
+        yield database
+
+
+@pytest.fixture
+def storage(stack_settings: Settings) -> Storage:
+    storage = open_storage(stack_settings.storage_url)
+    storage.prepare()
+    return storage
+
+
+@pytest.fixture
+def studio(database: Database, storage: Storage, vgg: Vgg) -> Iterator[Studio]:
+    with Loop() as loop:
+        yield Studio(database, storage, loop, vgg, Terms(progress_seconds=0.05))
+
+
+@pytest.fixture
+def order(database: Database, storage: Storage) -> Callable[..., Job]:
+    """Submits a job of two small pictures, with these fields of the spec."""
+
+    def submit(content: Upload = CONTENT, **fields: Any) -> Job:
+        asked = Order({**SMALL, **fields}, content=content, styles=[STYLE])
+        doorbell = open_queue("memory://")
+        return submission.submit(database, storage, doorbell, asked, max_pixels=10**6)[0]
+
+    return submit
+
+
+def run(studio: Studio, stopping: threading.Event | None = None) -> jobs.View:
+    """One attempt at the next job, to its end."""
+    job = jobs.claim(studio.database, worker="test", lease_seconds=studio.terms.lease_seconds)
+    assert job is not None
+    Runner(studio).run(job, stopping or threading.Event())
+    return jobs.view(studio.database, job.id)
+
+
+def ends(view: jobs.View) -> list[str | None]:
+    return [attempt.end for attempt in view.attempts]
+
+
+def wait_until(what: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.02)
+
+
+def after(studio: Studio, job_id: str, act: Callable[[Job], object]) -> threading.Thread:
+    """Act on a job, on a thread, once its first iteration is reported."""
+
+    def wait() -> None:
+        wait_until(lambda: jobs.get(studio.database, job_id).iteration >= 1)
+        act(jobs.get(studio.database, job_id))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def acting(studio: Studio, iteration: int, act: Callable[[], object]) -> Studio:
+    """The studio, where something happens on the device's thread behind an iteration."""
+
+    class Acting(Render):
+        @staticmethod
+        def step_together(renders: Any, **options: Any) -> list[Exception | None]:
+            if renders[0].iteration == iteration:
+                act()
+            return Render.step_together(renders, **options)
+
+    def make(plan: Plan, content: Tensor, styles: list[Style], init: Tensor | None) -> Render:
+        return Acting(plan, studio.vgg, content, styles, init=init, cache=studio.styles)
+
+    return dataclasses.replace(studio, make=make)
+
+
+class Store:
+    """A storage that asks before each put; what the asked raises, the put raises."""
+
+    def __init__(self, storage: Storage, before_put: Callable[[str], object]) -> None:
+        self._storage = storage
+        self._before_put = before_put
+
+    def get(self, key: str) -> bytes:
+        return self._storage.get(key)
+
+    def put(self, key: str, data: bytes, media_type: str) -> None:
+        self._before_put(key)
+        self._storage.put(key, data, media_type)

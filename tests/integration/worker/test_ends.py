@@ -1,0 +1,437 @@
+"""How attempts end: the real engine, over the databases and storages of both stacks."""
+
+import dataclasses
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sqlalchemy import Connection, select
+
+from services.uploads import Upload
+from shared import keys
+from shared.database import Database, jobs
+from shared.database.jobs import Job
+from shared.database.tables import attempts
+from shared.errors import InvalidImage, StorageFull, Unavailable
+from shared.states import End, State
+from shared.storage import Storage, open_storage
+from tests.integration.worker.conftest import (
+    CONTENT,
+    SIZE,
+    Store,
+    acting,
+    after,
+    ends,
+    run,
+    wait_until,
+)
+from tests.pictures import encode, noise, paint
+from tests.png import levels_of_png
+from workers.attempt import Studio
+from workers.engine.loop import Loop
+from workers.engine.vgg import Vgg
+from workers.lease import Terms
+from workers.runner import Runner
+
+
+def test_a_render_that_succeeds_leaves_what_its_row_points_to(
+    studio: Studio, order: Callable[..., Job]
+) -> None:
+    order()
+
+    view = run(studio)
+
+    result = view.job.result
+    assert (view.job.state, ends(view)) == (State.SUCCEEDED, [End.SUCCEEDED])
+    png = studio.storage.get(result["key"])
+    assert keys.digest(png) == result["sha256"]
+    assert Image.open(io.BytesIO(png)).size == SIZE
+    assert len(studio.storage.get(result["losses_key"]).splitlines()) == 1 + 1 + 4
+    assert studio.storage.get(result["manifest_key"]).startswith(b"{")
+    assert [snapshot.iteration for snapshot in view.snapshots] == [2, 4]
+    last = studio.storage.get(view.snapshots[-1].key)  # but for JPEG, it is the result
+    pixels = [np.asarray(Image.open(io.BytesIO(data))).ravel() for data in (last, png)]
+    assert np.corrcoef(*pixels)[0, 1] > 0.98
+
+
+def test_the_picture_is_repeatable(studio: Studio, order: Callable[..., Job]) -> None:
+    digests = set()
+    for _ in range(2):
+        order(init="noise", seed=5)
+        digests.add(run(studio).job.result["sha256"])
+    order(init="noise", seed=6)
+
+    assert len(digests) == 1
+    assert run(studio).job.result["sha256"] not in digests
+
+
+def test_the_colors_of_the_content_can_be_kept(studio: Studio, order: Callable[..., Job]) -> None:
+    order(original_colors="luminance")
+
+    picture = Image.open(io.BytesIO(studio.storage.get(run(studio).job.result["key"])))
+
+    content = Image.open(io.BytesIO(paint(1, size=SIZE))).convert("YCbCr")
+    kept = np.corrcoef(
+        np.asarray(content)[..., 1].ravel(), np.asarray(picture.convert("YCbCr"))[..., 1].ravel()
+    )[0, 1]
+    assert kept > 0.8
+
+
+def test_a_result_is_a_file_as_the_spec_says(studio: Studio, order: Callable[..., Job]) -> None:
+    transparent = Image.open(io.BytesIO(CONTENT.data))
+    alpha = noise(3, SIZE).getchannel("G")
+    transparent.putalpha(alpha)
+    content = Upload(encode(transparent, "PNG"), "image/png")
+    for fields in ({"bits": 16}, {"format": "webp", "quality": 50}, {"format": "jpeg"}):
+        order(content=content, **fields)
+
+        result = run(studio).job.result
+
+        format = fields.get("format", "png")
+        assert result["media_type"] == f"image/{format}"
+        data = studio.storage.get(result["key"])
+        with Image.open(io.BytesIO(data)) as picture:
+            assert (picture.format, picture.size) == (format.upper(), SIZE)
+            if format != "jpeg":
+                assert np.array_equal(picture.getchannel("A"), alpha)
+        if format == "png":
+            levels = levels_of_png(data)[..., :3]
+            assert (levels % 257 != 0).mean() > 0.5  # more than eight bits would hold
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (lambda storage, key: storage.delete(key), "object_not_found"),
+        (lambda storage, key: (storage.delete(key), storage.put(key, b"?", "")), "invalid_image"),
+    ],
+    ids=["gone", "damaged"],
+)
+def test_an_input_that_cannot_be_read_fails_the_job_at_once(
+    studio: Studio, order: Callable[..., Job], spoil: Callable[[Storage, str], object], code: str
+) -> None:
+    spoil(studio.storage, keys.asset(order().spec["content"]))
+
+    view = run(studio)
+
+    assert (view.job.state, view.job.error["code"]) == (State.FAILED, code)
+    assert ends(view) == [End.FAILED]
+
+
+def test_a_loss_that_is_no_number_fails_the_job_at_once(
+    studio: Studio, order: Callable[..., Job], vgg: Vgg
+) -> None:
+    broken = {name: tensor.clone() for name, tensor in vgg.weights.tensors.items()}
+    broken["conv1_1.bias"][0] = torch.nan
+    order()
+
+    view = run(
+        dataclasses.replace(studio, vgg=Vgg(dataclasses.replace(vgg.weights, tensors=broken)))
+    )
+
+    assert (view.job.state, view.job.error["code"]) == (State.FAILED, "diverged")
+
+
+def test_what_nobody_foresaw_is_tried_again_until_the_budget_is_spent(
+    studio: Studio, order: Callable[..., Job]
+) -> None:
+    class Broken(Loop):
+        def admit(self, *_: Any, **__: Any) -> Any:
+            raise ZeroDivisionError("nobody foresaw this")
+
+    order()
+    with Broken() as loop:
+        studio = dataclasses.replace(studio, loop=loop)
+        views = []
+        for _ in range(jobs.FAILURES_MAX):
+            end = time.monotonic() + 60
+            while not jobs.count_runnable(studio.database):  # the pause between attempts
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            views.append(run(studio))
+
+    assert [view.job.state for view in views] == [State.QUEUED, State.QUEUED, State.FAILED]
+    assert ends(views[-1]) == [End.RETRIED, End.RETRIED, End.FAILED]
+    assert views[-1].job.error["code"] == "render_failed"
+    assert "nobody foresaw this" in views[-1].job.error["detail"]
+
+
+def test_a_worker_that_stops_hands_back_and_no_failure_is_counted(
+    studio: Studio, order: Callable[..., Job]
+) -> None:
+    stopping = threading.Event()
+    thread = after(studio, order(iterations=5000).id, lambda _: stopping.set())
+
+    view = run(studio, stopping)
+    thread.join()
+
+    assert (view.job.state, view.job.failures) == (State.QUEUED, 0)
+    assert ends(view) == [End.HANDED_BACK]
+
+
+def test_a_wish_to_cancel_reaches_a_running_render(
+    studio: Studio, order: Callable[..., Job]
+) -> None:
+    job = order(iterations=5000)
+    thread = after(studio, job.id, lambda job: jobs.request_cancel(studio.database, job.id))
+
+    view = run(studio)
+    thread.join()
+
+    assert (view.job.state, ends(view)) == (State.CANCELLED, [End.CANCELLED])
+
+
+def test_a_stale_attempt_writes_nothing_more(studio: Studio, order: Callable[..., Job]) -> None:
+    def steal(job: Job) -> None:
+        jobs.take_back_from(studio.database, "test")
+        jobs.claim(studio.database, worker="thief", lease_seconds=60)
+
+    job = order(iterations=5000)
+    thread = after(studio, job.id, steal)
+
+    run(studio)
+    thread.join()
+
+    view = jobs.view(studio.database, job.id)
+    assert (view.job.state, view.job.worker, view.job.attempt) == (State.RUNNING, "thief", 2)
+    assert view.job.iteration == 0
+    assert ends(view) == [End.LEASE_EXPIRED, None]
+
+
+def test_a_deadline_ends_a_render(studio: Studio, order: Callable[..., Job]) -> None:
+    order(iterations=5000, deadline_seconds=1.0)
+
+    view = run(studio)
+
+    assert (view.job.state, view.job.error["code"]) == (State.FAILED, "deadline_exceeded")
+
+
+def test_an_outage_of_the_storage_counts_no_failure(
+    tmp_path: Path, studio: Studio, order: Callable[..., Job]
+) -> None:
+    order()
+    (tmp_path / "file").write_text("where a folder should be")
+    away = open_storage(f"file://{tmp_path / 'file'}")
+
+    class Away:
+        """The inputs can still be read, but nothing can be kept."""
+
+        get = staticmethod(studio.storage.get)
+        put = staticmethod(away.put)
+
+    view = run(dataclasses.replace(studio, storage=Away(), outage_seconds=0.5))
+
+    assert (view.job.state, view.job.failures) == (State.QUEUED, 0)
+    assert ends(view) == [End.HANDED_BACK]
+
+
+class Hanging:
+    """Puts of a kind of object hang until they may go on."""
+
+    def __init__(self, part: str) -> None:
+        self._part = part
+        self.hangs, self.may_go_on = threading.Event(), threading.Event()
+
+    def __call__(self, key: str) -> None:
+        if self._part in key:
+            self.hangs.set()
+            self.may_go_on.wait()
+
+
+def with_storage(studio: Studio, before_put: Callable[[str], object], **fields: Any) -> Studio:
+    return dataclasses.replace(studio, storage=Store(studio.storage, before_put), **fields)
+
+
+@contextmanager
+def beside(act: Callable[[], object]) -> Iterator[None]:
+    """Runs on a thread, which ends with the `with`."""
+    thread = threading.Thread(target=act)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def test_a_cancel_does_not_wait_for_an_upload_that_hangs(
+    studio: Studio, order: Callable[..., Job]
+) -> None:
+    job, hanging = order(), Hanging("result")
+
+    with beside(lambda: run(with_storage(studio, hanging))):
+        hanging.hangs.wait()
+        asked = time.monotonic()
+        jobs.request_cancel(studio.database, job.id)
+        wait_until(lambda: jobs.get(studio.database, job.id).state == State.CANCELLED)
+        seconds = time.monotonic() - asked
+        hanging.may_go_on.set()
+
+    assert seconds < 2
+    view = jobs.view(studio.database, job.id)
+    assert (view.job.state, view.job.result, ends(view)) == (State.CANCELLED, None, [End.CANCELLED])
+
+
+def test_a_deadline_does_not_wait_for_an_upload_that_hangs(
+    studio: Studio, order: Callable[..., Job]
+) -> None:
+    job, hanging = order(deadline_seconds=1.5), Hanging("result")
+
+    with beside(lambda: run(with_storage(studio, hanging))):
+        hanging.hangs.wait()
+        wait_until(lambda: jobs.get(studio.database, job.id).state == State.FAILED)
+        hanging.may_go_on.set()
+
+    view = jobs.view(studio.database, job.id)
+    assert (view.job.error["code"], ends(view)) == ("deadline_exceeded", [End.FAILED])
+
+
+def test_a_worker_that_stops_hands_back_also_while_an_upload_hangs(
+    studio: Studio, order: Callable[..., Job]
+) -> None:
+    job, hanging, stopping = order(), Hanging("result"), threading.Event()
+    terms = dataclasses.replace(studio.terms, drain_seconds=1.0)
+
+    with beside(lambda: run(with_storage(studio, hanging, terms=terms), stopping)):
+        hanging.hangs.wait()
+        stopping.set()
+        wait_until(lambda: jobs.get(studio.database, job.id).state == State.QUEUED, seconds=5)
+        hanging.may_go_on.set()
+
+    view = jobs.view(studio.database, job.id)
+    assert (view.job.state, view.job.failures, ends(view)) == (State.QUEUED, 0, [End.HANDED_BACK])
+
+
+def test_a_worker_that_stops_while_it_saves_still_ends_the_job(
+    studio: Studio, order: Callable[..., Job]
+) -> None:
+    stopping = threading.Event()
+    order()
+
+    view = run(with_storage(studio, lambda key: "result" in key and stopping.set()), stopping)
+
+    assert (view.job.state, ends(view)) == (State.SUCCEEDED, [End.SUCCEEDED])
+
+
+def test_an_outage_of_the_storage_is_waited_for(studio: Studio, order: Callable[..., Job]) -> None:
+    refused = []
+
+    def refuse(key: str) -> None:
+        if len(refused) < 3:
+            refused.append(key)
+            raise Unavailable
+
+    order(snapshot_every=0)
+
+    view = run(with_storage(studio, refuse))
+
+    assert len(refused) == 3
+    assert (view.job.state, ends(view)) == (State.SUCCEEDED, [End.SUCCEEDED])
+
+
+def test_a_full_storage_is_not_waited_for(studio: Studio, order: Callable[..., Job]) -> None:
+    def refuse(key: str) -> None:
+        raise StorageFull
+
+    order(snapshot_every=0)
+
+    view = run(with_storage(studio, refuse))
+
+    assert (view.job.state, view.job.failures) == (State.QUEUED, 0)
+    assert ends(view) == [End.HANDED_BACK]
+
+
+class Forgetful(Database):
+    """Commits, and loses the answer of the first commit by which an attempt has ended."""
+
+    lost = 0
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        with super().write() as connection:
+            yield connection
+        if not self.lost and self._has_ended():
+            self.lost += 1
+            raise Unavailable("the commit was made, and its answer lost")
+
+    def _has_ended(self) -> bool:
+        with self.read() as connection:
+            ended = select(attempts).where(attempts.c.ended_at.is_not(None))
+            return connection.execute(ended).first() is not None
+
+
+@pytest.mark.parametrize("end", [State.SUCCEEDED, State.FAILED, State.QUEUED])
+def test_a_commit_whose_answer_was_lost_is_found_to_be_made(
+    studio: Studio, order: Callable[..., Job], end: State
+) -> None:
+    database = Forgetful(studio.database.engine)
+
+    def lose(key: str) -> None:
+        if "manifest" in key:
+            if end == State.FAILED:
+                raise InvalidImage
+            if end == State.QUEUED:
+                raise StorageFull
+
+    order()
+
+    view = run(with_storage(studio, lose, database=database))
+
+    assert database.lost == 1
+    assert (view.job.state, view.job.failures) == (end, 0)
+    assert len(ends(view)) == 1
+
+
+def test_a_device_that_hangs_loses_its_lease(studio: Studio, order: Callable[..., Job]) -> None:
+    may_go_on = threading.Event()
+    terms = Terms(lease_seconds=1.0, stall_seconds=0.2, progress_seconds=0.05)
+    job = order()
+    runner = Runner(acting(dataclasses.replace(studio, terms=terms), 2, may_go_on.wait))
+    claimed = jobs.claim(studio.database, worker="test", lease_seconds=1.0)
+    assert claimed is not None
+
+    runner.run(claimed, threading.Event())
+
+    with pytest.raises(Unavailable, match="the device hangs"):
+        runner.check()
+    assert jobs.get(studio.database, job.id).state == State.RUNNING
+    wait_until(lambda: jobs.take_back_expired(studio.database), seconds=5)
+    may_go_on.set()
+    wait_until(lambda: is_well(runner))
+    assert ends(jobs.view(studio.database, job.id)) == [End.LEASE_EXPIRED]
+
+
+def is_well(runner: Runner) -> bool:
+    try:
+        runner.check()
+    except Unavailable:
+        return False
+    return True
+
+
+def test_a_render_that_waits_for_its_turn_keeps_its_lease(
+    studio: Studio, order: Callable[..., Job]
+) -> None:
+    """A slow neighbour's iterations are a sign of life of the device that both are on."""
+    order(iterations=8)
+    terms = Terms(lease_seconds=1.2, stall_seconds=0.3, progress_seconds=0.05)
+    slow = acting(dataclasses.replace(studio, terms=terms), 2, lambda: beat(studio, seconds=2.0))
+
+    view = run(slow)
+
+    assert ends(view) == [End.SUCCEEDED]
+
+
+def beat(studio: Studio, seconds: float) -> None:
+    """What the device does for a neighbour."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        studio.loop.pulse += 1
+        time.sleep(0.05)

@@ -1,0 +1,207 @@
+"""A render goes on where another attempt was, over both stacks' databases and storages."""
+
+import dataclasses
+import json
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import torch
+from structlog.testing import capture_logs
+from torch import Tensor
+
+from services.uploads import Upload
+from shared.database import jobs
+from shared.database.jobs import Job
+from shared.errors import Unavailable
+from shared.states import End, State
+from tests.integration.worker.conftest import Store, acting, ends, run
+from tests.pictures import paint
+from workers.attempt import Studio
+from workers.engine.loop import Stepped
+from workers.engine.render import Render
+from workers.engine.vgg import Vgg
+
+SQUARE = Upload(paint(1, size=(64, 64)), "image/png")  # room for two sizes of a pyramid
+NOISE = {"init": "noise", "iterations": 16, "snapshot_every": 4}
+
+
+def stop_at(studio: Studio, iteration: int) -> jobs.View:
+    """An attempt whose worker is told to stop behind an iteration."""
+    stopping = threading.Event()
+    view = run(acting(studio, iteration, stopping.set), stopping)
+    assert (view.job.state, view.job.failures) == (State.QUEUED, 0)
+    return view
+
+
+def often(studio: Studio) -> Studio:
+    return dataclasses.replace(studio, checkpoint_seconds=1e-3)
+
+
+def manifest(studio: Studio, view: jobs.View) -> dict[str, Any]:
+    return json.loads(studio.storage.get(view.job.result["manifest_key"]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "at"),
+    [
+        ({"optimizer": "adam", "learning_rate": 8.0}, 7),
+        ({"optimizer": "lbfgs"}, 7),
+        ({"optimizer": "lbfgs", "content": SQUARE, "pyramid": 2}, 4),
+        ({"optimizer": "adam", "content": SQUARE, "pyramid": 2}, 10),
+        ({"optimizer": "lbfgs", "patience": 3}, 5),
+    ],
+    ids=["adam", "lbfgs", "coarse", "fine", "patience"],
+)
+def test_a_render_that_was_interrupted_ends_as_if_it_had_not_been(
+    studio: Studio, order: Callable[..., Job], fields: dict[str, Any], at: int
+) -> None:
+    order(**NOISE, **fields)
+    whole = run(studio)
+    order(**NOISE, **fields)
+
+    interrupted = stop_at(studio, at)
+    view = run(studio)
+
+    resumed_from = view.job.resumed_from_iteration
+    assert resumed_from > at
+    assert ends(view) == [End.HANDED_BACK, End.SUCCEEDED]
+    assert [attempt.resumed_from_iteration for attempt in view.attempts] == [0, resumed_from]
+    assert view.job.result["sha256"] == whole.job.result["sha256"]
+    assert view.job.loss == whole.job.loss
+    assert [taken.iteration for taken in interrupted.snapshots] == [4, 8, 12, 16][
+        : resumed_from // 4
+    ]
+    assert [taken.iteration for taken in view.snapshots] == [
+        taken.iteration for taken in whole.snapshots
+    ]
+    losses = [
+        [line.rpartition(b",")[0] for line in studio.storage.get(key).splitlines()]
+        for key in (view.job.result["losses_key"], whole.job.result["losses_key"])
+    ]
+    assert losses[0] == losses[1], "but for the seconds, the histories are one"
+    found = manifest(studio, view)
+    assert (found["continuation"], found["resumed_from_iteration"]) == ("exact", resumed_from)
+    assert [attempt["end"] for attempt in found["attempts"]] == [End.HANDED_BACK, None]
+
+
+def test_a_render_that_goes_on_from_its_image_alone_ends_elsewhere(
+    studio: Studio, order: Callable[..., Job]
+) -> None:
+    """What the test before this one would see, if a checkpoint held no more than a picture."""
+    for optimizer in ("adam", "lbfgs"):
+        order(**NOISE, optimizer=optimizer)
+        whole = run(studio)
+        order(**NOISE, optimizer=optimizer)
+        stop_at(studio, 7)
+
+        class Forgetful(Render):
+            def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+                known = {name: t for name, t in state.items() if not name.startswith("optimizer.")}
+                super().load_state_dict(known)
+
+        def make(*arguments: Any) -> Stepped:
+            plan, content, styles, init = arguments
+            return Forgetful(plan, studio.vgg, content, styles, init=init)
+
+        view = run(dataclasses.replace(studio, make=make))
+
+        assert view.job.state == State.SUCCEEDED
+        assert view.job.result["sha256"] != whole.job.result["sha256"]
+
+
+def test_a_worker_that_vanished_costs_what_came_after_its_checkpoint(
+    studio: Studio, order: Callable[..., Job]
+) -> None:
+    order(**NOISE)
+    whole = run(studio)
+    job = order(**NOISE)
+
+    def vanish() -> None:
+        jobs.take_back_from(studio.database, "test")
+
+    run(acting(often(studio), 12, vanish))
+    kept = jobs.checkpoints(studio.database, job.id)
+    view = run(studio)
+
+    assert ends(view) == [End.LEASE_EXPIRED, End.SUCCEEDED]
+    assert view.job.resumed_from_iteration == kept[0].iteration > kept[1].iteration > 0
+    assert len(kept) == 2
+    assert view.job.result["sha256"] == whole.job.result["sha256"]
+    assert jobs.checkpoints(studio.database, job.id) == []
+
+
+@pytest.mark.parametrize("damaged", [1, 2])
+@pytest.mark.parametrize("spoil", [b"damaged", None], ids=["damaged", "missing"])
+def test_a_checkpoint_that_is_not_whole_is_passed_over(
+    studio: Studio, order: Callable[..., Job], damaged: int, spoil: bytes | None
+) -> None:
+    order(**NOISE)
+    whole = run(studio)
+    job = order(**NOISE)
+    stop_at(often(studio), 8)
+    kept = jobs.checkpoints(studio.database, job.id)
+    for checkpoint in kept[:damaged]:
+        studio.storage.delete(checkpoint.key)
+        if spoil:
+            studio.storage.put(checkpoint.key, spoil, "")
+
+    with capture_logs() as logs:
+        view = run(studio)
+
+    logged = [line["key"] for line in logs if line["event"] == "checkpoint_unusable"]
+    assert logged == [checkpoint.key for checkpoint in kept[:damaged]]
+    assert view.job.resumed_from_iteration == (kept[1].iteration if damaged == 1 else 0)
+    assert view.job.result["sha256"] == whole.job.result["sha256"]
+
+
+def test_a_checkpoint_of_another_network_is_not_gone_on_from(
+    studio: Studio, order: Callable[..., Job]
+) -> None:
+    order(**NOISE)
+    stop_at(studio, 7)
+    weights = dataclasses.replace(studio.vgg.weights, digest="0" * 64)
+
+    with capture_logs() as logs:
+        view = run(dataclasses.replace(studio, vgg=Vgg(weights)))
+
+    (line,) = (line for line in logs if line["event"] == "checkpoint_unusable")
+    assert "weights_digest" in line["detail"]
+    assert (view.job.state, view.job.resumed_from_iteration) == (State.SUCCEEDED, 0)
+
+
+def test_a_checkpoint_of_another_place_is_gone_on_from_and_the_manifest_says_so(
+    studio: Studio, order: Callable[..., Job]
+) -> None:
+    order(**NOISE)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        stop_at(studio, 7)
+    finally:
+        torch.set_num_threads(threads)
+    stop_at(studio, 10)  # in the same place as the next, but already of two
+
+    view = run(studio)
+
+    assert view.job.resumed_from_iteration > 10
+    assert manifest(studio, view)["continuation"] == "approximate"
+
+
+def test_a_checkpoint_that_cannot_be_stored_costs_no_render(
+    studio: Studio, order: Callable[..., Job]
+) -> None:
+    refused = []
+
+    def refuse(key: str) -> None:
+        if "/checkpoints/" in key:
+            refused.append(key)
+            raise Unavailable
+
+    order(**NOISE)
+
+    view = run(dataclasses.replace(often(studio), storage=Store(studio.storage, refuse)))
+
+    assert refused
+    assert (view.job.state, ends(view)) == (State.SUCCEEDED, [End.SUCCEEDED])

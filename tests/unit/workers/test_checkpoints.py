@@ -1,0 +1,62 @@
+"""What a checkpoint's file holds, and when it is gone on from."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from workers import checkpoints
+from workers.checkpoints import Origin, Saved, Unusable
+from workers.engine.objective import Losses
+from workers.engine.render import Progress
+
+ORIGIN = Origin("spec", "weights", {"device": "cpu", "threads": 2})
+STATE = {
+    "iteration": torch.tensor(1),
+    "best": torch.tensor([1 / 3, 1.0], dtype=torch.float64),
+    "image": torch.rand(2, 3, 4, 5)[1:],  # a part of a larger one, as after a shared pass
+    "optimizer.s": torch.rand(3, 4).mT,  # not contiguous
+}
+HISTORY = [Progress(i, 9, Losses(1 / 3, 0.1, 1e-300, 7.0), 0.1 * i) for i in range(2)]
+SAVED = Saved(STATE, HISTORY, ORIGIN)
+
+
+def test_a_state_comes_back_to_the_bit() -> None:
+    found = checkpoints.decode(checkpoints.encode(SAVED), iterations=9)
+
+    assert found.state.keys() == STATE.keys()
+    for name, tensor in STATE.items():
+        assert torch.equal(found.state[name], tensor)
+        assert found.state[name].dtype == tensor.dtype
+    assert (found.history, found.origin, found.iteration) == (HISTORY, ORIGIN, 1)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{}" * 9, checkpoints.encode(SAVED)[:-1], checkpoints.encode(SAVED)[:99]]
+)
+def test_a_file_that_is_not_whole_is_unusable(data: bytes) -> None:
+    with pytest.raises(Unusable):
+        checkpoints.decode(data, iterations=9)
+
+
+def test_a_file_of_another_format_is_unusable(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = checkpoints.encode(SAVED)
+    monkeypatch.setattr(checkpoints, "_FORMAT", 2)
+
+    with pytest.raises(Unusable, match="its format is 1, accepted: 2"):
+        checkpoints.decode(data, iterations=9)
+
+
+@pytest.mark.parametrize("name", ["spec_digest", "weights_digest"])
+def test_a_state_of_another_picture_is_unusable(name: str) -> None:
+    with pytest.raises(Unusable, match=name):
+        ORIGIN.after(dataclasses.replace(ORIGIN, **{name: "other"}))
+
+
+def test_only_the_same_place_goes_on_exactly_and_only_from_what_is_exact() -> None:
+    elsewhere = dataclasses.replace(ORIGIN, place={**ORIGIN.place, "threads": 4})
+
+    assert ORIGIN.after(ORIGIN).continuation == "exact"
+    assert ORIGIN.after(elsewhere).continuation == "approximate"
+    assert elsewhere.after(ORIGIN.after(elsewhere)).continuation == "approximate"
+    assert ORIGIN.after(ORIGIN.after(elsewhere)).continuation == "approximate"
