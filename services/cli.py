@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
-from shared.errors import ImpastoError, InvalidSpec
+from shared.errors import ImpastoError, InvalidSpec, ResultExpired
 from shared.states import State
 
 if TYPE_CHECKING:
@@ -352,6 +353,40 @@ def migrate() -> None:
     _say(f"the database is at {version}, the storage is ready")
 
 
+@app.command(rich_help_panel=SERVICE)
+def doctor(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Look whether objects are there, but read none.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Look for promises that were broken: jobs, leases and objects; status 1 if there are any.
+
+    It only reads, and the service may go on.
+    """
+    from services import invariants
+    from services.client import tables
+    from shared.database import open_database, schema
+    from shared.storage import open_storage
+
+    settings = _settings()
+    bounds = invariants.Bounds(settings.lease_seconds, settings.sweep_seconds)
+    with closing(open_database(settings.database_url)) as database:
+        schema.check(database)
+        storage = open_storage(settings.storage_url)
+        broken = invariants.check(database, storage, bounds, reads=not quick)
+    if json:
+        _print_json({"broken": [asdict(each) for each in broken]})
+    else:
+        names = {each.invariant for each in broken}
+        _console().print(tables.of_invariants(invariants.INVARIANTS, names))
+        for each in broken:
+            about = f"job {each.job_id}: " if each.job_id else ""
+            typer.echo(f"{each.invariant}: {about}{each.detail}")
+    if broken:
+        raise typer.Exit(1)
+
+
 @app.command("settings", rich_help_panel=SERVICE)
 def show_settings(json: Json = False) -> None:
     """List the settings: their values and what they mean."""
@@ -467,7 +502,8 @@ def _keep(job: "Job", output: Path | None, report: Path | None) -> None:
     from shared.keys import SUFFIXES
 
     status = job.wait()
-    assert status.result is not None
+    if status.result is None:
+        raise ResultExpired
     output = output or Path(f"impasto-{job.id}{SUFFIXES[status.result.media_type]}")
     job.save(output)
     if report:

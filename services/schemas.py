@@ -36,6 +36,7 @@ class Times(_Document):
     finished_at: datetime | None
     deadline_at: datetime | None
     cancel_requested_at: datetime | None
+    expired_at: datetime | None = Field(description="When what the job made was deleted.")
 
 
 class Queue(_Document):
@@ -140,7 +141,8 @@ class JobDocument(JobSummary):
     @classmethod
     def of_view(cls, view: View) -> Self:
         job = view.job
-        taken = [_snapshot(job, snapshot) for snapshot in view.snapshots]
+        kept = [] if job.expired_at else view.snapshots
+        taken = [_snapshot(job, snapshot) for snapshot in kept]
         result = _result(job)
         newest = result or (taken[-1] if taken else None)
         return cls(
@@ -226,7 +228,7 @@ def asset_url(asset_id: str) -> str:
 
 def _summary(job: Job) -> dict[str, Any]:
     url = job_url(job.id)
-    made = job.result or {}
+    made = job.result and not job.expired_at
     left = job.iterations - job.iteration
     is_done = job.state == State.SUCCEEDED  # it may have had the patience for fewer iterations
     is_rendering = job.state == State.RUNNING and job.it_per_s
@@ -295,7 +297,7 @@ def _attempt(job: Job, attempts: Sequence[Attempt]) -> AttemptDocument:
 
 
 def _result(job: Job) -> ResultDocument | None:
-    if not job.result:
+    if not job.result or job.expired_at:
         return None
     return ResultDocument(
         url=f"{job_url(job.id)}/result",

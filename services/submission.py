@@ -85,9 +85,9 @@ def _keep(
 ) -> tuple[Asset, bool]:
     if known := assets.find(database, [file.id]).get(file.id):
         return known, False
-    # The bytes first: a row without bytes would be believed.
-    storage.put(keys.asset(file.id), file.data, picture.media_type)
-    asset = assets.add(
+    # Nobody finds the row before the bytes are there; without it, nobody would find bytes whose
+    # upload broke off.
+    assets.intend(
         database,
         id=file.id,
         media_type=picture.media_type,
@@ -95,7 +95,8 @@ def _keep(
         height=picture.height,
         size_bytes=len(file.data),
     )
-    return asset, True
+    storage.put(keys.asset(file.id), file.data, picture.media_type)
+    return assets.confirm(database, file.id), True
 
 
 def _spec(order: Order) -> JobSpec:

@@ -28,6 +28,7 @@ class Times(_Document):
     finished_at: datetime | None = None
     deadline_at: datetime | None = None
     cancel_requested_at: datetime | None = None
+    expired_at: datetime | None = None  # when what the job made was deleted
 
 
 class Progress(_Document):

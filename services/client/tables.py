@@ -84,6 +84,14 @@ def of_settings(fields: Iterable[Field], values: Mapping[str, Any], given: Set[s
     return table
 
 
+def of_invariants(invariants: Mapping[str, str], broken: Set[str]) -> Table:
+    table = _grid()
+    for name, meaning in invariants.items():
+        told = Text("broken", "red") if name in broken else Text("holds", "green")
+        table.add_row(name, Text(meaning), told)
+    return table
+
+
 def without_password(value: str) -> str:
     """A setting's value as it may be shown."""
     password = urlsplit(value).password if "://" in value else None

@@ -7,6 +7,7 @@ from services.reconciler import Reconciler
 from shared import logs, settings
 from shared.database import open_database, schema
 from shared.queue import open_queue
+from shared.storage import open_storage
 
 
 def main() -> None:
@@ -17,8 +18,15 @@ def main() -> None:
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
-    doorbell = open_queue(configured.broker_url)
-    reconciler = Reconciler(database, doorbell, configured.sweep_seconds, configured.alive_file)
+    reconciler = Reconciler(
+        database,
+        open_storage(configured.storage_url),
+        open_queue(configured.broker_url),
+        sweep_seconds=configured.sweep_seconds,
+        lease_seconds=configured.lease_seconds,
+        retention_days=configured.retention_days,
+        alive_file=configured.alive_file,
+    )
     reconciler.run(stopping)
 
 

@@ -13,12 +13,14 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
+from services import invariants
 from services.api import create_app
 from services.api.connections import Connections
 from shared import keys
 from shared.database import jobs, schema
 from shared.database.jobs import Claim
 from shared.database.tables import metadata
+from shared.errors import RenderFailed
 from shared.settings import Settings
 from tests.pictures import paint
 
@@ -95,6 +97,23 @@ def another_api(tmp_path: Path) -> Iterator[Callable[..., Api]]:
         yield lambda **settings: _open(stack, Settings(**{"home": tmp_path / "home", **settings}))
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_broken(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each test on an API or on a worker, every invariant holds."""
+    if "api" in request.fixturenames:
+        at = request.getfixturevalue("api").connections
+    elif "studio" in request.fixturenames:
+        at = request.getfixturevalue("studio")
+        for key in at.storage.keys(""):  # of another test; its rows are gone
+            at.storage.delete(key)
+    else:
+        yield
+        return
+    yield
+    # Some tests spoil the pictures that a job is made of, to see what becomes of it.
+    assert [each for each in invariants.check(at.database, at.storage) if each.job_id] == []
+
+
 @pytest.fixture
 def client(api: Api) -> FlaskClient:
     return api.client
@@ -133,7 +152,7 @@ def claim(api: Api, job_id: str) -> Claim:
         assert job is not None, f"{job_id} is not in the queue"
         if job.id == job_id:
             return job.claim
-        jobs.succeed(api.connections.database, job.claim, {"key": "left over from another test"})
+        jobs.fail(api.connections.database, job.claim, RenderFailed("left over from another test"))
 
 
 def finish(api: Api, job_id: str, kind: str = "png") -> dict[str, bytes]:

@@ -360,8 +360,10 @@ def test_what_broke_inside_is_not_told_outside(api: Api) -> None:
     job = submit(api.client, priority=100)
     finish(api, job["id"])
     key = jobs.get(api.connections.database, job["id"]).result["key"]
+    picture = api.connections.storage.get(key)
     api.connections.storage.delete(key)
     answer = api.client.get(f"/v1/jobs/{job['id']}/result")
+    api.connections.storage.put(key, picture, "image/png")
     refused(answer, 500, "internal_error")
     assert key not in answer.text
     assert api.client.get("/healthz").status_code == 200

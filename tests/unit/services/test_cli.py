@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -12,6 +13,7 @@ from rich.text import Text
 from typer.testing import CliRunner, Result
 
 from services import cli
+from services.invariants import INVARIANTS
 from shared.errors import InvalidImage, InvalidSetting, Violation
 from shared.spec import JobSpec
 from tests.pictures import paint
@@ -220,6 +222,32 @@ def test_migrate_makes_the_database_and_the_storage(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert (tmp_path / "home" / "impasto.db").is_file()
     assert (tmp_path / "home" / "objects").is_dir()
+
+
+def test_the_doctor_finds_nothing_where_nothing_is_broken(tmp_path: Path) -> None:
+    home = {"IMPASTO_HOME": str(tmp_path)}
+    impasto("migrate", **home)
+
+    told = impasto("doctor", **home)
+
+    assert told.exit_code == 0, told.output
+    for name, meaning in INVARIANTS.items():
+        assert re.search(rf"{name} +{meaning} +holds", told.stdout)
+
+
+def test_the_doctor_names_what_is_broken(tmp_path: Path) -> None:
+    home = {"IMPASTO_HOME": str(tmp_path)}
+    impasto("migrate", **home)
+    key = "jobs/nobody/1-c/result.png"
+    (tmp_path / "objects" / key).parent.mkdir(parents=True)
+    (tmp_path / "objects" / key).touch()
+
+    told, as_json = impasto("doctor", **home), impasto("doctor", "--json", **home)
+
+    assert (told.exit_code, as_json.exit_code) == (1, 1)
+    assert re.search(rf"I10 .* broken\nI10: nobody knows {key}\n", plain(told.stdout))
+    broken = {"invariant": "I10", "job_id": None, "detail": f"nobody knows {key}"}
+    assert json.loads(as_json.stdout) == {"broken": [broken]}
 
 
 def test_the_version_is_the_distributions() -> None:

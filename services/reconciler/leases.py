@@ -1,0 +1,65 @@
+"""Jobs whose worker is gone, or that have waited for too long."""
+
+from collections.abc import Callable
+
+import structlog
+from celery import Celery
+
+from shared import queue
+from shared.database import Database, jobs
+from shared.states import State
+
+_log = structlog.get_logger(__name__)
+
+
+class Leases:
+    """What was seen of the database, and what follows from it for leases that ran out.
+
+    clock: monotonic, in seconds. It only tells for how long we have been looking.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        doorbell: Celery,
+        *,
+        lease_seconds: float,
+        sweep_seconds: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._database = database
+        self._doorbell = doorbell
+        self._clock = clock
+        # A worker renews its lease four times before it ends: it survives an outage of half of it.
+        self._gap_seconds = max(2 * sweep_seconds, lease_seconds / 2)
+        self._trust_seconds = lease_seconds + 2 * sweep_seconds
+        self._last_seen: float | None = None
+        self._seen_since = 0.0
+
+    def look(self) -> None:
+        """See that the database answers. Raises Unavailable."""
+        self._database.check()
+        at = self._clock()
+        if self._last_seen is None or at - self._last_seen > self._gap_seconds:
+            self._seen_since = at
+        self._last_seen = at
+
+    def sweep(self) -> None:
+        """Take back expired leases and fail what is too late.
+
+        Nobody has to ring for jobs whose wake-up was lost: idle workers look by themselves.
+        """
+        # After an outage of the database every lease has run out, though no worker failed. So an
+        # expiry counts against its job only where the worker could have renewed the lease: where
+        # we have seen the database for as long as a lease lasts, without a gap. We may err (just
+        # started, or frozen ourselves), but only in favour of the job.
+        counts = self._clock() - self._seen_since >= self._trust_seconds
+        can_ring = True
+        for job in jobs.take_back_expired(self._database, counts=counts):
+            _log.warning(
+                "lease_expired", job=job.id, attempt=job.attempt, state=job.state, counts=counts
+            )
+            if can_ring and job.state == State.QUEUED:
+                can_ring = queue.ring(self._doorbell)  # each try takes a second while it is away
+        for job in jobs.fail_overdue(self._database):
+            _log.info("deadline_exceeded", job=job.id)

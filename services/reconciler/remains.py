@@ -1,0 +1,103 @@
+"""What lies in the storage and nobody follows any more.
+
+A tombstone in the database comes first, the objects go second, and that they are gone is written
+last: whoever dies in between leaves work that the next sweep finds. Objects are looked for only
+below a folder, or under a key, that a row names. There are no multipart uploads to abort: an object
+is put in one request.
+"""
+
+from collections.abc import Callable, Iterator
+
+import structlog
+
+from shared import keys
+from shared.database import Database, assets, retention
+from shared.storage import Storage
+
+_log = structlog.get_logger(__name__)
+
+_BATCH = 50  # of each kind and sweep; between two sweeps another reconciler may take over
+
+
+class Remains:
+    """Deletes in small batches; each step can be repeated.
+
+    retention_seconds: how long after its end a job's objects are kept; 0: for ever.
+    orphan_seconds: how long an object that no row points to may lie.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        storage: Storage,
+        *,
+        retention_seconds: float,
+        orphan_seconds: float,
+    ) -> None:
+        self._database = database
+        self._storage = storage
+        self._retention_seconds = retention_seconds
+        self._orphan_seconds = orphan_seconds
+
+    def sweep(self) -> bool:
+        """Delete a batch of each kind; whether there may be more. Raises Unavailable."""
+        kinds: list[Callable[[], int]] = [
+            self._delete_checkpoints,
+            self._expire_jobs,
+            self._purge_attempts,
+            self._sweep_attempts,
+            self._forget_uploads,
+        ]
+        done = [kind() for kind in kinds]
+        return max(done) >= _BATCH
+
+    def _delete_checkpoints(self) -> int:
+        """Those that newer ones have replaced, that were corrupt, and those of jobs that ended."""
+        doomed = retention.doomed_checkpoints(self._database, limit=_BATCH)
+        for checkpoint in doomed:
+            self._storage.delete(checkpoint.key)
+            retention.deleted(self._database, checkpoint)
+        return len(doomed)
+
+    def _expire_jobs(self) -> int:
+        if not self._retention_seconds:
+            return 0
+        expired = retention.expire(
+            self._database, older_than_seconds=self._retention_seconds, limit=_BATCH
+        )
+        for job_id in expired:
+            _log.info("job_expired", job=job_id)
+        return len(expired)
+
+    def _purge_attempts(self) -> int:
+        """Delete all that the attempts of expired jobs have made."""
+        folders = retention.to_purge(self._database, limit=_BATCH)
+        for folder in folders:
+            for key in self._storage.keys(folder.prefix):
+                self._storage.delete(key)
+            retention.purged(self._database, folder)
+        return len(folders)
+
+    def _sweep_attempts(self) -> int:
+        """Delete what attempts have uploaded and did not live to point to."""
+        folders = retention.to_sweep(
+            self._database, older_than_seconds=self._orphan_seconds, limit=_BATCH
+        )
+        for folder in folders:
+            for key in self._orphans(folder):
+                self._storage.delete(key)
+                _log.info("orphan_deleted", key=key)
+            retention.swept(self._database, folder)
+        return len(folders)
+
+    def _orphans(self, folder: retention.Folder) -> Iterator[str]:
+        named = retention.pointers(self._database, folder)
+        return (key for key in self._storage.keys(folder.prefix) if key not in named)
+
+    def _forget_uploads(self) -> int:
+        """Delete what uploads have left that were never finished."""
+        doomed = assets.doom(self._database, older_than_seconds=self._orphan_seconds, limit=_BATCH)
+        for asset_id in doomed:
+            self._storage.delete(keys.asset(asset_id))
+            assets.forget(self._database, asset_id)
+        return len(doomed)

@@ -1,0 +1,351 @@
+"""What the reconciler puts right and what it deletes, over the stores of both stacks."""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from typing import Any
+
+import pytest
+from sqlalchemy import Table, select, update
+
+from services.invariants import Bounds, check
+from services.reconciler import Reconciler
+from shared import keys
+from shared.database import Database, assets, jobs, open_database, schema, tables
+from shared.database.clock import now
+from shared.database.jobs import Job
+from shared.database.leader import lead
+from shared.errors import RenderFailed
+from shared.queue import open_queue
+from shared.settings import Settings
+from shared.states import State
+from shared.storage import Storage, open_storage
+from tests.integration.conftest import Api, finish, refused
+from tests.integration.conftest import submit as submit_to_api
+from tests.lives import (
+    BYTES,
+    age,
+    checkpoint,
+    claim,
+    clear,
+    folder,
+    intend,
+    snapshot,
+    submit,
+    succeed,
+)
+
+UNHURRIED = Bounds(slack_seconds=1e9)  # whatever is still to be deleted may be there
+
+
+@pytest.fixture(scope="module")
+def kept_database(stack_settings: Settings) -> Iterator[Database]:
+    with closing(open_database(stack_settings.database_url)) as database:
+        schema.upgrade(database)
+        yield database
+
+
+@pytest.fixture
+def database(kept_database: Database) -> Database:
+    clear(kept_database)
+    return kept_database
+
+
+@pytest.fixture
+def storage(stack_settings: Settings) -> Storage:
+    storage = open_storage(stack_settings.storage_url)
+    storage.prepare()
+    for key in storage.keys(""):
+        storage.delete(key)
+    return storage
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at = 1000.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def reconciler(database: Database, storage: Storage, clock: Clock) -> Reconciler:
+    return reconciler_of(database, storage, clock=clock)
+
+
+def reconciler_of(database: Database, storage: Storage, **more: Any) -> Reconciler:
+    terms = {"sweep_seconds": 5, "lease_seconds": 60, "retention_days": 30}
+    return Reconciler(database, storage, open_queue("memory://"), **terms | more)
+
+
+# Leases.
+
+
+def test_an_expiry_counts_once_the_database_was_seen_for_as_long_as_a_lease(
+    database: Database, reconciler: Reconciler, clock: Clock
+) -> None:
+    job = submit(database)
+
+    reconciler.sweep_leases()
+    assert failures_after_expiry(database, reconciler, job) == 0, "it has just begun to look"
+
+    for _ in range(14):
+        clock.at += 5
+        reconciler.sweep_leases()
+    assert failures_after_expiry(database, reconciler, job) == 1
+
+    clock.at += 40  # the database was away, or the reconciler was frozen
+    assert failures_after_expiry(database, reconciler, job) == 1
+
+
+def test_a_storage_that_hangs_keeps_no_lease_waiting(database: Database, storage: Storage) -> None:
+    submit(database)
+    taken = claim(database)
+    checkpoint(database, storage, taken, 1)
+    jobs.fail(database, taken, RenderFailed())
+    stopping, is_let_go, hangs = threading.Event(), threading.Event(), threading.Event()
+
+    class Hanging:
+        def delete(self, _: str) -> None:
+            hangs.set()
+            is_let_go.wait()
+
+        def keys(self, prefix: str) -> Iterator[str]:
+            return storage.keys(prefix)
+
+    reconciler = reconciler_of(database, Hanging(), sweep_seconds=0.05, lease_seconds=1)
+    runs = threading.Thread(target=reconciler.run, args=[stopping])
+    runs.start()
+    assert hangs.wait(20)
+
+    job = submit(database)
+    claim(database, lease_seconds=-1)
+    wait_for(lambda: jobs.get(database, job.id).state == State.QUEUED)
+
+    stopping.set()
+    is_let_go.set()
+    runs.join()
+
+
+# Who leads: on SQLite, the process that owns the folder.
+
+on_postgres = pytest.mark.parametrize("stack_settings", ["cluster"], indirect=True)
+
+
+@on_postgres
+def test_one_leads_at_a_time(stack_settings: Settings, database: Database) -> None:
+    with closing(open_database(stack_settings.database_url)) as other:
+        for one, another in ((database, other), (other, database)):
+            with (
+                lead(one, "storage", patience_seconds=60) as is_ours,
+                lead(another, "storage", patience_seconds=60) as is_theirs,
+                lead(another, "leases", patience_seconds=60) as is_another_duty,
+            ):
+                assert (is_ours, is_theirs, is_another_duty) == (True, False, True)
+
+
+@on_postgres
+def test_a_leader_that_is_frozen_loses_its_turn(
+    stack_settings: Settings, database: Database
+) -> None:
+    def is_free() -> bool:
+        with lead(other, "storage", patience_seconds=60) as is_ours:
+            return is_ours
+
+    with closing(open_database(stack_settings.database_url)) as other:
+        with lead(database, "storage", patience_seconds=0.2) as is_ours:
+            assert is_ours
+            wait_for(is_free)
+        assert is_free()
+
+
+# What is deleted.
+
+
+def test_checkpoints_that_nobody_follows_are_deleted(
+    database: Database, storage: Storage, reconciler: Reconciler
+) -> None:
+    submit(database)
+    taken = claim(database)
+    for iteration in (1, 2, 3):
+        checkpoint(database, storage, taken, iteration)
+
+    reconciler.sweep_remains()
+    assert [*storage.keys("jobs/")] == [keys.checkpoint(folder(taken), i) for i in (2, 3)]
+
+    jobs.fail(database, taken, RenderFailed())
+    reconciler.sweep_remains()
+    assert [*storage.keys("jobs/")] == []
+    assert None not in column(database, tables.checkpoints, "deleted_at")
+
+
+def test_what_an_attempt_never_pointed_to_is_deleted_after_a_day(
+    database: Database, storage: Storage, reconciler: Reconciler
+) -> None:
+    kept, orphans = left_by(database, storage)
+
+    reconciler.sweep_remains()
+    assert {*storage.keys("jobs/")} == kept | orphans
+
+    age(database, days=1.1)
+    reconciler.sweep_remains()
+    assert {*storage.keys("jobs/")} == kept
+    assert None not in column(database, tables.attempts, "swept_at")
+
+
+def test_a_running_attempt_keeps_what_it_has_stored(
+    database: Database, storage: Storage, reconciler: Reconciler
+) -> None:
+    submit(database)
+    key = keys.result(folder(claim(database)), "image/png")
+    storage.put(key, BYTES, "image/png")
+    age(database, days=2)
+
+    reconciler.sweep_remains()
+
+    assert storage.exists(key)
+
+
+def test_an_upload_that_broke_off_is_forgotten_after_a_day(
+    database: Database, storage: Storage, reconciler: Reconciler
+) -> None:
+    stored, broken_off, new = (keys.digest(name) for name in (b"1", b"2", b"3"))
+    for asset_id in (stored, broken_off, new):
+        intend(database, asset_id)
+        storage.put(keys.asset(asset_id), BYTES, "image/png")
+    assets.confirm(database, stored)
+    age(database, days=1.1)
+    intend(database, new)
+
+    reconciler.sweep_remains()
+
+    assert {*storage.keys("assets/")} == {keys.asset(stored), keys.asset(new)}
+    assert set(column(database, tables.assets, "id")) == {stored, new}
+
+
+def test_results_are_kept_for_as_long_as_is_said(
+    database: Database, storage: Storage, reconciler: Reconciler
+) -> None:
+    kept, _ = left_by(database, storage)
+
+    age(database, days=29)
+    reconciler.sweep_remains()
+    assert {*storage.keys("jobs/")} == kept
+
+    age(database, days=2)
+    reconciler_of(database, storage, retention_days=0).sweep_remains()
+    assert {*storage.keys("jobs/")} == kept
+
+    reconciler.sweep_remains()
+    assert {*storage.keys("jobs/")} == set()
+    assert None not in column(database, tables.attempts, "purged_at")
+
+
+def test_a_reconciler_may_die_at_any_step(database: Database, storage: Storage) -> None:
+    left_by(database, storage)
+    age(database, days=31)
+    left_by(database, storage)
+    for broken_off in map(keys.digest, [b"1", b"2", b"3", b"4", b"5", b"6"]):
+        intend(database, broken_off)
+        storage.put(keys.asset(broken_off), BYTES, "image/png")
+    age(database, days=2)
+
+    for steps in itertools.cycle([2, 3, 4, 5]):  # with 2, an object at a time
+        with suppress(Death):
+            reconciler_of(database, Dying(storage, steps)).sweep_remains()
+            break
+        assert check(database, storage, UNHURRIED) == [], "nothing is missing that is named"
+    age(database, days=2)
+    assert check(database, storage) == [], "nothing is left that is not"
+
+
+def test_a_job_whose_result_is_deleted_says_so(
+    database: Database, storage: Storage, api: Api
+) -> None:
+    job = submit_to_api(api.client)
+    finish(api, job["id"])
+    with database.write() as connection:
+        of_job = update(tables.jobs).where(tables.jobs.c.id == job["id"])
+        connection.execute(of_job.values(expired_at=now()))
+
+    reconciler_of(database, storage).sweep_remains()
+
+    url = f"/v1/jobs/{job['id']}"
+    for made in ("result", "losses", "manifest", "snapshots/2"):
+        problem = refused(api.client.get(f"{url}/{made}"), 410, "result_expired")
+        assert f"what job {job['id']} made was deleted on 20" in problem["detail"]
+    document = api.client.get(url).json
+    assert document["status"] == "succeeded"
+    assert document["times"]["expired_at"]
+    assert (document["result"], document["preview"], document["snapshots"]) == (None, None, [])
+    assert set(document["links"].values()) == {url, None}
+
+
+class Death(BaseException):
+    """As kill -9 would: nothing of ours may catch it."""
+
+
+class Dying:
+    """A storage whose user dies after so many steps: before a call, or after it."""
+
+    def __init__(self, storage: Storage, steps: int) -> None:
+        self._storage = storage
+        self._left = steps
+
+    def delete(self, key: str) -> None:
+        self._live()
+        self._storage.delete(key)
+        self._live()
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        self._live()
+        return self._storage.keys(prefix)
+
+    def _live(self) -> None:
+        if not self._left:
+            raise Death
+        self._left -= 1
+
+
+def left_by(database: Database, storage: Storage) -> tuple[set[str], set[str]]:
+    """What the two attempts of a job that succeeded have stored: what rows name, and the rest."""
+    submit(database)
+    lost = claim(database, lease_seconds=-1)
+    kept = {snapshot(database, storage, lost, 1)}
+    checkpoint(database, storage, lost, 1)  # which the end of the job will doom
+    jobs.take_back_expired(database, counts=False)
+    taken = claim(database)
+    jobs.resume(database, taken, 1)
+    orphans = {keys.manifest(folder(lost)), keys.snapshot(folder(taken), 2)}
+    for key in orphans:
+        storage.put(key, BYTES, "image/jpeg")
+    return kept | succeed(database, storage, taken), orphans
+
+
+def failures_after_expiry(database: Database, reconciler: Reconciler, job: Job) -> int:
+    claim(database, lease_seconds=-1)
+    reconciler.sweep_leases()
+    after = jobs.get(database, job.id)
+    assert after.state == State.QUEUED
+    return after.failures
+
+
+def column(database: Database, table: Table, name: str) -> list[Any]:
+    with database.read() as connection:
+        found = connection.execute(select(table.c[name])).scalars().all()
+    assert found
+    return list(found)
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.02)
