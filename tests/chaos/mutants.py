@@ -1,0 +1,108 @@
+"""Ways to break the service on purpose: a suite that none of them turns red proves nothing.
+
+Each takes away one thing that the promise rests on, in the process that it is called in.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from types import ModuleType
+from typing import Any
+
+from sqlalchemy import literal
+
+from shared import keys
+from shared.database import jobs
+from shared.database.clock import Instant
+from shared.database.jobs import attempts, clients, fence, sweeps, waiting
+from shared.database.tables import jobs as table
+from shared.errors import RenderFailed
+from shared.states import State
+from shared.storage import s3
+from tests.chaos.chain import LINK, Chain
+from workers import lease
+
+
+def no_fence() -> None:
+    """Writes carry no claim_id, and no worker gives its lease up by its own clock."""
+
+    def is_of(claim: jobs.Claim) -> Any:
+        return (table.c.id == claim.job_id) & (table.c.state == State.RUNNING)
+
+    fence.is_of = attempts.is_of = is_of
+    lease.Lease._hold = lambda _: None
+
+
+def no_sweep() -> None:
+    """Nobody takes expired leases back."""
+    jobs.take_back_expired = lambda *_, **__: []
+
+
+def keys_without_attempt() -> None:
+    """All attempts at a job write into one folder."""
+    keys.attempt = lambda job_id, *_: f"jobs/{job_id}"
+
+
+def pointer_before_upload() -> None:
+    """The row says that the result is there, and then it is uploaded."""
+    put, succeed = s3.S3Storage.put, jobs.succeed
+    later: dict[str, list[Callable[[], None]]] = {}
+
+    def put_later(self: s3.S3Storage, key: str, data: bytes, media_type: str) -> None:
+        if "/result." in key:
+            folder = key.rpartition("/")[0]
+            later.setdefault(folder, []).append(lambda: put(self, key, data, media_type))
+        else:
+            put(self, key, data, media_type)
+
+    def succeed_first(database: Any, claim: jobs.Claim, result: Mapping[str, Any]) -> None:
+        succeed(database, claim, result)
+        for upload in later.pop(keys.attempt(claim.job_id, claim.attempt, claim.claim_id), []):
+            upload()
+
+    s3.S3Storage.put, jobs.succeed = put_later, succeed_first
+
+
+def image_only_checkpoint() -> None:
+    """A checkpoint keeps the picture, and nothing of how the optimiser came to it."""
+    whole = Chain.state_dict
+
+    def state_dict(self: Chain) -> dict[str, Any]:
+        return {name: tensor for name, tensor in whole(self).items() if name != LINK}
+
+    Chain.state_dict = state_dict
+
+
+def drain_counts() -> None:
+    """A job that is handed back has failed once more."""
+
+    def hand_back(database: Any, claim: jobs.Claim, *, after_seconds: float = 0) -> None:
+        jobs.retry(database, claim, RenderFailed(), after_seconds=after_seconds)
+
+    jobs.hand_back = hand_back
+
+
+def wall_clock_leases() -> None:
+    """Leases are measured with the clock of whichever machine asks."""
+
+    def now(plus_seconds: float = 0.0) -> Any:
+        moment = datetime.fromtimestamp(time.time(), UTC) + timedelta(seconds=plus_seconds)
+        return literal(moment, Instant())
+
+    module: ModuleType
+    for module in (attempts, clients, fence, sweeps, waiting):
+        module.now = now
+
+
+MUTANTS: Mapping[str, Callable[[], None]] = {
+    mutant.__name__: mutant
+    for mutant in (
+        no_fence,
+        no_sweep,
+        keys_without_attempt,
+        pointer_before_upload,
+        image_only_checkpoint,
+        drain_counts,
+        wall_clock_leases,
+    )
+}

@@ -1,0 +1,120 @@
+"""Short slices of `make chaos`, and its own tools held against what they must see."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+
+import pytest
+import torch
+
+from tests.chaos.cancels import cancels
+from tests.chaos.chain import LINK, Chain
+from tests.chaos.drains import drains
+from tests.chaos.last_moments import last_moments
+from tests.chaos.processes import Zygote
+from tests.chaos.storm import Storm, Weather
+from tests.chaos.world import World, world
+from tests.servers.postgres import PostgresAt
+from tests.servers.server import Server
+from tests.servers.swift import S3At
+from tests.servers.valkey import ValkeyAt
+from workers.engine.plan import Plan
+from workers.engine.render import Style
+
+SEED = 4
+SHOWER = Weather(
+    seconds=5,
+    jobs=15,
+    workers=3,
+    reconcilers=1,
+    kills=3,
+    pauses=1,
+    cuts=1,
+    cut_seconds=1,
+    iterations=(30, 60, 120),
+)
+
+OpenWorld = Callable[..., AbstractContextManager[World]]
+
+
+@pytest.fixture(scope="module")
+def open_world(
+    postgres: PostgresAt, valkey: ValkeyAt, swift: S3At, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OpenWorld]:
+    """`open_world()`: a world with a service in it, its processes forked from one zygote."""
+    if not all(isinstance(server, Server) for server in (postgres, valkey, swift)):
+        pytest.skip("chaos puts proxies in front of servers of its own")
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        for name, value in swift.environment().items():
+            patch.setenv(name, value)
+        zygote = stack.enter_context(Zygote(tmp_path_factory.mktemp("chaos")))
+        yield partial(world, zygote, postgres, valkey, swift)
+
+
+@pytest.fixture
+def here(open_world: OpenWorld) -> Iterator[World]:
+    with open_world() as here:
+        yield here
+
+
+def test_a_shower_of_kills_pauses_and_cuts_costs_no_job_and_no_pixel(here: World) -> None:
+    found = Storm(here, SHOWER, SEED).run()
+
+    assert found.breaches == []
+    assert found.figures["same picture"] == SHOWER.jobs
+    assert found.figures["workers killed"] == SHOWER.kills
+
+
+def test_workers_that_are_told_to_stop_go_in_time_and_count_nothing(here: World) -> None:
+    counts = {"SIGTERM": 2, "SIGTERM while it loads": 1}
+
+    found = drains(here, counts, SEED, count=6)
+
+    assert found.breaches == []
+    assert found.figures["drains"] == 3
+
+
+def test_a_cancel_at_the_finish_leaves_nobody_in_doubt(here: World) -> None:
+    assert cancels(here, 6, SEED).breaches == []
+
+
+def test_a_pointer_that_is_written_before_its_upload_is_seen(here: World) -> None:
+    assert "I5" in last_moments(here, 8, SEED, "pointer_before_upload").caught_by
+
+
+def steps(chain: Chain, count: int) -> bytes:
+    for _ in range(count):
+        Chain.step_together([chain])
+    return chain.image().numpy().tobytes()
+
+
+def chain() -> Chain:
+    picture = torch.zeros(64, 64, 3, dtype=torch.uint8)
+    plan = Plan(iterations=9, optimizer="adam", learning_rate=0.01, seed=3)
+    return Chain(plan, picture, [Style(picture)])
+
+
+def test_a_chain_that_is_resumed_ends_as_if_nothing_had_been() -> None:
+    first, second = chain(), chain()
+    steps(first, 5)
+
+    second.load_state_dict(first.state_dict())
+
+    assert steps(second, 5) == steps(chain(), 10)
+    assert second.is_finished
+
+
+@pytest.mark.parametrize("spoilt", [LINK, "iteration"])
+def test_a_chain_shows_what_its_checkpoint_lacked(spoilt: str) -> None:
+    first, second = chain(), chain()
+    steps(first, 5)
+    state = first.state_dict()
+    if spoilt == LINK:
+        del state[LINK]
+    else:
+        state["iteration"] += 1
+
+    second.load_state_dict(state)
+
+    assert steps(second, 5 if spoilt == LINK else 4) != steps(chain(), 10)
