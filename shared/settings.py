@@ -99,7 +99,7 @@ class Settings(BaseSettings):
         default=5.0, description="How often the reconciler looks for what was left behind."
     )
     retention_days: float = Field(
-        default=30.0,
+        default=0.0,
         ge=0,
         description="How long after a job's end its result and snapshots are kept; 0: for ever.",
     )
