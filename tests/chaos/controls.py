@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.chaos.drains import drains
 from tests.chaos.last_moments import last_moments
@@ -57,9 +57,11 @@ def _last_moments(world: World, seed: int, mutant: str | None) -> Verdict:
     return last_moments(world, 16, seed, mutant)
 
 
+_FEW = Weather(seconds=8, jobs=8, workers=3, reconcilers=1)
 # Long renders: a worker that comes back from a pause finds another at its job.
-_PAUSES = Weather(seconds=12, jobs=8, workers=3, reconcilers=1, pauses=5, iterations=(300, 400))
-_KILLS = Weather(seconds=6, jobs=12, workers=3, reconcilers=1, kills=4, iterations=(100, 200))
+_PAUSES = replace(_FEW, pauses=6, iterations=(300, 400), is_late=True)
+# Late kills: there is a checkpoint to go on from.
+_KILLS = replace(_FEW, kills=5, iterations=(200, 250), is_late=True)
 _CUT = Weather(seconds=6, jobs=20, workers=3, reconcilers=1, cuts=1, cut_seconds=3)
 
 CONTROLS = (

@@ -1,6 +1,7 @@
-"""Workers killed between their last uploads and the end of their job."""
+"""S3 cut and workers killed between their last uploads and the end of their job."""
 
 import random
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,11 +13,11 @@ from tests.chaos.fleet import Fleet
 from tests.chaos.verdict import Verdict, verdict
 from tests.chaos.world import World
 
-KILL_SECONDS = 0.03  # at most so long after the last upload
+KILL_SECONDS = 0.1  # at most so long after the last upload
 
 
 def last_moments(world: World, count: int, seed: int, mutant: str | None = None) -> Verdict:
-    """The verdict on so many jobs, the worker of each killed as it was about to succeed."""
+    """The verdict on so many jobs, each hit once as it was about to succeed."""
     chance = random.Random(seed)
     world.environment["IMPASTO_SLOTS"] = "1"  # whoever renders beside it is not to be hit as well
     with world.uploads() as uploads, ThreadPoolExecutor(8) as pool, world.client() as client:
@@ -27,14 +28,17 @@ def last_moments(world: World, count: int, seed: int, mutant: str | None = None)
         with Fleet(world, workers=3, mutant=mutant) as fleet:
 
             def kill(job_id: str, attempt: int) -> None:
-                at = time.monotonic() + chance.uniform(0, KILL_SECONDS)
-                with world.database.read() as connection:
-                    of_it = attempts.c.job_id == job_id, attempts.c.attempt == attempt
-                    name = connection.execute(select(attempts.c.worker).where(*of_it)).scalar_one()
-                time.sleep(max(0.0, at - time.monotonic()))
-                if worker := fleet.take({name}, chance):
-                    fleet.kill(worker)
+                with cutting:
+                    world.to_swift.cut()  # what is not stored by now will not be
+                    with world.database.read() as connection:
+                        of_it = attempts.c.job_id == job_id, attempts.c.attempt == attempt
+                        name = connection.execute(select(attempts.c.worker).where(*of_it)).scalar()
+                    time.sleep(chance.uniform(0, KILL_SECONDS))
+                    if worker := fleet.take({name}, chance):
+                        fleet.kill(worker)
+                    world.to_swift.heal()
 
+            cutting = threading.Lock()
             hit: set[str] = set()
             end = time.monotonic() + 30
             while world.owed(ids) and time.monotonic() < end:

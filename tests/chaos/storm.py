@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import redis
-from sqlalchemy import select
+from sqlalchemy import exists, select
 
 from shared import queue
-from shared.database.tables import jobs
+from shared.database.tables import checkpoints, jobs
 from shared.errors import Unavailable
 from shared.states import State
 from tests.chaos.fleet import Fleet
@@ -46,6 +46,7 @@ class Weather:
     postgres_stops: int = 0  # -m immediate
     cuts: int = 0  # of S3
     cut_seconds: float = 20.0
+    is_late: bool = False  # it hits only workers that have kept a checkpoint of their job
     iterations: tuple[int, ...] = (20, 30, 40, 60, 80, 100, 250)
 
 
@@ -190,13 +191,20 @@ class Storm:
     def _hittable(self) -> set[str]:
         """The workers of whose jobs each can bear one more crash; busy ones, mostly."""
         names = {process.name for process in self._fleet.workers}
-        query = select(jobs.c.worker, jobs.c.failures).where(jobs.c.state == State.RUNNING)
+        has_checkpoint = exists().where(
+            checkpoints.c.job_id == jobs.c.id, checkpoints.c.attempt == jobs.c.attempt
+        )
+        query = select(jobs.c.worker, jobs.c.failures, has_checkpoint.label("is_late")).where(
+            jobs.c.state == State.RUNNING
+        )
         try:
             with self._world.database.read() as connection:
                 running = connection.execute(query).all()
         except Unavailable:
             return set()
         names -= {row.worker for row in running if row.failures >= FAILURES_SPARED}
+        if self._weather.is_late:
+            return names & {row.worker for row in running if row.is_late}
         busy = names & {row.worker for row in running}
         return busy if busy and self._chance.random() < 0.85 else names
 

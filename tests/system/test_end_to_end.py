@@ -143,6 +143,7 @@ def test_a_worker_that_is_told_to_stop_hands_its_job_to_another(
 
     assert status.status == "succeeded"
     assert status.attempt.failures == 0
+    assert status.attempt.resumed_from_iteration > 0
     assert [end.end for end in status.attempt.previous] == ["handed_back", "succeeded"]
 
 
@@ -174,4 +175,5 @@ def test_ctrl_c_drains_the_embedded_stack(pictures: Pictures) -> None:
         assert seconds < 25
         assert status.status == "succeeded"
         assert status.attempt.failures == 0
+        assert status.attempt.resumed_from_iteration > 0
         assert "Traceback" not in stack.output()

@@ -1,0 +1,149 @@
+"""A real `celery worker` is killed or told to stop: its job goes on from a checkpoint."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any, ClassVar
+
+import pytest
+
+from services import submission
+from services.submission import Order
+from services.uploads import Upload
+from shared.database import Database, jobs, open_database, schema
+from shared.database.jobs import Job
+from shared.queue import open_queue
+from shared.settings import Settings
+from shared.states import End, State
+from shared.storage import open_storage
+from tests.pictures import paint
+from tests.system.stacks import BIN, Worker
+
+CONTENT, STYLE = (Upload(paint(seed, size=(64, 48)), "image/png") for seed in (1, 2))
+SPEC = {"size": 64, "iterations": 60, "snapshot_every": 0, "precision": "float32"}
+LEASE_SECONDS = 2.0
+
+
+class SoftWorker(Worker):
+    arguments: ClassVar = [str(BIN / "celery"), "-A", "tests.system.soft", "worker"]
+
+
+class LoadingWorker(Worker):
+    """Taken for started while it still imports torch."""
+
+    def answers(self) -> bool:
+        return True
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A stack of a folder, without an API: the workers look out by themselves."""
+    settings = Settings(home=tmp_path_factory.mktemp("home"))
+    open_storage(settings.storage_url).prepare()
+    return settings
+
+
+@pytest.fixture(scope="module")
+def database(settings: Settings) -> Iterator[Database]:
+    with closing(open_database(settings.database_url)) as database:
+        schema.upgrade(database)
+        yield database
+
+
+@pytest.fixture(scope="module")
+def environment(settings: Settings) -> dict[str, str]:
+    return {
+        "IMPASTO_HOME": str(settings.home),
+        "IMPASTO_LEASE_SECONDS": str(LEASE_SECONDS),
+        "IMPASTO_CHECKPOINT_SECONDS": "0.1",
+        "IMPASTO_IDLE_SECONDS": "0.2",
+    }
+
+
+@pytest.fixture
+def order(settings: Settings, database: Database) -> Callable[..., Job]:
+    def submit(**fields: Any) -> Job:
+        asked = Order({**SPEC, **fields}, content=CONTENT, styles=[STYLE])
+        storage, doorbell = open_storage(settings.storage_url), open_queue("memory://")
+        return submission.submit(database, storage, doorbell, asked, max_pixels=10**6)[0]
+
+    return submit
+
+
+def wait_until(what: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.02)
+
+
+def has_checkpoint(database: Database, job: Job) -> bool:
+    return bool(jobs.checkpoints(database, job.id))
+
+
+def end_of(database: Database, job: Job) -> jobs.View:
+    wait_until(lambda: jobs.get(database, job.id).state in {State.SUCCEEDED, State.FAILED})
+    return jobs.view(database, job.id)
+
+
+def test_a_killed_workers_job_goes_on_to_the_same_bytes(
+    environment: dict[str, str], database: Database, order: Callable[..., Job]
+) -> None:
+    with Worker(environment) as worker:
+        undisturbed = end_of(database, order())
+        job = order()
+        wait_until(lambda: has_checkpoint(database, job))
+
+        worker.stop(hard=True)
+        at = jobs.checkpoints(database, job.id)[0].iteration
+        wait_until(lambda: jobs.take_back_expired(database), seconds=2 * LEASE_SECONDS)
+        worker.start()
+        view = end_of(database, job)
+
+    assert [each.end for each in view.attempts] == [End.LEASE_EXPIRED, End.SUCCEEDED]
+    assert view.job.resumed_from_iteration == at > 0
+    assert view.job.result["sha256"] == undisturbed.job.result["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [
+        (Worker, signal.SIGINT),
+        (Worker, signal.SIGQUIT),
+        (SoftWorker, signal.SIGQUIT),
+    ],
+    ids=["ctrl-c", "cold", "soft"],
+)
+def test_a_worker_that_is_told_to_stop_hands_back_with_a_checkpoint(
+    kind: type[Worker],
+    number: signal.Signals,
+    environment: dict[str, str],
+    database: Database,
+    order: Callable[..., Job],
+) -> None:
+    job = order(iterations=10_000)
+    with kind(environment | {"IMPASTO_CHECKPOINT_SECONDS": "600"}) as worker:
+        worker.stop_signal = number
+        wait_until(lambda: jobs.get(database, job.id).iteration > 3)
+
+        began = time.monotonic()
+        worker.stop()
+        seconds = time.monotonic() - began
+
+    view, kept = jobs.view(database, job.id), jobs.checkpoints(database, job.id)
+    jobs.request_cancel(database, job.id)
+    assert seconds < 25
+    assert (view.job.state, view.job.failures) == (State.QUEUED, 0)
+    assert [each.end for each in view.attempts] == [End.HANDED_BACK]
+    assert [each.iteration for each in kept] > [3]
+
+
+def test_a_worker_that_is_still_loading_leaves_at_once(environment: dict[str, str]) -> None:
+    with LoadingWorker(environment) as worker:
+        time.sleep(1.5)  # at no known moment of it
+
+        began = time.monotonic()
+        worker.stop()
+
+    assert time.monotonic() - began < 25
