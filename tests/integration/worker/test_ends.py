@@ -282,10 +282,12 @@ def test_a_cancel_does_not_wait_for_an_upload_that_hangs(
 def test_a_deadline_does_not_wait_for_an_upload_that_hangs(
     studio: Studio, order: Callable[..., Job]
 ) -> None:
-    job, hanging = order(deadline_seconds=1.5), Hanging("result")
+    order()
+    run(studio)  # the network is ready: what follows takes a moment
+    job, hanging = order(deadline_seconds=6), Hanging("result")
 
     with beside(lambda: run(with_storage(studio, hanging))):
-        hanging.hangs.wait()
+        assert hanging.hangs.wait(6), "the deadline came before the upload"
         wait_until(lambda: jobs.get(studio.database, job.id).state == State.FAILED)
         hanging.may_go_on.set()
 

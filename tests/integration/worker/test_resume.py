@@ -16,7 +16,7 @@ from shared.database import jobs
 from shared.database.jobs import Job
 from shared.errors import Unavailable
 from shared.states import End, State
-from tests.integration.worker.conftest import Store, acting, ends, run
+from tests.integration.worker.conftest import Store, acting, ends, run, wait_until
 from tests.pictures import paint
 from workers.attempt import Studio
 from workers.engine.loop import Stepped
@@ -24,13 +24,22 @@ from workers.engine.render import Render
 from workers.engine.vgg import Vgg
 
 SQUARE = Upload(paint(1, size=(64, 64)), "image/png")  # room for two sizes of a pyramid
-NOISE = {"init": "noise", "iterations": 16, "snapshot_every": 4}
+NOISE = {"init": "noise", "iterations": 12, "snapshot_every": 4}
+
+
+# What follows is the engine's part; each stack is heard in the other tests.
+on_one_stack = pytest.mark.parametrize("stack_settings", ["embedded"], indirect=True)
 
 
 def stop_at(studio: Studio, iteration: int) -> jobs.View:
     """An attempt whose worker is told to stop behind an iteration."""
     stopping = threading.Event()
-    view = run(acting(studio, iteration, stopping.set), stopping)
+
+    def stop() -> None:  # the next iteration waits for the slot to ask for a state
+        stopping.set()
+        wait_until(lambda: any(run._asked for run in studio.loop._runs))
+
+    view = run(acting(studio, iteration, stop), stopping)
     assert (view.job.state, view.job.failures) == (State.QUEUED, 0)
     return view
 
@@ -43,13 +52,14 @@ def manifest(studio: Studio, view: jobs.View) -> dict[str, Any]:
     return json.loads(studio.storage.get(view.job.result["manifest_key"]))
 
 
+@on_one_stack
 @pytest.mark.parametrize(
     ("fields", "at"),
     [
         ({"optimizer": "adam", "learning_rate": 8.0}, 7),
         ({"optimizer": "lbfgs"}, 7),
         ({"optimizer": "lbfgs", "content": SQUARE, "pyramid": 2}, 4),
-        ({"optimizer": "adam", "content": SQUARE, "pyramid": 2}, 10),
+        ({"optimizer": "adam", "content": SQUARE, "pyramid": 2}, 8),
         ({"optimizer": "lbfgs", "patience": 3}, 5),
     ],
     ids=["adam", "lbfgs", "coarse", "fine", "patience"],
@@ -61,18 +71,15 @@ def test_a_render_that_was_interrupted_ends_as_if_it_had_not_been(
     whole = run(studio)
     order(**NOISE, **fields)
 
-    interrupted = stop_at(studio, at)
+    stop_at(studio, at)
     view = run(studio)
 
     resumed_from = view.job.resumed_from_iteration
-    assert resumed_from > at
+    assert resumed_from == at + 1
     assert ends(view) == [End.HANDED_BACK, End.SUCCEEDED]
     assert [attempt.resumed_from_iteration for attempt in view.attempts] == [0, resumed_from]
     assert view.job.result["sha256"] == whole.job.result["sha256"]
     assert view.job.loss == whole.job.loss
-    assert [taken.iteration for taken in interrupted.snapshots] == [4, 8, 12, 16][
-        : resumed_from // 4
-    ]
     assert [taken.iteration for taken in view.snapshots] == [
         taken.iteration for taken in whole.snapshots
     ]
@@ -86,6 +93,7 @@ def test_a_render_that_was_interrupted_ends_as_if_it_had_not_been(
     assert [attempt["end"] for attempt in found["attempts"]] == [End.HANDED_BACK, None]
 
 
+@on_one_stack
 def test_a_render_that_goes_on_from_its_image_alone_ends_elsewhere(
     studio: Studio, order: Callable[..., Job]
 ) -> None:
@@ -118,10 +126,10 @@ def test_a_worker_that_vanished_costs_what_came_after_its_checkpoint(
     whole = run(studio)
     job = order(**NOISE)
 
-    def vanish() -> None:
-        jobs.take_back_from(studio.database, "test")
+    def vanish() -> None:  # a row that is just being written is passed over
+        wait_until(lambda: jobs.take_back_from(studio.database, "test"))
 
-    run(acting(often(studio), 12, vanish))
+    run(acting(often(studio), 8, vanish))
     kept = jobs.checkpoints(studio.database, job.id)
     view = run(studio)
 
@@ -132,15 +140,14 @@ def test_a_worker_that_vanished_costs_what_came_after_its_checkpoint(
     assert jobs.checkpoints(studio.database, job.id) == []
 
 
-@pytest.mark.parametrize("damaged", [1, 2])
-@pytest.mark.parametrize("spoil", [b"damaged", None], ids=["damaged", "missing"])
+@pytest.mark.parametrize(("damaged", "spoil"), [(1, b"damaged"), (2, None)])
 def test_a_checkpoint_that_is_not_whole_is_passed_over(
     studio: Studio, order: Callable[..., Job], damaged: int, spoil: bytes | None
 ) -> None:
     order(**NOISE)
     whole = run(studio)
     job = order(**NOISE)
-    stop_at(often(studio), 8)
+    stop_at(often(studio), 5)
     kept = jobs.checkpoints(studio.database, job.id)
     for checkpoint in kept[:damaged]:
         studio.storage.delete(checkpoint.key)
@@ -178,14 +185,14 @@ def test_a_checkpoint_of_another_place_is_gone_on_from_and_the_manifest_says_so(
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
-        stop_at(studio, 7)
+        stop_at(studio, 1)
     finally:
         torch.set_num_threads(threads)
-    stop_at(studio, 10)  # in the same place as the next, but already of two
+    stop_at(studio, 3)  # in the same place as the next, but already of two
 
     view = run(studio)
 
-    assert view.job.resumed_from_iteration > 10
+    assert view.job.resumed_from_iteration == 4
     assert manifest(studio, view)["continuation"] == "approximate"
 
 
