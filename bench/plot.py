@@ -31,6 +31,8 @@ def main() -> None:
     figure, axes = pyplot.subplots(rows, 4, figsize=(14, 3.2 * rows), squeeze=False)
     for ax, (name, goals) in zip(axes.flat, races.items(), strict=False):
         _race(ax, name, goals)
+    for ax in axes.flat[len(races) :]:
+        ax.set_axis_off()
     axes[0, 0].legend(fontsize=7)
     machine = found["machine"]
     figure.suptitle(
