@@ -1,7 +1,10 @@
 """One worker process: its slots, and its look-out for jobs that nobody rang for."""
 
+import contextlib
+import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
@@ -53,6 +56,7 @@ class Node:
         self._slot_count = slots
         self._stopping = threading.Event()
         self._canvas: tuple[int, int] | None = None  # of the job claimed last
+        self._unanswered: deque[str] = deque()  # claims of which nobody knows whether they are made
         self._lookout = threading.Thread(target=self._look_out, name="lookout", daemon=True)
 
     def start(self) -> Self:
@@ -88,12 +92,7 @@ class Node:
 
     def _claim(self) -> jobs.Job | None:
         try:
-            job = jobs.claim(
-                self._database,
-                worker=self.name,
-                lease_seconds=self._lease_seconds,
-                preferred=self._canvas,
-            )
+            job = self._ask()
         except Unavailable as error:
             _log.warning("claim_failed", error=error.detail)
             return None
@@ -101,6 +100,28 @@ class Node:
             self._canvas = (job.width, job.height)
             _log.info("claimed", job=job.id, attempt=job.attempt)
         return job
+
+    def _ask(self) -> jobs.Job | None:
+        """The next job; before all others one that was claimed, but whose answer was lost."""
+        claim_id = ""
+        with contextlib.suppress(IndexError):
+            claim_id = self._unanswered.popleft()
+        try:
+            if claim_id:
+                lease_seconds = self._lease_seconds
+                if job := jobs.reclaim(self._database, claim_id, lease_seconds=lease_seconds):
+                    return job
+            claim_id = secrets.token_hex(8)
+            return jobs.claim(
+                self._database,
+                worker=self.name,
+                lease_seconds=self._lease_seconds,
+                preferred=self._canvas,
+                claim_id=claim_id,
+            )
+        except Unavailable:
+            self._unanswered.append(claim_id)
+            raise
 
     def _look_out(self) -> None:
         while not self._stopping.wait(self._idle_seconds):
@@ -127,6 +148,8 @@ class Node:
         return is_free
 
     def _has_work(self) -> bool:
+        if self._unanswered:
+            return True
         try:
             return jobs.count_runnable(self._database) > 0
         except Unavailable as error:

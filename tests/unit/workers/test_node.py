@@ -3,10 +3,11 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 from shared.database import Database, jobs, open_database, schema
 from shared.errors import Unavailable
@@ -61,6 +62,37 @@ def submit(database: Database, count: int = 1, **spec: object) -> list[str]:
 
 def state(database: Database, job_id: str) -> State:
     return jobs.get(database, job_id).state
+
+
+class Forgetful(Database):
+    """Commits, and loses the answer of the first commit that claims a job."""
+
+    lost = 0
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        with super().write() as connection:
+            yield connection
+        if not self.lost and jobs.listing(self, states=[State.RUNNING]):
+            self.lost += 1
+            raise Unavailable("the commit was made, and its answer lost")
+
+
+def test_a_claim_whose_answer_was_lost_is_found_to_be_made(
+    database: Database, bench: Bench
+) -> None:
+    (job_id,) = submit(database)
+    forgetful = Forgetful(database.engine)
+    bench.finish.release()
+    node = node_of(forgetful, bench)
+
+    node.work()
+    assert (forgetful.lost, bench.began, state(database, job_id)) == (1, [], State.RUNNING)
+    node.start()
+    assert bench.began_one.acquire(timeout=60)
+    assert node.close(60)
+
+    assert (state(database, job_id), jobs.get(database, job_id).attempt) == (State.SUCCEEDED, 1)
 
 
 def test_one_wake_up_is_enough_for_all_that_is_queued(database: Database, bench: Bench) -> None:
