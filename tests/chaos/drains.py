@@ -15,7 +15,7 @@ from shared.states import End, State
 from tests.chaos.fleet import Fleet
 from tests.chaos.processes import Process
 from tests.chaos.verdict import Verdict, verdict
-from tests.chaos.world import World
+from tests.chaos.world import World, until
 
 EXIT_MAX_SECONDS = 25.0
 CHECKPOINT_SECONDS = 1.0
@@ -99,8 +99,7 @@ def drains(
             for future in each:
                 future.result()
             if hanging := counts.get(WHILE_HANGING, 0):
-                while len(_busy(world)) < min(hanging, 4):
-                    time.sleep(0.05)
+                until(lambda: len(_busy(world)) >= hanging, 30, "so many workers are busy")
                 stored.update(_iterations(world))
                 world.to_swift.freeze()
                 time.sleep(0.5)

@@ -37,7 +37,6 @@ class Fleet:
         self._stopping = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="fleet", daemon=True)
         self.blows: list[Blow] = []
-        self.past: list[Process] = []
 
     def __enter__(self) -> Self:
         self._keeper.start()
@@ -104,8 +103,6 @@ class Fleet:
     def _keep(self) -> None:
         while not self._stopping.is_set():
             with self._lock:
-                gone = [process for process in self._members if not process.is_alive]
-                self.past += gone
                 self._members = [process for process in self._members if process.is_alive]
                 present = [process.role for process in self._members]
             for role, count in self._wanted.items():

@@ -34,7 +34,7 @@ def last_moments(world: World, count: int, seed: int, mutant: str | None = None)
                         of_it = attempts.c.job_id == job_id, attempts.c.attempt == attempt
                         name = connection.execute(select(attempts.c.worker).where(*of_it)).scalar()
                     time.sleep(chance.uniform(0, KILL_SECONDS))
-                    if worker := fleet.take({name}, chance):
+                    if worker := fleet.take({name} - world.spared(), chance):
                         fleet.kill(worker)
                     world.to_swift.heal()
 

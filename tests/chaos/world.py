@@ -19,10 +19,11 @@ from services.client import Client
 from services.client.connection import Backoff
 from shared import queue
 from shared.database import Database, open_database, schema
+from shared.database.jobs import FAILURES_MAX
 from shared.database.tables import attempts, jobs
 from shared.errors import Unavailable
 from shared.spec import JobSpec
-from shared.states import TERMINAL
+from shared.states import TERMINAL, State
 from shared.storage import Storage, open_storage
 from tests.chaos.chain import undisturbed
 from tests.chaos.processes import Process, Zygote
@@ -34,7 +35,7 @@ from tests.servers.server import LOCALHOST, free_port
 from tests.servers.swift import S3At
 from tests.servers.valkey import ValkeyAt
 
-SIZE = (64, 48)
+SIZE = (64, 64)  # px: below that there is no coarser size to begin at
 CONTENT, STYLE = paint(1, size=SIZE), paint(2, size=SIZE)
 LEASE_SECONDS, SWEEP_SECONDS = 3.0, 0.5
 FAST: Mapping[str, str] = {
@@ -148,6 +149,15 @@ class World:
         query = select(attempts).order_by(attempts.c.job_id, attempts.c.attempt)
         with self.database.read() as connection:
             return [dict(row._mapping) for row in connection.execute(query)]
+
+    def spared(self) -> set[str]:
+        """The workers whose next crash would fail a job, and rightly: it made no progress."""
+        rows = self.rows("state", "worker", "failures").values()
+        return {
+            row["worker"]
+            for row in rows
+            if row["state"] == State.RUNNING and row["failures"] >= FAILURES_MAX - 1
+        }
 
     def owed(self, job_ids: Iterable[str]) -> int:
         """How many of these have not ended."""
