@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 from shared.database import Database, jobs, open_database, schema
 from shared.database.jobs import Job
 from shared.database.tables import metadata
-from shared.errors import StorageFull
+from shared.errors import RenderFailed, StorageFull
 from shared.settings import Settings
 from shared.states import TERMINAL, State
 from shared.storage import open_storage
@@ -35,17 +35,6 @@ ANSWER_SECONDS = 12  # 8 s: of a connection that does not answer, and of the nex
 SUBMIT_SECONDS = 3  # 1.5 s for the doorbell, and something for a slow machine
 PICK_UP_SECONDS = 5
 IDLE_SECONDS = 0.5
-
-RESULT = {
-    "key": "none",
-    "losses_key": "none",
-    "manifest_key": "none",
-    "media_type": "image/png",
-    "width": 48,
-    "height": 36,
-    "size_bytes": 0,
-    "sha256": "none",
-}
 
 
 @dataclass(frozen=True)
@@ -161,7 +150,7 @@ def test_a_worker_works_on_after_an_outage_of_the_database(
 
     second = submit(api.client)["id"]
     bench.wait_for(second)
-    assert {await_end(api, each).state for each in (first, second)} == {State.SUCCEEDED}
+    assert {await_end(api, each).state for each in (first, second)} == {State.FAILED}
 
 
 # The storage.
@@ -300,7 +289,7 @@ class Bench:
             self.began.add(job.id)
             self.changed.notify_all()
         self.finish.wait(20)
-        jobs.succeed(self._database, job.claim, RESULT)
+        jobs.fail(self._database, job.claim, RenderFailed("nothing is rendered here"))
 
 
 def fill(disk: Path) -> Path:
