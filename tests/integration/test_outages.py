@@ -216,7 +216,7 @@ def test_a_disk_that_fills_up_in_mid_render_costs_time_and_no_failure(
     studio = open_studio(settings)
     with closing(studio.database), studio.loop:
         node = open_node(settings, studio, "test").start()
-        job_id = submit(api.client, iterations=10)["id"]
+        job_id = submit(api.client, iterations=100)["id"]
         until(lambda: jobs.get(database, job_id).iteration > 0)
 
         filler = fill(small_disk)
