@@ -13,15 +13,16 @@ from services.submission import Order
 from services.uploads import Upload
 from shared.database import Database, jobs, open_database, schema
 from shared.database.jobs import Job
-from shared.queue import open_queue
+from shared.queue import open_queue, ring
 from shared.settings import Settings
 from shared.states import End, State
 from shared.storage import open_storage
 from tests.pictures import paint
+from tests.servers.valkey import ValkeyAt
 from tests.system.stacks import BIN, Worker
 
 CONTENT, STYLE = (Upload(paint(seed, size=(64, 48)), "image/png") for seed in (1, 2))
-SPEC = {"size": 64, "iterations": 60, "snapshot_every": 0, "precision": "float32"}
+SPEC = {"size": 64, "iterations": 40, "snapshot_every": 0, "precision": "float32"}
 LEASE_SECONDS = 2.0
 
 
@@ -37,9 +38,9 @@ class LoadingWorker(Worker):
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A stack of a folder, without an API: the workers look out by themselves."""
-    settings = Settings(home=tmp_path_factory.mktemp("home"))
+def settings(tmp_path_factory: pytest.TempPathFactory, valkey: ValkeyAt) -> Settings:
+    """A folder for database and storage; no API, but a real doorbell."""
+    settings = Settings(home=tmp_path_factory.mktemp("home"), broker_url=valkey.fresh())
     open_storage(settings.storage_url).prepare()
     return settings
 
@@ -55,9 +56,10 @@ def database(settings: Settings) -> Iterator[Database]:
 def environment(settings: Settings) -> dict[str, str]:
     return {
         "IMPASTO_HOME": str(settings.home),
+        "IMPASTO_BROKER_URL": settings.broker_url,
         "IMPASTO_LEASE_SECONDS": str(LEASE_SECONDS),
         "IMPASTO_CHECKPOINT_SECONDS": "0.1",
-        "IMPASTO_IDLE_SECONDS": "0.2",
+        "IMPASTO_IDLE_SECONDS": "600",  # it is Celery's thread that renders, as it mostly is
     }
 
 
@@ -65,7 +67,7 @@ def environment(settings: Settings) -> dict[str, str]:
 def order(settings: Settings, database: Database) -> Callable[..., Job]:
     def submit(**fields: Any) -> Job:
         asked = Order({**SPEC, **fields}, content=CONTENT, styles=[STYLE])
-        storage, doorbell = open_storage(settings.storage_url), open_queue("memory://")
+        storage, doorbell = open_storage(settings.storage_url), open_queue(settings.broker_url)
         return submission.submit(database, storage, doorbell, asked, max_pixels=10**6)[0]
 
     return submit
@@ -88,7 +90,10 @@ def end_of(database: Database, job: Job) -> jobs.View:
 
 
 def test_a_killed_workers_job_goes_on_to_the_same_bytes(
-    environment: dict[str, str], database: Database, order: Callable[..., Job]
+    settings: Settings,
+    environment: dict[str, str],
+    database: Database,
+    order: Callable[..., Job],
 ) -> None:
     with Worker(environment) as worker:
         undisturbed = end_of(database, order())
@@ -98,6 +103,7 @@ def test_a_killed_workers_job_goes_on_to_the_same_bytes(
         worker.stop(hard=True)
         at = jobs.checkpoints(database, job.id)[0].iteration
         wait_until(lambda: jobs.take_back_expired(database), seconds=2 * LEASE_SECONDS)
+        ring(open_queue(settings.broker_url))
         worker.start()
         view = end_of(database, job)
 
