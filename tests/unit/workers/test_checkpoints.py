@@ -10,7 +10,7 @@ from workers.checkpoints import Origin, Saved, Unusable
 from workers.engine.objective import Losses
 from workers.engine.render import Progress
 
-ORIGIN = Origin("spec", "weights", {"device": "cpu", "threads": 2})
+ORIGIN = Origin("spec", "weights", {"device": "cpu", "precision": "float32", "threads": 2})
 STATE = {
     "iteration": torch.tensor(1),
     "best": torch.tensor([1 / 3, 1.0], dtype=torch.float64),
@@ -56,7 +56,10 @@ def test_a_state_of_another_picture_is_unusable(name: str) -> None:
 def test_only_the_same_place_goes_on_exactly_and_only_from_what_is_exact() -> None:
     elsewhere = dataclasses.replace(ORIGIN, place={**ORIGIN.place, "threads": 4})
 
+    on_gpu = dataclasses.replace(ORIGIN, place={**ORIGIN.place, "device": "cuda"})
+
     assert ORIGIN.after(ORIGIN).continuation == "exact"
+    assert on_gpu.after(on_gpu).continuation == "approximate"
     assert ORIGIN.after(elsewhere).continuation == "approximate"
     assert elsewhere.after(ORIGIN.after(elsewhere)).continuation == "approximate"
     assert ORIGIN.after(ORIGIN.after(elsewhere)).continuation == "approximate"
