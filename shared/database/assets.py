@@ -31,6 +31,7 @@ class Asset:
 
 _FIELDS = assets.c["id", "media_type", "width", "height", "size_bytes", "created_at"]
 _IS_THERE = assets.c.stored_at.is_not(None) & assets.c.doomed_at.is_(None)
+_IS_UNDERWAY = assets.c.stored_at.is_(None) & assets.c.doomed_at.is_(None)
 
 
 # What an upload does.
@@ -65,15 +66,8 @@ def confirm(database: Database, asset_id: str) -> Asset:
     Raises Unavailable if the upload took so long that its intent was given up.
     """
     with database.write() as connection:
-        connection.execute(
-            update(assets)
-            .where(
-                assets.c.id == asset_id,
-                assets.c.stored_at.is_(None),
-                assets.c.doomed_at.is_(None),
-            )
-            .values(stored_at=now())
-        )
+        is_it = (assets.c.id == asset_id) & _IS_UNDERWAY
+        connection.execute(update(assets).where(is_it).values(stored_at=now()))
         row = connection.execute(select(*_FIELDS).where(assets.c.id == asset_id, _IS_THERE))
         if found := row.one_or_none():
             return Asset(*found)
@@ -135,15 +129,8 @@ def forget(database: Database, asset_id: str) -> None:
 def _intend_again(database: Database, asset_id: str) -> None:
     """Begin the patience with an unfinished upload anew; what is stored stays as it is."""
     with database.write() as connection:
-        connection.execute(
-            update(assets)
-            .where(
-                assets.c.id == asset_id,
-                assets.c.stored_at.is_(None),
-                assets.c.doomed_at.is_(None),
-            )
-            .values(created_at=now())
-        )
+        is_it = (assets.c.id == asset_id) & _IS_UNDERWAY
+        connection.execute(update(assets).where(is_it).values(created_at=now()))
         query = select(assets.c.id).where(assets.c.id == asset_id, assets.c.doomed_at.is_(None))
         if connection.execute(query).one_or_none() is None:
             raise Unavailable(f"what an earlier upload of {asset_id} has left is being deleted")
