@@ -63,7 +63,10 @@ class Database:
             connection.execute(text("SELECT 1"))
 
     def close(self) -> None:
+        """Close all connections: those in use, by other threads, as soon as they are given back."""
+        pool = self.engine.pool
         self.engine.dispose()
+        event.listen(pool, "checkin", lambda _, record: record.invalidate())
 
 
 def open_database(url: str) -> Database:

@@ -1,12 +1,14 @@
 """Connections, transactions and the clock, on both databases; and one that goes away."""
 
 import datetime
+import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 from time import monotonic
 
+import psycopg
 import pytest
 from sqlalchemy import (
     Column,
@@ -81,6 +83,18 @@ def test_writers_that_read_first_wait_for_each_other(bare_database: Database) ->
 
 
 # The clock.
+
+
+def test_a_connection_that_is_in_use_when_all_are_closed_is_closed_when_it_is_given_back(
+    bare_database: Database,
+) -> None:
+    with bare_database.read() as connection:
+        driver = connection.connection.driver_connection
+        bare_database.close()
+        assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
+
+    with pytest.raises((sqlite3.ProgrammingError, psycopg.OperationalError), match="closed"):
+        driver.execute("SELECT 1")
 
 
 def test_the_clock_is_read_in_utc_and_counts_seconds(bare_database: Database) -> None:
