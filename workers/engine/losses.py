@@ -8,8 +8,6 @@ arXiv:1412.0035. Everything is added up in float32, whatever the features came i
 import torch
 from torch import Tensor
 
-GRAM_VALUES = 2**19  # widened to float32 at a time: 2 MB, which the caches hold
-
 
 def gram_sum(features: Tensor) -> Tensor:
     """Channel co-occurrence of one layer, summed over its positions.
@@ -19,15 +17,14 @@ def gram_sum(features: Tensor) -> Tensor:
     Source: eq. 3. They divide by M inside the loss; so do we, but each Gram by its own M, so that
     a style may have another size than the canvas.
     """
-    rows = max(1, GRAM_VALUES // features.shape[-1])
-    if features.dtype in {torch.float32, torch.float64} or len(features) <= rows:
-        flat = accumulable(features)
-        return flat.mT @ flat
-    gram = features.new_zeros((features.shape[-1],) * 2, dtype=torch.float32)
-    for top in range(0, len(features), rows):
-        flat = features[top : top + rows].float()
-        gram.addmm_(flat.mT, flat)
-    return gram
+    if features.dtype == torch.bfloat16 and features.device.type == "cpu":
+        # The products are added up in float32, but given in bfloat16, which is off by 1e-3. So the
+        # product is taken again, for what was left out: 2e-6, in half of a widened product's time.
+        gram = features.mT @ features
+        rest = torch.addmm(gram, features.mT, features, beta=-1)
+        return gram.float() + rest.float()
+    flat = accumulable(features)
+    return flat.mT @ flat
 
 
 def style_loss(gram: Tensor, target: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ from torch.nn import functional
 OptimizerName = Literal["lbfgs", "adam"]
 
 CURVATURE_MIN = 1e-10  # the cosine between s and y below which a pair is noise
+SMOOTHED_SIDE_MIN = 4  # px; a smaller image is left as it is
+HALVED = 4  # the sum of a column of U: a plane of ones becomes one of fours under U'
 TINY = 1e-30  # keeps a gradient of zeros from being divided by zero
 
 
@@ -111,9 +113,9 @@ class Lbfgs(Optimizer):
         row = self._count % self._history
         self._s[row], self._y[row] = s.flatten(), y.flatten()
         written = slice(min(self._count + 1, self._history))
-        self._sy[row, written] = (self._y[written] @ s.flatten()).to(self._sy.dtype)
+        # Of older y with the newest s nobody asks: the two systems are triangular.
         self._sy[written, row] = (self._s[written] @ y.flatten()).to(self._sy.dtype)
-        self._scale = along / _dot(y, smoothed(y, self._levels))
+        self._scale = along / _smoothed_square(y, self._levels)
         self._count += 1
 
     def _direction(self, gradient: Tensor) -> Tensor:
@@ -142,21 +144,40 @@ def smoothed(image: Tensor, levels: int) -> Tensor:
     image of half the size. As the first guess of the inverse Hessian it lets large patches of
     colour move before their pixels do: the Gram loss is flattest along them.
     """
-    if levels == 0 or min(image.shape[-2:]) < 4:
+    if levels == 0 or min(image.shape[-2:]) < SMOOTHED_SIDE_MIN:
         return image
     height, width = image.shape[-2:]
-    planes = image.reshape(-1, 1, height, width)
-    kernel = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=image.dtype, device=image.device) / 4
-    kernel = torch.outer(kernel, kernel)[None, None]  # enlarges bilinearly
-    halved = functional.conv2d(planes, kernel / 4, stride=2, padding=1)
     blurred = functional.conv_transpose2d(
-        smoothed(halved, levels - 1),
-        kernel,
+        smoothed(_halved(image), levels - 1),
+        _enlarging(image),
         stride=2,
         padding=1,
         output_padding=(height % 2, width % 2),
     )
     return image + blurred.view_as(image)
+
+
+def _smoothed_square(image: Tensor, levels: int) -> Tensor:
+    """The dot product of an image and its `smoothed`, ().
+
+    With one half of the work: where a blur is U U' / 4, the product is the square of U' image.
+    """
+    square = _dot(image, image)
+    if levels == 0 or min(image.shape[-2:]) < SMOOTHED_SIDE_MIN:
+        return square
+    return square + HALVED * _smoothed_square(_halved(image), levels - 1)
+
+
+def _halved(image: Tensor) -> Tensor:
+    """U' of `smoothed`, divided by `HALVED` so that its brightness is the image's."""
+    planes = image.reshape(-1, 1, *image.shape[-2:])
+    return functional.conv2d(planes, _enlarging(image) / HALVED, stride=2, padding=1)
+
+
+def _enlarging(like: Tensor) -> Tensor:
+    """U of `smoothed`, as a kernel: bilinear, to twice the size."""
+    line = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=like.dtype, device=like.device) / 4
+    return torch.outer(line, line)[None, None]
 
 
 class Adam(Optimizer):

@@ -259,11 +259,11 @@ class Passage:
 
     def _convolutions(self, k: int) -> Iterator[tuple[str, Convolution | Stem]]:
         block = self._blocks[k]
+        size = block.height, block.width
         for layer in block.layers:
             if layer == LAYERS[0]:
-                yield layer, self._vgg.stem(self._precision)
+                yield layer, self._vgg.stem(self._precision, *size)
             else:
-                size = block.height, block.width
                 yield layer, self._vgg.convolution(layer, self._precision, *size)
 
     def _between(self, name: str, k: int) -> Tensor:

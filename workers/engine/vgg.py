@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from workers.engine.arena import Arena
-from workers.engine.convolution import Convolution, Direct, Packed, Stem
+from workers.engine.convolution import (
+    Convolution,
+    Direct,
+    Packed,
+    PackedStem,
+    Stem,
+    UnfoldedStem,
+)
 from workers.engine.errors import PlanError, WeightsError
 from workers.engine.winograd import Winograd
 
@@ -94,11 +101,16 @@ class Vgg:
         self._convolutions: dict[tuple[str, Precision, int], Convolution] = {}
         self._stems: dict[Precision, Stem] = {}
 
-    def stem(self, precision: Precision) -> Stem:
-        """The first convolution, from an image of 0..255."""
+    def stem(self, precision: Precision, height: int, width: int) -> Stem:
+        """The first convolution, from an image of 0..255, of a size in px."""
         if precision not in self._stems:
+            weight, bias = self._parameters(LAYERS[0], precision)
             mean = self.weights.mean.to(self.device, torch.float32)
-            self._stems[precision] = Stem(*self._parameters(LAYERS[0], precision), mean, self.arena)
+            if self._is_packed(precision):
+                made: Stem = PackedStem(weight, bias, mean, (height, width), self.arena)
+            else:
+                made = UnfoldedStem(weight, bias, mean, self.arena)
+            self._stems[precision] = made
         return self._stems[precision]
 
     def convolution(self, layer: str, precision: Precision, height: int, width: int) -> Convolution:
@@ -109,12 +121,15 @@ class Vgg:
             weight, bias = self._parameters(layer, precision)
             if tile:
                 made: Convolution = Winograd(weight, bias, tile, self.arena)
-            elif self.device.type == "cpu" and precision == "bfloat16":
+            elif self._is_packed(precision):
                 made = Packed(weight, bias, height, width)
             else:
                 made = Direct(weight, bias)
             self._convolutions[key] = made
         return self._convolutions[key]
+
+    def _is_packed(self, precision: Precision) -> bool:
+        return self.device.type == "cpu" and precision == "bfloat16"
 
     def _tile(self, layer: str, precision: Precision, height: int, width: int) -> int:
         """The side of Winograd's tiles; 0 for a direct convolution."""

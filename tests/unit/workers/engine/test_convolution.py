@@ -10,7 +10,16 @@ from torch.nn import functional
 from tests.unit.workers.engine.reference import error
 from workers.engine import winograd
 from workers.engine.arena import Arena
-from workers.engine.convolution import STEM_ROWS, Convolution, Direct, Packed, Stem, masked
+from workers.engine.convolution import (
+    STEM_ROWS,
+    Convolution,
+    Direct,
+    Packed,
+    PackedStem,
+    Stem,
+    UnfoldedStem,
+    masked,
+)
 from workers.engine.winograd import POINTS, Winograd, transforms
 
 INPUTS, OUTPUTS = 5, 7
@@ -19,6 +28,10 @@ BUILDS: dict[str, Callable[[Tensor, Tensor], Convolution]] = {
     "packed": lambda weight, bias: Packed(weight, bias, 20, 30),
     "winograd 2": lambda weight, bias: Winograd(weight, bias, 2, Arena()),
     "winograd 4": lambda weight, bias: Winograd(weight, bias, 4, Arena()),
+}
+STEMS: dict[str, Callable[[Tensor, Tensor], Stem]] = {
+    "packed": lambda weight, bias: PackedStem(weight, bias, MEAN, (20, 30), Arena()),
+    "unfolded": lambda weight, bias: UnfoldedStem(weight, bias, MEAN, Arena()),
 }
 SIZES = [(1, 1), (1, 2), (2, 1), (2, 9), (3, 3), (4, 4), (5, 7), (8, 12), (13, 6), (18, 23)]
 MEAN = torch.tensor([120.0, 110.0, 100.0])
@@ -159,12 +172,15 @@ def test_a_convolution_has_the_precision_of_its_weight(
     assert 0 < error(channels_first(back), returned(exact, z, y, gradient)) < 0.02
 
 
+@pytest.mark.parametrize("build", STEMS)
 @pytest.mark.parametrize(
     ("height", "width"), [*SIZES, (STEM_ROWS, 3), (STEM_ROWS + 1, 4), (2 * STEM_ROWS + 5, 9)]
 )
-def test_the_stem_is_a_convolution_of_the_image_less_its_mean(height: int, width: int) -> None:
+def test_the_stem_is_a_convolution_of_the_image_less_its_mean(
+    height: int, width: int, build: str
+) -> None:
     weight, bias = normal(OUTPUTS, 3, 3, 3, seed=1), normal(OUTPUTS, seed=2)
-    stem = Stem(weight, bias, MEAN, Arena())
+    stem = STEMS[build](weight, bias)
     image = 110 + 60 * normal(2, 3, height, width)
     gradient = normal(2, height, width, OUTPUTS, seed=3)
     before = normal(2, 3, height, width, seed=4)
@@ -179,15 +195,18 @@ def test_the_stem_is_a_convolution_of_the_image_less_its_mean(height: int, width
     assert error(back, before + returned(exact, z, y, gradient)) < 1e-5
 
 
-def test_a_stem_leaves_the_image_as_it_is() -> None:
-    stem = Stem(normal(OUTPUTS, 3, 3, 3, seed=1), normal(OUTPUTS, seed=2), MEAN, Arena())
+@pytest.mark.parametrize("build", STEMS)
+def test_a_stem_leaves_the_image_as_it_is(build: str) -> None:
+    stem = STEMS[build](normal(OUTPUTS, 3, 3, 3, seed=1), normal(OUTPUTS, seed=2))
     image = normal(1, 3, 9, 9)
     kept = image.clone()
     stem.forward(image, torch.empty(1, 9, 9, OUTPUTS))
     assert torch.equal(image, kept)
 
 
-def test_a_gradient_passes_where_the_relu_let_something_through() -> None:
-    y, gradient = torch.tensor([0.0, 1e-30, 2.0]), torch.tensor([5.0, 6.0, -7.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gradient_passes_where_the_relu_let_something_through(dtype: torch.dtype) -> None:
+    y = torch.tensor([0.0, -0.0, 1e-39, 1e-30, 2.0, torch.inf], dtype=dtype)
+    gradient = torch.tensor([5.0, -5.0, 4.0, 6.0, -7.0, 0.5], dtype=dtype)
     masked(y, gradient, out=gradient)
-    assert gradient.tolist() == [0, 6, -7]
+    assert gradient.tolist() == [0, 0, 4, 6, -7, 0.5]

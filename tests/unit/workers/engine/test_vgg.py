@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torchvision.models import vgg19
 
 from tests.unit.workers.engine import reference
-from workers.engine.convolution import Packed
+from workers.engine.convolution import Packed, PackedStem
 from workers.engine.errors import PlanError, WeightsError
 from workers.engine.passage import Passage
 from workers.engine.vgg import (
@@ -102,7 +102,7 @@ def test_a_convolution_is_made_once_for_all_sizes_that_take_it(vgg: Vgg) -> None
     small, large = (20, 20), (64, 64)
     assert vgg.convolution("2_1", "float32", *small) is vgg.convolution("2_1", "float32", 9, 30)
     assert vgg.convolution("2_1", "float32", *large) is vgg.convolution("2_1", "float32", 99, 70)
-    assert vgg.stem("float32") is vgg.stem("float32")
+    assert vgg.stem("float32", *small) is vgg.stem("float32", *large)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -111,11 +111,12 @@ def test_every_convolution_has_the_channels_of_the_table(vgg: Vgg, precision: Pr
         for side in (20, 64):
             found = vgg.convolution(layer, precision, side, side)
             assert (found.inputs, found.outputs) == CHANNELS[layer]
-    assert vgg.stem(precision).outputs == CHANNELS["1_1"][1]
+    assert vgg.stem(precision, 20, 20).outputs == CHANNELS["1_1"][1]
 
 
 def test_what_is_not_float32_is_convolved_by_the_device(vgg: Vgg) -> None:
     assert isinstance(vgg.convolution("1_2", "bfloat16", 64, 64), Packed)
+    assert isinstance(vgg.stem("bfloat16", 64, 64), PackedStem)
 
 
 def test_auto_is_bfloat16_where_the_processor_multiplies_in_it() -> None:
