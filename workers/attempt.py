@@ -18,7 +18,7 @@ import structlog
 import torch
 from torch import Tensor
 
-from shared import keys
+from shared import errors, keys
 from shared.database import Database, jobs
 from shared.errors import HandedBack, Unavailable
 from shared.spec import JobSpec
@@ -27,10 +27,11 @@ from shared.states import Phase
 from shared.storage import Storage
 from workers import checkpoints, colors, images
 from workers.checkpoints import Checkpoints, Origin, Saved, Unusable
-from workers.engine.errors import RunOver
+from workers.engine import memory
+from workers.engine.errors import OutOfMemory, RunOver
 from workers.engine.loop import Event, Loop, Run, Stepped
 from workers.engine.plan import Plan
-from workers.engine.render import Render, Style
+from workers.engine.render import Render, Style, fitting_side
 from workers.engine.styles import StyleCache
 from workers.engine.vgg import Precision, Vgg, resolve_precision
 from workers.journal import Journal
@@ -137,9 +138,21 @@ class Attempt:
             except HandedBack:
                 self._leave_a_checkpoint(run, snapshots, keep)
                 raise
+            except OutOfMemory as error:
+                raise self._too_large(plan, content) from error
             self._lease.finish()
         assert last.image is not None
         return last.image.numpy()
+
+    def _too_large(self, plan: Plan, content: images.Picture) -> errors.OutOfMemory:
+        """Says which size would have fitted into what is free now that the render has gone."""
+        height, width, _ = content.shape
+        told = f"{width} x {height} px do not fit, not even alone and in strips"
+        free_bytes = memory.free_bytes(self._studio.vgg.device)
+        side = fitting_side(plan, height, width, free_bytes)
+        if side < max(height, width):
+            told += f"; the {free_bytes / 2**20:.0f} MiB that are free take a size of up to {side}"
+        return errors.OutOfMemory(told)
 
     def _resume(self) -> Saved | None:
         """The furthest checkpoint that can be used; the journal and the job's row go on from it."""

@@ -29,7 +29,7 @@ class Chain:
     """
 
     device = torch.device("cpu")
-    pass_bytes, held_bytes = 1, 0
+    pass_bytes, spare_bytes = 1, 0
 
     def __init__(self, plan: Plan, content: Tensor, styles: Sequence[Style]) -> None:
         self.plan = plan

@@ -30,7 +30,7 @@ class Stepped(Protocol):
 
     company: of one class, renders for which this is equal are stepped together.
     is_finished: at its last iteration; it is stepped no more.
-    pass_bytes, held_bytes: as in `Render`; with 1 and 0 all of a company are stepped at once.
+    pass_bytes, spare_bytes: as in `Render`; with 1 and 0 all of a company are stepped at once.
     """
 
     @property
@@ -46,7 +46,7 @@ class Stepped(Protocol):
     @property
     def pass_bytes(self) -> int: ...
     @property
-    def held_bytes(self) -> int: ...
+    def spare_bytes(self) -> int: ...
 
     def give_back(self) -> None:
         """Frees what passes keep for the next one."""
@@ -311,7 +311,7 @@ class Loop:
         assert run._render is not None
         budget_bytes = self._budget_bytes
         if budget_bytes is None:
-            budget_bytes = memory.budget_bytes(run._render.device, run._render.held_bytes)
+            budget_bytes = memory.budget_bytes(run._render.device, run._render.spare_bytes)
         return min(budget_bytes, run._most_bytes)
 
     def _step(self, company: list[Run]) -> None:
@@ -337,6 +337,7 @@ class Loop:
                 company[0]._most_bytes = budget_bytes // 2
                 self._step(company)
             else:
+                renders[0].give_back()
                 self._end(company, error)
             return
         self.pulse += 1

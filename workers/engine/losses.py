@@ -62,13 +62,14 @@ def tv_loss(image: Tensor) -> tuple[Tensor, Tensor]:
     image: (3, H, W). Returns (), and its gradient, (3, H, W).
     Source: Mahendran and Vedaldi, the regulariser V^beta with beta = 2.
     """
-    across, down = image.diff(dim=-1), image.diff(dim=-2)
-    gradient = torch.zeros_like(image)
-    gradient[..., :, 1:] += across
-    gradient[..., :, :-1] -= across
-    gradient[..., 1:, :] += down
-    gradient[..., :-1, :] -= down
-    return across.square().sum() + down.square().sum(), 2 * gradient
+    loss, gradient = image.new_zeros(()), torch.zeros_like(image)
+    for dim in (-1, -2):
+        steps = image.diff(dim=dim)
+        count = steps.shape[dim]
+        gradient.narrow(dim, 1, count).add_(steps)
+        gradient.narrow(dim, 0, count).sub_(steps)
+        loss = loss + torch.linalg.vector_norm(steps).square()
+    return loss, gradient.mul_(2)
 
 
 def accumulable(x: Tensor) -> Tensor:

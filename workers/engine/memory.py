@@ -9,12 +9,12 @@ SHARE = 0.6  # of what is free: the rest is for the renders' own state, and for 
 CGROUP = Path("/sys/fs/cgroup")  # version 2, where a container's limits are
 
 
-def budget_bytes(device: torch.device, held_bytes: int = 0) -> int:
+def budget_bytes(device: torch.device, spare_bytes: int = 0) -> int:
     """What the features of a pass may take on a device.
 
-    held_bytes: what earlier passes left in their arena, which this one takes over.
+    spare_bytes: what this pass takes over from earlier ones, less what is needed beside it.
     """
-    return int(SHARE * (_free_bytes(device) + held_bytes))
+    return int(SHARE * max(0, free_bytes(device) + spare_bytes))
 
 
 def is_exhausted(error: BaseException) -> bool:
@@ -24,10 +24,12 @@ def is_exhausted(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
-def _free_bytes(device: torch.device) -> float:
+def free_bytes(device: torch.device) -> float:
+    """What a device has left for this process."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return free
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + cached
     if device.type == "mps":
         return torch.mps.recommended_max_memory()
     return min(_available_bytes(), _left_in_container())

@@ -105,11 +105,10 @@ class Objective:
                 flat = region.seen(layer, features, top)
                 self._add(region.sums, layer, gram_sum(flat))
 
-    def settle(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """After the way down: the losses, (4,) as in `Losses`, and the gradient of tv, (3, H, W),
-        weighted.
+    def settle(self, image: Tensor, gradient: Tensor) -> Tensor:
+        """After the way down: the losses, (4,) as in `Losses`; on the device, and not waited for.
 
-        On the device, and not waited for.
+        gradient: (3, H, W); that of tv, weighted, is written into it.
         """
         plan = self.plan
         self._has_targets = True
@@ -123,11 +122,12 @@ class Objective:
         for layer, weight in self._style.items():
             for region in self._regions:
                 style = style + weight * self._settle_style(region, layer, weight)
-        tv, gradient = tv_loss(image)
+        tv, of_tv = tv_loss(image)
         if plan.normalize_gradients:
-            gradient /= gradient.norm() + TINY
+            of_tv /= of_tv.norm() + TINY
+        torch.mul(of_tv, plan.tv_weight, out=gradient)
         total = plan.content_weight * content + plan.style_weight * style + plan.tv_weight * tv
-        return torch.stack((total, content, style, tv)), plan.tv_weight * gradient
+        return torch.stack((total, content, style, tv))
 
     def pull(self, layer: str, features: Tensor, gradient: Tensor, top: int) -> None:
         if layer in self._content:
@@ -200,10 +200,10 @@ def evaluate(
         heed=heed,
     )
     passage.down()
-    settled = [o.settle(image) for o, image in zip(objectives, images, strict=True)]
-    gradients = passage.up()
-    gradients += torch.stack([of_tv for _, of_tv in settled])
-    return torch.stack([losses for losses, _ in settled]), gradients
+    gradients = torch.empty_like(images)
+    losses = [o.settle(*each) for o, *each in zip(objectives, images, gradients, strict=True)]
+    passage.up(gradients)
+    return torch.stack(losses), gradients
 
 
 class _Company:

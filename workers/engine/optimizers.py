@@ -28,6 +28,10 @@ class Optimizer(ABC):
         """The next image. Both: one shape, any float dtype and device; neither is modified."""
 
     @abstractmethod
+    def growth_bytes(self, image: Tensor) -> int:
+        """How much more its state will take in later steps of such an image."""
+
+    @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:
         """All that the next steps depend on. Later steps do not touch these tensors."""
 
@@ -77,9 +81,13 @@ class Lbfgs(Optimizer):
         if self._shown is not None:
             self._remember(image - self._shown[0], gradient - self._shown[1])
         self._shown = image, gradient
-        step = self._learning_rate * self._direction(gradient)
-        limit = self._longest_step / step.abs().mean().clamp_min(TINY)
-        return image - step * limit.clamp_max(1)
+        step = self._direction(gradient).mul_(self._learning_rate)
+        limit = self._longest_step / _mean_size(step).clamp_min(TINY)
+        step.mul_(limit.clamp_max(1))
+        return torch.sub(image, step, out=step)
+
+    def growth_bytes(self, image: Tensor) -> int:
+        return 2 * max(0, self._history - self._count) * image.nbytes
 
     def state_dict(self) -> dict[str, Tensor]:
         state = {}
@@ -115,14 +123,14 @@ class Lbfgs(Optimizer):
         written = slice(min(self._count + 1, self._history))
         # Of older y with the newest s nobody asks: the two systems are triangular.
         self._sy[written, row] = (self._s[written] @ y.flatten()).to(self._sy.dtype)
-        self._scale = along / _smoothed_square(y, self._levels)
+        self._scale = along / smoothed_square(y, self._levels)
         self._count += 1
 
     def _direction(self, gradient: Tensor) -> Tensor:
-        """The inverse Hessian, as far as it is remembered, times the gradient."""
+        """The inverse Hessian, as far as it is remembered, times the gradient: a new tensor."""
         if self._count == 0:
             direction = smoothed(gradient, self._levels)
-            return direction * (self._first_step / direction.abs().mean().clamp_min(TINY))
+            return direction * (self._first_step / _mean_size(direction).clamp_min(TINY))
         rows = min(self._count, self._history)
         order = [(self._count - rows + i) % self._history for i in range(rows)]  # the oldest first
         s, y = self._s[:rows], self._y[:rows]
@@ -130,10 +138,10 @@ class Lbfgs(Optimizer):
 
         g = gradient.flatten()
         a = _solved(upper, _chosen(s @ g, order, upper.dtype), upper=True)
-        q = g - y.mT @ _placed(a, order, g)
-        r = self._scale * smoothed(q.view_as(gradient), self._levels).flatten()
+        q = torch.addmv(g, y.mT, _placed(a, order, g), alpha=-1)
+        r = smoothed(q.view_as(gradient), self._levels).flatten().mul_(self._scale)
         b = upper.diagonal() * a - _chosen(y @ r, order, upper.dtype)
-        r = r + s.mT @ _placed(_solved(upper.mT, b, upper=False), order, g)
+        r.addmv_(s.mT, _placed(_solved(upper.mT, b, upper=False), order, g))
         return r.view_as(gradient)
 
 
@@ -154,10 +162,10 @@ def smoothed(image: Tensor, levels: int) -> Tensor:
         padding=1,
         output_padding=(height % 2, width % 2),
     )
-    return image + blurred.view_as(image)
+    return blurred.view_as(image).add_(image)
 
 
-def _smoothed_square(image: Tensor, levels: int) -> Tensor:
+def smoothed_square(image: Tensor, levels: int) -> Tensor:
     """The dot product of an image and its `smoothed`, ().
 
     With one half of the work: where a blur is U U' / 4, the product is the square of U' image.
@@ -165,7 +173,7 @@ def _smoothed_square(image: Tensor, levels: int) -> Tensor:
     square = _dot(image, image)
     if levels == 0 or min(image.shape[-2:]) < SMOOTHED_SIDE_MIN:
         return square
-    return square + HALVED * _smoothed_square(_halved(image), levels - 1)
+    return square + HALVED * smoothed_square(_halved(image), levels - 1)
 
 
 def _halved(image: Tensor) -> Tensor:
@@ -208,6 +216,9 @@ class Adam(Optimizer):
         )
         return image - self._learning_rate * first / (second.sqrt() + TINY)
 
+    def growth_bytes(self, image: Tensor) -> int:
+        return 2 * image.nbytes if self._moments is None else 0
+
     def state_dict(self) -> dict[str, Tensor]:
         if self._moments is None:
             return {}
@@ -221,6 +232,11 @@ class Adam(Optimizer):
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.dot(a.flatten(), b.flatten())
+
+
+def _mean_size(x: Tensor) -> Tensor:
+    total: Tensor = torch.linalg.vector_norm(x, 1)
+    return total / x.numel()
 
 
 def _exact(device: torch.device) -> torch.dtype:

@@ -184,9 +184,8 @@ class Passage:
             if self._is_kept(k):
                 self._kept[k] = features
 
-    def up(self) -> Tensor:
-        """The gradient of the images, (B, 3, H, W), float32: new, and not the arena's."""
-        gradient = torch.zeros_like(self._images)
+    def up(self, gradient: Tensor) -> None:
+        """Adds the gradient of the images, (B, 3, H, W), float32, to what is there."""
         above: Tensor | None = None  # the gradient of the next block's input
         for k in reversed(range(len(self._blocks))):
             below = gradient
@@ -199,7 +198,6 @@ class Passage:
                 self._return(k, strip, features, above, below)
                 self._beat()
             above = below
-        return gradient
 
     def _beat(self) -> None:
         """Between two strips."""
@@ -269,12 +267,14 @@ class Passage:
     def _between(self, name: str, k: int) -> Tensor:
         """What lies between the block k and the one before.
 
-        A kept block needs its input for a moment only: those that are kept share one place.
+        Gradients are needed until the block is passed, and so is the input of a kept block: two
+        places for each serve in turns.
         """
         block = self._blocks[k]
         channels = CHANNELS[self._blocks[k - 1].layers[-1]][1]
         shape = (len(self._images), block.height, block.width, channels)
-        place = f"{name} {k % 2}" if self._is_kept(k) else f"{name} of {k}"
+        is_brief = name == "gradient" or self._is_kept(k)
+        place = f"{name} {k % 2}" if is_brief else f"{name} of {k}"
         return self._vgg.arena.take(f"between {place}", shape, self._dtype)
 
     def _pool(self, y: Tensor, out: Tensor) -> None:
@@ -343,14 +343,21 @@ def whole_bytes(blocks: Sequence[Block], precision: Precision) -> int:
     )
     outputs = (block.height * block.width * CHANNELS[block.layers[-1]][1] for block in blocks)
     widest = max(outputs, default=0)
-    between = _between(blocks)  # two places for features and two for gradients, used in turns
-    places = sum(max(between[first::2], default=0) for first in (0, 1))
-    return item_bytes * (features + widest + 2 * places)
+    return item_bytes * (features + widest + 2 * _in_turns(_between(blocks)))
+
+
+def least_pass_bytes(blocks: Sequence[Block], precision: Precision) -> int:
+    """What one image takes when every block is passed in the thinnest strips."""
+    item_bytes = DTYPES[precision].itemsize
+    rows = STRIP_ROWS_MIN + 2 * HALO + 1  # with the odd row that a pool leaves out
+    thinnest = max((rows * block.row_bytes(item_bytes) for block in blocks), default=0)
+    return between_bytes(blocks, precision) + thinnest
 
 
 def between_bytes(blocks: Sequence[Block], precision: Precision) -> int:
     """What lies between the blocks of one image, features and gradients, if none is kept."""
-    return 2 * DTYPES[precision].itemsize * sum(_between(blocks))
+    between = _between(blocks)
+    return DTYPES[precision].itemsize * (sum(between) + _in_turns(between))
 
 
 def _between(blocks: Sequence[Block]) -> list[int]:
@@ -359,6 +366,11 @@ def _between(blocks: Sequence[Block]) -> list[int]:
         block.height * block.width * CHANNELS[before.layers[-1]][1]
         for before, block in pairwise(blocks)
     ]
+
+
+def _in_turns(sizes: Sequence[int]) -> int:
+    """What two places take that serve in turns."""
+    return sum(max(sizes[first::2], default=0) for first in (0, 1))
 
 
 def _halved(rows: slice) -> slice:

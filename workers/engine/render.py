@@ -2,6 +2,7 @@
 
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,16 +13,19 @@ from torch import Tensor
 from workers.engine.errors import Diverged, PlanError, ShapeError
 from workers.engine.objective import Losses, Objective, Region, evaluate
 from workers.engine.optimizers import Adam, Lbfgs, Optimizer
-from workers.engine.passage import blocks, whole_bytes
+from workers.engine.passage import blocks, least_pass_bytes, whole_bytes
 from workers.engine.pictures import clamped, noise, resized, to_image, to_mask, to_picture
 from workers.engine.plan import Plan
 from workers.engine.styles import StyleCache, StyleTarget, style_target
-from workers.engine.vgg import Pooling, Precision, Vgg
+from workers.engine.vgg import CHANNELS, DTYPES, Pooling, Precision, Vgg, layer_of
 
 # How much L-BFGS remembers depends on the canvas alone, not on a machine's memory: one plan is one
-# picture. Canvases of up to 2.2 million pixels get all of it.
+# picture. Canvases of up to 1.6 million pixels get all of it.
 HISTORY_MAX, HISTORY_MIN = 20, 3
-HISTORY_BYTES = 2**30
+HISTORY_BYTES = 3 * 2**28
+# What a render holds beside what it remembers, in images: its canvas, the image and the one before
+# with their gradients; and what a step takes for a moment, most while a direction is smoothed.
+STATE_IMAGES, STEP_IMAGES = 5, 5
 OPTIMIZER = "optimizer."  # prefix of the optimiser's tensors in a render's state
 SCALE_SIDE_MIN = 32  # px on the short side: two cells of the deepest layers
 COARSE_ITERATIONS = 25  # at one of the coarser sizes, at most: more led some pairs astray
@@ -149,9 +153,10 @@ class Render:
         return whole_bytes(blocks(self._objective.layers, height, width), self.plan.precision)
 
     @property
-    def held_bytes(self) -> int:
-        """What passes of this network wrote into, and the next one will again."""
-        return self._vgg.arena.size_bytes
+    def spare_bytes(self) -> int:
+        """What earlier passes of this network wrote into, less what is needed beside a pass."""
+        growth_bytes = self._optimizer.growth_bytes(self._image)
+        return self._vgg.arena.size_bytes - growth_bytes - STEP_IMAGES * self._image.nbytes
 
     def give_back(self) -> None:
         """Frees what passes of this network wrote into; the next one takes what it needs."""
@@ -181,7 +186,8 @@ class Render:
         Returns, for each render, what went wrong with it alone.
         """
         began = renders[0]._clock()
-        images = torch.cat([render._propose() for render in renders])
+        proposed = [render._propose() for render in renders]
+        images = proposed[0] if len(proposed) == 1 else torch.cat(proposed)
         objectives = [render._objective for render in renders]
         found, gradients = evaluate(objectives, images, budget_bytes=budget_bytes, heed=heed)
         losses = [Losses(*row) for row in found.tolist()]  # waits for the device, once
@@ -327,6 +333,33 @@ class Render:
         size = (*style.picture.shape, shrink)
         key = (style.asset, size, layers, vgg.weights.digest, plan.pooling, plan.precision)
         return self._cache.get(key, make)
+
+
+def least_bytes(plan: Plan, height: int, width: int) -> int:
+    """What a render of a canvas takes at least, in the thinnest strips."""
+    canvas = torch.empty((1, 3, height, width), device="meta")
+    remembered = _optimizer(plan, canvas).growth_bytes(canvas)
+    layers = {layer_of(name) for name in (*plan.content_layers, *plan.style_layers)}
+    passed = blocks(layers, height, width)
+    targets = sum(
+        DTYPES[plan.precision].itemsize * CHANNELS[layer_of(name)][1] * block.height * block.width
+        for name in plan.content_layers
+        for block in passed
+        if layer_of(name) in block.layers
+    )
+    images = (STATE_IMAGES + STEP_IMAGES) * canvas.nbytes
+    return images + remembered + targets + least_pass_bytes(passed, plan.precision)
+
+
+def fitting_side(plan: Plan, height: int, width: int, free_bytes: float) -> int:
+    """The long side, in px, up to which a canvas of these proportions has room; 0 if none has."""
+    long_side = max(height, width)
+
+    def is_fitting(side: int) -> bool:
+        sides = (max(SCALE_SIDE_MIN, round(s * side / long_side)) for s in (height, width))
+        return least_bytes(plan, *sides) <= free_bytes
+
+    return bisect_left(range(1, long_side + 1), True, key=lambda side: not is_fitting(side))
 
 
 def _optimizer(plan: Plan, canvas: Tensor) -> Optimizer:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from sqlalchemy import Connection, select
+from torch import Tensor
 
 from services.uploads import Upload
 from shared import keys
@@ -36,7 +37,11 @@ from tests.integration.worker.conftest import (
 from tests.pictures import encode, noise, paint
 from tests.png import levels_of_png
 from workers.attempt import Studio
+from workers.engine import memory
+from workers.engine.arena import Arena
 from workers.engine.loop import Loop
+from workers.engine.plan import Plan
+from workers.engine.render import fitting_side, least_bytes
 from workers.engine.vgg import Vgg
 from workers.lease import Terms
 from workers.runner import Runner
@@ -124,6 +129,40 @@ def test_an_input_that_cannot_be_read_fails_the_job_at_once(
 
     assert (view.job.state, view.job.error["code"]) == (State.FAILED, code)
     assert ends(view) == [End.FAILED]
+
+
+class Tight(Arena):
+    """Has no memory for a block of features."""
+
+    def take(self, name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+        if name.startswith(("relu", "strip")):
+            raise torch.OutOfMemoryError(f"none is left for {name}")
+        return super().take(name, shape, dtype)
+
+
+def test_a_render_that_does_not_fit_fails_and_says_what_would_have(
+    studio: Studio,
+    order: Callable[..., Job],
+    vgg: Vgg,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order()
+    tight = Vgg(vgg.weights)
+    tight.arena = Tight()
+    needed = least_bytes(Plan(), SIZE[1], SIZE[0])
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)  # a container of so much memory
+    (tmp_path / "memory.max").write_text(str(needed // 2))
+    (tmp_path / "memory.current").write_text("0")
+
+    view = run(dataclasses.replace(studio, vgg=tight))
+
+    side = fitting_side(Plan(), SIZE[1], SIZE[0], needed // 2)
+    assert (view.job.state, view.job.error["code"]) == (State.FAILED, "out_of_memory")
+    assert ends(view) == [End.FAILED]
+    assert view.job.error["detail"].startswith("64 x 48 px do not fit")
+    assert view.job.error["detail"].endswith(f"MiB that are free take a size of up to {side}")
+    assert 0 < side < 64
 
 
 def test_a_loss_that_is_no_number_fails_the_job_at_once(

@@ -616,7 +616,7 @@ class Count:
     """A render of the least that the loop asks of one: it counts."""
 
     company = "counts"
-    pass_bytes, held_bytes, device = 1, 0, torch.device("cpu")
+    pass_bytes, spare_bytes, device = 1, 0, torch.device("cpu")
 
     def __init__(self, iterations: int) -> None:
         self.iterations = iterations

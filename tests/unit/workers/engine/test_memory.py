@@ -34,9 +34,10 @@ def test_a_pass_may_take_a_share_of_what_is_free() -> None:
     assert isinstance(found, int)
 
 
-def test_what_is_held_already_counts_as_free() -> None:
+def test_what_is_taken_over_counts_as_free_and_what_is_to_come_does_not() -> None:
     cpu = torch.device("cpu")
     assert memory.budget_bytes(cpu, 2**50) > 2**49 > memory.budget_bytes(cpu)
+    assert memory.budget_bytes(cpu, -(2**50)) == 0
 
 
 def test_a_container_with_a_limit_has_what_is_left_of_it(

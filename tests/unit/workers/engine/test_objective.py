@@ -215,7 +215,7 @@ def pulled(found: Objective, vgg: Vgg, image: Tensor, layer: str) -> Tensor:
     found.begin(image[0], lambda: None)
     for name, maps in features.items():
         found.hear(name, maps, 0)
-    found.settle(image[0])
+    found.settle(image[0], torch.empty_like(image[0]))
     gradient = torch.zeros_like(features[layer])
     found.pull(layer, features[layer], gradient, 0)
     return gradient

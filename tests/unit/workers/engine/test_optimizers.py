@@ -8,7 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workers.engine.optimizers import TINY, Adam, Lbfgs, Optimizer, smoothed
+from workers.engine.optimizers import (
+    TINY,
+    Adam,
+    Lbfgs,
+    Optimizer,
+    smoothed,
+    smoothed_square,
+)
 
 Function = Callable[[Tensor], Tensor]
 Make = Callable[[], Optimizer]
@@ -235,6 +242,18 @@ def test_lbfgs_remembers_no_more_than_its_history() -> None:
     assert optimizer.state_dict()["s"].shape == (4, 105)
 
 
+@pytest.mark.parametrize(("make", "least_steps"), [(lambda: Lbfgs(0.5, history=4), 5), (Adam, 1)])
+def test_what_a_state_will_still_take_is_known(make: Make, least_steps: int) -> None:
+    """Less with each step that is remembered, until all places are taken."""
+    optimizer, x = make(), start()
+    at_first = optimizer.growth_bytes(x)
+    x = ours(optimizer, bowl, x, least_steps)[-1]
+    state = optimizer.state_dict()
+    remembered = [state[name] for name in ("s", "y", "first", "second") if name in state]
+    assert sum(tensor.nbytes for tensor in remembered) == at_first
+    assert optimizer.growth_bytes(x) == 0
+
+
 def test_lbfgs_steps_down_where_the_loss_curves_downwards() -> None:
     """Where y . s < 0 a quasi-Newton step would climb; such a pair is not remembered."""
 
@@ -297,6 +316,16 @@ def test_smoothed_adds_a_blur_for_each_octave(size: tuple[int, int], levels: int
     image = torch.randn((1, 3, *size), generator=torch.manual_seed(1), dtype=torch.float64)
     expected = torch.from_numpy(by_octaves(image.numpy(), levels))
     torch.testing.assert_close(smoothed(image, levels), expected)
+
+
+@pytest.mark.parametrize("levels", [0, 1, 4])
+@pytest.mark.parametrize("size", [(3, 9), (7, 5), (64, 50)])
+def test_smoothed_square_is_the_product_with_what_is_smoothed(
+    size: tuple[int, int], levels: int
+) -> None:
+    image = torch.randn((1, 3, *size), generator=torch.manual_seed(1), dtype=torch.float64)
+    expected = (image * smoothed(image, levels)).sum()
+    torch.testing.assert_close(smoothed_square(image, levels), expected)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 14), (11, 5)])

@@ -14,7 +14,14 @@ from workers.engine.objective import Objective, Region, evaluate
 from workers.engine.optimizers import OptimizerName
 from workers.engine.pictures import noise, resized, to_image, to_picture
 from workers.engine.plan import Init, Plan
-from workers.engine.render import Losses, Progress, Render, Style
+from workers.engine.render import (
+    Losses,
+    Progress,
+    Render,
+    Style,
+    fitting_side,
+    least_bytes,
+)
 from workers.engine.styles import StyleCache, style_target
 from workers.engine.vgg import Vgg
 
@@ -555,3 +562,31 @@ def test_a_render_gives_back_what_its_passes_took(vgg: Vgg, small: Tensor, style
     render.give_back()
     assert render._vgg.arena.size_bytes == 0
     assert math.isfinite(render.step().losses.total)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.9])
+def test_the_size_that_would_have_fitted_is_the_largest_that_does(
+    optimizer: OptimizerName, share: float
+) -> None:
+    plan = Plan(optimizer=optimizer)
+    free_bytes = share * least_bytes(plan, 600, 1000)
+    side = fitting_side(plan, 600, 1000, free_bytes)
+    assert 0 < side < 1000
+    assert least_bytes(plan, round(0.6 * side), side) <= free_bytes
+    assert least_bytes(plan, round(0.6 * (side + 1)), side + 1) > free_bytes
+
+
+def test_without_any_memory_no_size_fits_and_with_enough_the_canvas_does() -> None:
+    assert fitting_side(Plan(), 600, 1000, 0) == 0
+    assert fitting_side(Plan(), 600, 1000, least_bytes(Plan(), 600, 1000)) == 1000
+
+
+def test_what_the_state_will_still_take_is_not_spare(vgg: Vgg, small: Tensor) -> None:
+    render = Render(NOISE, vgg, small, [Style(small)])
+    render.step()
+    at_first = render.spare_bytes
+    finished(render)
+    state = render.state_dict()
+    remembered = state["optimizer.s"].nbytes + state["optimizer.y"].nbytes
+    assert render.spare_bytes == at_first + remembered > at_first
