@@ -10,13 +10,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 OptimizerName = Literal["lbfgs", "adam"]
 
 CURVATURE_MIN = 1e-10  # the cosine between s and y below which a pair is noise
 SMOOTHED_SIDE_MIN = 4  # px; a smaller image is left as it is
-HALVED = 4  # the sum of a column of U: a plane of ones becomes one of fours under U'
 TINY = 1e-30  # keeps a gradient of zeros from being divided by zero
 
 
@@ -148,44 +146,63 @@ class Lbfgs(Optimizer):
 def smoothed(image: Tensor, levels: int) -> Tensor:
     """The image and its blurred copies, one for each octave, added up.
 
-    image: (1, 3, H, W). Symmetric and positive definite: each blur is U U', where U enlarges an
-    image of half the size. As the first guess of the inverse Hessian it lets large patches of
+    image: (1, 3, H, W). Symmetric and positive definite: each blur is 4 H' H, where H
+    halves an image's size. As the first guess of the inverse Hessian it lets large patches of
     colour move before their pixels do: the Gram loss is flattest along them.
     """
     if levels == 0 or min(image.shape[-2:]) < SMOOTHED_SIDE_MIN:
         return image
     height, width = image.shape[-2:]
-    blurred = functional.conv_transpose2d(
-        smoothed(_halved(image), levels - 1),
-        _enlarging(image),
-        stride=2,
-        padding=1,
-        output_padding=(height % 2, width % 2),
-    )
-    return blurred.view_as(image).add_(image)
+    return _enlarged(smoothed(_halved(image), levels - 1), height, width).add_(image)
 
 
 def smoothed_square(image: Tensor, levels: int) -> Tensor:
     """The dot product of an image and its `smoothed`, ().
 
-    With one half of the work: where a blur is U U' / 4, the product is the square of U' image.
+    With one half of the work: where a blur is 4 H' H, the product is four times the square of H.
     """
     square = _dot(image, image)
     if levels == 0 or min(image.shape[-2:]) < SMOOTHED_SIDE_MIN:
         return square
-    return square + HALVED * smoothed_square(_halved(image), levels - 1)
+    return square + 4 * smoothed_square(_halved(image), levels - 1)
 
 
 def _halved(image: Tensor) -> Tensor:
-    """U' of `smoothed`, divided by `HALVED` so that its brightness is the image's."""
-    planes = image.reshape(-1, 1, *image.shape[-2:])
-    return functional.conv2d(planes, _enlarging(image) / HALVED, stride=2, padding=1)
+    """At half the size, rounded down: weights 1, 3, 3, 1 of 8 along each side, zeros beyond it.
+
+    By slices, since oneDNN spreads one channel over sixteen before it convolves it.
+    """
+    for dim in (-2, -1):
+        even, odd = _halves(image, dim)
+        count = odd.shape[dim]
+        image = (even.narrow(dim, 0, count) + odd).mul_(3 / 8)
+        image.narrow(dim, 1, count - 1).add_(odd.narrow(dim, 0, count - 1), alpha=1 / 8)
+        count = even.shape[dim] - 1
+        image.narrow(dim, 0, count).add_(even.narrow(dim, 1, count), alpha=1 / 8)
+    return image
 
 
-def _enlarging(like: Tensor) -> Tensor:
-    """U of `smoothed`, as a kernel: bilinear, to twice the size."""
-    line = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=like.dtype, device=like.device) / 4
-    return torch.outer(line, line)[None, None]
+def _enlarged(image: Tensor, height: int, width: int) -> Tensor:
+    """Of that size, bilinear, zeros beyond: four times what is adjoint to `_halved`."""
+    for dim in (-1, -2):
+        count = image.shape[dim]
+        shape = (height, width) if dim == -2 else (image.shape[-2], width)
+        larger = image.new_zeros((*image.shape[:-2], *shape))
+        even, odd = _halves(larger, dim)
+        torch.mul(image, 3 / 4, out=odd)
+        even.narrow(dim, 0, count).copy_(odd)
+        odd.narrow(dim, 0, count - 1).add_(image.narrow(dim, 1, count - 1), alpha=1 / 4)
+        more = even.shape[dim] - 1
+        even.narrow(dim, 1, more).add_(image.narrow(dim, 0, more), alpha=1 / 4)
+        image = larger
+    return image
+
+
+def _halves(image: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Every other row or column, from the first and from the second on, as views."""
+    if dim == -1:
+        return image[..., ::2], image[..., 1::2]
+    return image[..., ::2, :], image[..., 1::2, :]
 
 
 class Adam(Optimizer):
