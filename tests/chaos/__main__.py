@@ -24,7 +24,7 @@ from tests.chaos.cancels import cancels
 from tests.chaos.controls import CONTROLS, check
 from tests.chaos.drains import drains
 from tests.chaos.paintings import paintings
-from tests.chaos.processes import Zygote
+from tests.chaos.processes import Zygotes
 from tests.chaos.storm import STORM, Storm
 from tests.chaos.verdict import Verdict
 from tests.chaos.world import World, world
@@ -39,14 +39,14 @@ CONTROLS_AT_ONCE = 4  # they mostly wait for leases
 class Run:
     """What the parts of a run share."""
 
-    zygote: Zygote
+    zygotes: Zygotes
     postgres: Postgres
     valkey: Valkey
     swift: Swift
     seed: int
 
     def world(self, **options: object) -> contextlib.AbstractContextManager[World]:
-        return world(self.zygote, self.postgres, self.valkey, self.swift, **options)
+        return world(self.zygotes, self.postgres, self.valkey, self.swift, **options)
 
 
 def main() -> int:
@@ -131,7 +131,7 @@ def _run(seed: int, logs: Path | None) -> Iterator[Run]:
         if logs:
             logs.mkdir(parents=True, exist_ok=True)
         folder = logs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
-        opened = [Zygote(folder), Postgres(), Valkey(), Swift()]
+        opened = [Zygotes(folder), Postgres(), Valkey(), Swift()]
         started = [pool.submit(each.__enter__) for each in opened]
         for each, future in zip(opened, started, strict=True):
             future.result()

@@ -3,7 +3,6 @@
 Each takes away one thing that the promise rests on, in the process that it is called in.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from types import ModuleType
@@ -86,7 +85,7 @@ def wall_clock_leases() -> None:
     """Leases are measured with the clock of whichever machine asks."""
 
     def now(plus_seconds: float = 0.0) -> Any:
-        moment = datetime.fromtimestamp(time.time(), UTC) + timedelta(seconds=plus_seconds)
+        moment = datetime.now(UTC) + timedelta(seconds=plus_seconds)
         return literal(moment, Instant())
 
     module: ModuleType

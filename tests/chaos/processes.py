@@ -1,4 +1,4 @@
-"""Forks of the zygote, as the driver sees them: born, stopped, killed, gone."""
+"""Forks of zygotes, as the driver sees them: born, stopped, killed, gone."""
 
 import json
 import os
@@ -10,10 +10,12 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from tests.chaos import clocks
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,10 +57,16 @@ class Process:
 
 
 class Zygote:
-    """Starts processes within some ten milliseconds each; leaving the `with` kills them all."""
+    """Starts processes within some ten milliseconds each; leaving the `with` kills them all.
 
-    def __init__(self, folder: Path) -> None:
+    folder: for what they write.
+    skew_seconds: how far their wall clocks are ahead. Raises NoFaketimeError where that cannot be.
+    """
+
+    def __init__(self, folder: Path, skew_seconds: float = 0.0) -> None:
         self._folder = folder
+        self._skew_seconds = skew_seconds
+        self._skewed = clocks.skewed(skew_seconds) if skew_seconds else {}
         self._births: queue.Queue[int] = queue.Queue()
         self._ordering = threading.Lock()
         self._children: dict[int, Process] = {}
@@ -69,12 +77,15 @@ class Zygote:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.zygote"],
             cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | self._skewed,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
         )
-        assert self._news() == {"ready": True}
+        ready = self._news()
+        assert ready, "the zygote ended before it was ready"
+        found = clocks.wrong(ready["clocks"], clocks.seen(), self._skew_seconds)
+        assert not found, f"the zygote's clocks: {', '.join(found)}"
         self._listener = threading.Thread(target=self._listen, name="zygote", daemon=True)
         self._listener.start()
         return self
@@ -99,17 +110,16 @@ class Zygote:
         *,
         is_chain: bool = True,
         mutant: str | None = None,
-        skew_seconds: float = 0.0,
     ) -> Process:
         with self._ordering:
-            log = self._folder / f"{role}-{len(self._children)}.log"
+            wrong = f"{self._skew_seconds:+g}s" if self._skew_seconds else ""
+            log = self._folder / f"{role}{wrong}-{len(self._children)}.log"
             order = {
                 "role": role,
                 "environment": dict(environment),
                 "log": str(log),
                 "is_chain": is_chain,
                 "mutant": mutant,
-                "skew_seconds": skew_seconds,
             }
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
             process = Process(self._births.get(timeout=30), role, log)
@@ -135,3 +145,28 @@ class Zygote:
     def _news(self) -> dict[str, Any]:
         line = self._process.stdout.readline()
         return json.loads(line) if line else {}
+
+
+class Zygotes:
+    """A zygote for each skew of the clock: the right one at once, others when they are wanted."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._opened: dict[float, Zygote] = {}
+        self._opening = threading.Lock()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self.of(0.0)
+        return self
+
+    def __exit__(self, *told: object) -> None:
+        self._stack.close()
+
+    def of(self, skew_seconds: float) -> Zygote:
+        """Raises NoFaketimeError where clocks cannot be wrong."""
+        with self._opening:
+            if skew_seconds not in self._opened:
+                zygote = self._stack.enter_context(Zygote(self._folder, skew_seconds))
+                self._opened[skew_seconds] = zygote
+            return self._opened[skew_seconds]

@@ -7,7 +7,6 @@ order says so, and for what a mutant breaks on purpose.
 import dataclasses
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -42,19 +41,15 @@ def play(
     *,
     is_chain: bool,
     mutant: str | None,
-    skew_seconds: float,
 ) -> None:
     """Be that process until it ends.
 
     environment: what it finds beside what we have.
     log: the file for its stdout and stderr.
     mutant: what is broken in it, by its name in `mutants`.
-    skew_seconds: how far its clock is ahead: `time.time`, not the monotonic one.
     """
     os.environ.update(environment)
     _redirect(log)
-    if skew_seconds:
-        _skew(skew_seconds)
     if is_chain:
         _render_chains()
     if address := os.environ.get(tells.TELLS):
@@ -108,11 +103,6 @@ def _render_chains() -> None:
         )
 
     opening.open_studio = open_studio
-
-
-def _skew(seconds: float) -> None:
-    right = time.time
-    time.time = lambda: right() + seconds
 
 
 def _redirect(log: str) -> None:

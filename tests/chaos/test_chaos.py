@@ -1,17 +1,23 @@
 """Short slices of `make chaos`, and its own tools held against what they must see."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
+from importlib.util import find_spec
 
 import pytest
 import torch
 
+from tests.chaos import clocks
 from tests.chaos.cancels import cancels
 from tests.chaos.chain import LINK, Chain
+from tests.chaos.controls import CONTROLS, check
 from tests.chaos.drains import drains
 from tests.chaos.last_moments import last_moments
-from tests.chaos.processes import Zygote
+from tests.chaos.processes import ROOT, Zygotes
 from tests.chaos.storm import Storm, Weather
 from tests.chaos.world import World, world
 from tests.servers.postgres import PostgresAt
@@ -41,15 +47,15 @@ OpenWorld = Callable[..., AbstractContextManager[World]]
 def open_world(
     postgres: PostgresAt, valkey: ValkeyAt, swift: S3At, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OpenWorld]:
-    """`open_world()`: a world with a service in it, its processes forked from one zygote."""
+    """`open_world()`: a world with a service in it, its processes forked from zygotes."""
     if not all(isinstance(server, Server) for server in (postgres, valkey, swift)):
         pytest.skip("chaos puts proxies in front of servers of its own")
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         for name, value in swift.environment().items():
             patch.setenv(name, value)
-        zygote = stack.enter_context(Zygote(tmp_path_factory.mktemp("chaos")))
-        yield partial(world, zygote, postgres, valkey, swift)
+        zygotes = stack.enter_context(Zygotes(tmp_path_factory.mktemp("chaos")))
+        yield partial(world, zygotes, postgres, valkey, swift)
 
 
 @pytest.fixture
@@ -81,6 +87,46 @@ def test_a_cancel_at_the_finish_leaves_nobody_in_doubt(here: World) -> None:
 
 def test_a_pointer_that_is_written_before_its_upload_is_seen(here: World) -> None:
     assert "I5" in last_moments(here, 4, SEED, "pointer_before_upload").caught_by
+
+
+@pytest.mark.skipif(find_spec("libfaketime") is None, reason="it is for Linux on x86_64 alone")
+@pytest.mark.parametrize("skew", [90.0, -90.0])
+def test_a_wrong_clock_is_wrong_for_python_and_for_c_and_no_wait_heeds_it(skew: float) -> None:
+    tell = "import json; from tests.chaos import clocks; print(json.dumps(clocks.seen()))"
+
+    told = subprocess.run(
+        [sys.executable, "-c", tell],
+        cwd=ROOT,
+        env=clocks.skewed(skew),
+        capture_output=True,
+        check=True,
+    )
+
+    theirs, ours = json.loads(told.stdout), clocks.seen()
+    ahead = {name: theirs[name] - ours[name] for name in ours}
+    near = pytest.approx(skew, abs=clocks.TOLERANCE_SECONDS)
+    assert (ahead["time"], ahead["datetime"], ahead["C"]) == (near, near, near)
+    assert abs(ahead["monotonic"]) < clocks.TOLERANCE_SECONDS
+    assert clocks.WAIT_SECONDS <= theirs["waited"] < clocks.TOLERANCE_SECONDS
+    assert clocks.wrong(theirs, ours, skew) == []
+
+
+def test_a_clock_that_is_right_is_found_out_where_it_should_be_wrong() -> None:
+    found = clocks.wrong(clocks.seen(), clocks.seen(), 90)
+
+    assert [line.split()[0] for line in found] == ["time", "datetime", "C"]
+
+
+def test_a_control_of_wrong_clocks_is_red_where_libfaketime_is_missing(
+    open_world: OpenWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "libfaketime", None)
+    control = next(each for each in CONTROLS if each.is_skewed and not each.mutant)
+
+    (breach,) = check(control, open_world, SEED).breaches
+
+    assert breach.startswith("not run")
+    assert "libfaketime" in breach
 
 
 def steps(chain: Chain, count: int) -> bytes:

@@ -26,7 +26,7 @@ from shared.spec import JobSpec
 from shared.states import TERMINAL, State
 from shared.storage import Storage, open_storage
 from tests.chaos.chain import undisturbed
-from tests.chaos.processes import Process, Zygote
+from tests.chaos.processes import Process, Zygote, Zygotes
 from tests.chaos.tells import TELLS
 from tests.pictures import paint
 from tests.servers.postgres import PostgresAt
@@ -60,10 +60,11 @@ _MIGRATING = threading.Lock()  # Alembic's context is one for the whole process
 class World:
     """One service of real processes.
 
+    zygotes: whose forks its processes are, in turns.
     database, storage: reached directly, to look at what happened; the service goes by the proxies.
     """
 
-    zygote: Zygote
+    zygotes: Iterator[Zygote]
     environment: dict[str, str]
     database: Database
     storage: Storage
@@ -72,7 +73,6 @@ class World:
     to_valkey: Proxy
     to_swift: Proxy
     is_chain: bool
-    skews: Iterator[float]
     api: Process | None = None
     expected: dict[str, str] = field(default_factory=dict)  # by job: the digest of its result
     keys: dict[str, str | None] = field(default_factory=dict)  # by job: what it was submitted with
@@ -83,13 +83,8 @@ class World:
         return f"http://{LOCALHOST}:{self.environment['IMPASTO_PORT']}"
 
     def start(self, role: str, mutant: str | None = None) -> Process:
-        return self.zygote.start(
-            role,
-            self.environment,
-            is_chain=self.is_chain,
-            mutant=mutant,
-            skew_seconds=next(self.skews),
-        )
+        zygote = next(self.zygotes)
+        return zygote.start(role, self.environment, is_chain=self.is_chain, mutant=mutant)
 
     def serve(self) -> None:
         """Start the API, and wait until it answers."""
@@ -171,20 +166,22 @@ class World:
 
 @contextmanager
 def world(
-    zygote: Zygote,
+    zygotes: Zygotes,
     postgres: PostgresAt,
     valkey: ValkeyAt,
     swift: S3At,
     *,
     is_chain: bool = True,
-    skews: Iterable[float] = (0.0,),
+    skews: Sequence[float] = (0.0,),
     **variables: str,
 ) -> Iterator[World]:
     """A world with an API and an empty database; whoever enters starts workers and reconcilers.
 
     skews: by how much the clocks of its processes are wrong, in turns.
     variables: settings, in place of those of `FAST`.
+    Raises NoFaketimeError where clocks cannot be wrong.
     """
+    in_turns = itertools.cycle([zygotes.of(skew) for skew in skews])
     with ExitStack() as stack:
         database_url, bucket_url = postgres.database(), swift.bucket()
         stack.callback(postgres.drop, database_url)
@@ -212,7 +209,7 @@ def world(
             **variables,
         }
         here = World(
-            zygote,
+            in_turns,
             environment,
             database,
             storage,
@@ -221,7 +218,6 @@ def world(
             to_valkey,
             to_swift,
             is_chain,
-            itertools.cycle(skews),
         )
         here.serve()
         with here.client() as client:

@@ -16,7 +16,7 @@ import threading
 import traceback
 from contextlib import suppress
 
-from tests.chaos import roles
+from tests.chaos import clocks, roles
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -30,7 +30,7 @@ def main() -> None:
     signal.set_wakeup_fd(bell)
     signal.signal(signal.SIGCHLD, lambda *_: None)  # the default tells nobody
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which then closes us
-    tell(ready=True)
+    tell(clocks=clocks.seen())
     selector = selectors.DefaultSelector()
     selector.register(sys.stdin, selectors.EVENT_READ)
     selector.register(woken, selectors.EVENT_READ)
