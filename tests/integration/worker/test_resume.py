@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from shared.states import End, State
 from tests.integration.worker.conftest import Store, acting, ends, run, wait_until
 from tests.pictures import paint
 from workers.attempt import Studio
-from workers.engine.loop import Stepped
+from workers.engine.loop import Loop, Run, Stepped
 from workers.engine.render import Render
 from workers.engine.vgg import Vgg
 
@@ -213,4 +214,57 @@ def test_a_checkpoint_that_cannot_be_stored_costs_no_render(
     view = run(dataclasses.replace(often(studio), storage=Store(studio.storage, refuse)))
 
     assert refused
+    assert (view.job.state, ends(view)) == (State.SUCCEEDED, [End.SUCCEEDED])
+
+
+@on_one_stack
+def test_an_order_to_stop_that_finds_the_render_over_hands_it_back(
+    studio: Studio, order: Callable[..., Job]
+) -> None:
+    stopping = threading.Event()
+
+    class Quick(Loop):
+        """Every render is over before its slot looks; by then the worker is told to stop."""
+
+        @contextmanager
+        def admit(self, *args: Any, **options: Any) -> Iterator[Run]:
+            with super().admit(*args, **options) as admitted:
+                wait_until(lambda: admitted._is_over)
+                stopping.set()
+                yield admitted
+
+    order(**NOISE)
+    with Quick() as loop:
+        view = run(dataclasses.replace(studio, loop=loop), stopping)
+
+    assert (view.job.state, view.job.failures) == (State.QUEUED, 0)
+    assert ends(view) == [End.HANDED_BACK]
+    assert run(studio).job.state == State.SUCCEEDED
+
+
+@on_one_stack
+def test_a_state_that_is_asked_for_as_the_render_ends_costs_nothing(
+    studio: Studio, order: Callable[..., Job]
+) -> None:
+    class Late(Render):
+        """Between its last event and its end there is time to read the one, and ask for a state."""
+
+        endings = 0
+
+        @property
+        def is_finished(self) -> bool:
+            is_finished = super().is_finished
+            self.endings += is_finished
+            if self.endings == 2:
+                wait_until(lambda: any(run._asked for run in studio.loop._runs))
+            return is_finished
+
+    def make(*arguments: Any) -> Stepped:
+        plan, content, styles, init = arguments
+        return Late(plan, studio.vgg, content, styles, init=init)
+
+    order(**NOISE)
+
+    view = run(dataclasses.replace(often(studio), make=make))
+
     assert (view.job.state, ends(view)) == (State.SUCCEEDED, [End.SUCCEEDED])
