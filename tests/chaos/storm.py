@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -99,9 +100,10 @@ class Storm:
     def run(self, calm_seconds: float = 120) -> Verdict:
         """The verdict, once the storm is over and every job had time to end."""
         began = time.monotonic()
-        with self._fleet, ThreadPoolExecutor(64, "storm") as pool:
-            telling = threading.Event()
-            pool.submit(self._tell, telling, began)
+        told = threading.Event()
+        with self._fleet, ThreadPoolExecutor(64, "storm") as pool, ExitStack() as telling:
+            telling.callback(told.set)  # whatever happens: the pool waits for whoever tells
+            pool.submit(self._tell, told, began)
             submitting = [pool.submit(self._submit, number) for number in range(SUBMITTERS)]
             running = []
             for at, action in self._plan():
@@ -117,7 +119,6 @@ class Storm:
                 self._outages,
                 calm_seconds=calm_seconds,
             )
-            telling.set()
         found.breaches = self._breaches + found.breaches
         found.figures |= dict(sorted(self._done.items()))
         found.figures["seconds"] = round(time.monotonic() - began, 1)
@@ -243,8 +244,8 @@ class Storm:
         with self._lock:
             self._done[what] += 1
 
-    def _tell(self, telling: threading.Event, began: float) -> None:
-        while not telling.wait(5):
+    def _tell(self, told: threading.Event, began: float) -> None:
+        while not told.wait(5):
             try:
                 states = Counter(row["state"] for row in self._world.rows("state").values())
             except Unavailable:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from tests.chaos import clocks
 from tests.chaos.cancels import cancels
@@ -70,6 +71,13 @@ def test_a_shower_of_kills_pauses_and_cuts_costs_no_job_and_no_pixel(here: World
     assert found.breaches == []
     assert found.figures["same picture"] == SHOWER.jobs
     assert found.figures["workers killed"] == SHOWER.kills
+
+
+def test_a_storm_that_cannot_submit_ends_with_the_reason(here: World) -> None:
+    here.assets = "no digest", "nor this"
+
+    with pytest.raises(ValidationError, match="content"):
+        Storm(here, Weather(seconds=1, jobs=1, workers=0, reconcilers=0), SEED).run()
 
 
 def test_workers_that_are_told_to_stop_go_in_time_and_count_nothing(here: World) -> None:
