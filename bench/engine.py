@@ -1,7 +1,7 @@
 """The engine beside its peers and its limits, in one run: `make bench-engine`.
 
-steps    seconds an iteration, ours and pastiche's in turns; the convolutions' arithmetic against
-         this machine's own matrix products
+steps    seconds an iteration, ours and pastiche's in turns; the convolutions' arithmetic, inside
+         of them and over the whole step, against this machine's own matrix products
 memory   what each holds at its peak above importing torch, each in a process of its own
 quality  seconds until the saved file's loss is what pastiche ends with after 260 iterations of
          its L-BFGS, and what the tutorial's clamped L-BFGS has after 160, over eight pairs
@@ -21,11 +21,14 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -33,7 +36,7 @@ from torch import Tensor
 from bench.peers import Pastiche, Tutorial
 from bench.pictures import Pair, pairs
 from workers import images, weights
-from workers.engine import render
+from workers.engine import convolution, render
 from workers.engine.loop import Loop
 from workers.engine.objective import evaluate
 from workers.engine.passage import blocks, whole_bytes
@@ -51,17 +54,20 @@ TURN = 4  # evaluations
 ROUNDS = 10
 
 Figures = dict[str, Any]
+Asked = Literal["auto", "float32", "bfloat16"]
 
 
 class Bench:
     """What all sections share."""
 
-    def __init__(self, size: int, device: str, folder: Path | None) -> None:
+    def __init__(
+        self, size: int, device: str, folder: Path | None, precision: Asked = "auto"
+    ) -> None:
         self.size = size
         self.pairs = pairs(folder)
         self.vgg = Vgg(weights.load("caffe", Path("unused"), fetch=_nothing), device)
         # At one size: an iteration is an iteration. What `quality` races is the default recipe.
-        self.plan = Plan(precision=resolve_precision("auto", device), pyramid=1)
+        self.plan = Plan(precision=resolve_precision(precision, device), pyramid=1)
         self.keep: Callable[[Figures], None] = lambda _: None  # what a long section has so far
 
     def pictures(self, pair: Pair, size: int) -> tuple[Tensor, Tensor]:
@@ -86,7 +92,11 @@ def steps(bench: Bench) -> Figures:
         ways = {name: partial(_repeat, step, run) for name, step in engines.items()}
         for warm in ways.values():
             warm()
+        convolutions = _Convolutions(bench.vgg)
+        ways["ours, watched"] = partial(convolutions.watch, ways["ours"])
         seconds = {name: found / run for name, found in _in_turns(ways, ROUNDS).items()}
+        within = statistics.median(convolutions.seconds) / run
+        with_relus = statistics.median(convolutions.with_relus) / run
         height, width, _ = content.shape
         flops = convolution_flops(height, width)
         limit = multiply.flops / seconds["limit"]
@@ -95,9 +105,11 @@ def steps(bench: Bench) -> Figures:
             "ours_seconds": seconds["ours"],
             "pastiche_seconds": seconds["pastiche"],
             "times_faster": seconds["pastiche"] / seconds["ours"],
-            "gflops": flops / seconds["ours"] / 1e9,
             "limit_gflops": limit / 1e9,
-            "share_of_limit": flops / seconds["ours"] / limit,
+            "convolutions_gflops": flops / within / 1e9,
+            "share_of_limit": flops / within / limit,
+            "share_with_relus": flops / with_relus / limit,
+            "share_over_whole_step": flops / seconds["ours"] / limit,
         }
     return found
 
@@ -110,6 +122,38 @@ def convolution_flops(height: int, width: int) -> int:
         inputs, outputs = CHANNELS[layer]
         flops += 2 * 9 * inputs * outputs * (height // shrink) * (width // shrink)
     return 2 * flops
+
+
+class _Convolutions:
+    """Times what a network's convolutions take inside of steps, and the way back of their ReLUs.
+
+    seconds, with_relus: of each time that something was watched.
+    """
+
+    def __init__(self, vgg: Vgg) -> None:
+        self._vgg = vgg
+        self._spent: Counter[str] = Counter()
+        self.seconds: list[float] = []
+        self.with_relus: list[float] = []
+
+    def watch(self, act: Callable[[], Any]) -> None:
+        made = (*self._vgg._convolutions.values(), *self._vgg._stems.values())
+        watched = [(one, way) for one in made for way in ("forward", "backward")]
+        self._spent.clear()
+        with ExitStack() as watching:
+            for where, name in (*watched, (convolution, "masked")):
+                timed = partial(self._time, name, getattr(where, name))
+                watching.enter_context(mock.patch.object(where, name, timed))
+            act()
+        self.with_relus.append(self._spent["forward"] + self._spent["backward"])
+        self.seconds.append(self.with_relus[-1] - self._spent["masked"])
+
+    def _time(self, name: str, way: Callable[..., None], *tensors: Tensor, **named: Tensor) -> None:
+        _wait()
+        began = time.perf_counter()
+        way(*tensors, **named)
+        _wait()
+        self._spent[name] += time.perf_counter() - began
 
 
 def memory(bench: Bench) -> Figures:
@@ -331,6 +375,7 @@ def main() -> None:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help="default: all of them")
     parser.add_argument("--size", type=int, default=256, help="long side, in px (default 256)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precision", default="auto", choices=get_args(Asked))
     parser.add_argument("--pictures", type=Path, help="a folder of other photographs and paintings")
     parser.add_argument("--out", type=Path, help="a JSON file; default: bench/results/DATE-DEVICE")
     parser.add_argument("--peak", choices=["ours", "pastiche"], help=argparse.SUPPRESS)
@@ -342,7 +387,7 @@ def main() -> None:
     if unknown := set(arguments.sections) - set(SECTIONS):
         parser.error(f"no section is called {unknown.pop()}; accepted: {', '.join(SECTIONS)}")
 
-    bench = Bench(arguments.size, arguments.device, arguments.pictures)
+    bench = Bench(arguments.size, arguments.device, arguments.pictures, arguments.precision)
     today = datetime.now(UTC).date().isoformat()
     out = arguments.out or RESULTS / f"{today}-{arguments.device}.json"
     found = json.loads(out.read_text()) if out.exists() else {}
@@ -380,8 +425,10 @@ class _matrix_product:  # noqa: N801
             torch.randn(self.side, self.side, device=bench.vgg.device).to(dtype) for _ in "ab"
         )
 
+        self._out = torch.empty_like(self._a)  # as what we convolve into, it is there already
+
     def __call__(self) -> None:
-        self._a @ self._b
+        torch.mm(self._a, self._b, out=self._out)
 
 
 def _judge(bench: Bench, content: Tensor, style: Tensor) -> Callable[[Tensor], float]:
@@ -447,10 +494,15 @@ def _in_turns(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, floa
         for name, way in ways.items():
             began = time.perf_counter()
             way()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            _wait()
             measured[name].append(time.perf_counter() - began)
     return {name: statistics.median(seconds) for name, seconds in measured.items()}
+
+
+def _wait() -> None:
+    """Until the device has done what it was told."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def _peak_bytes() -> int:
@@ -470,7 +522,7 @@ def _processor() -> str:
 def _tell(name: str, figures: Figures) -> None:
     print(name)
     for key, value in figures.items():
-        print(f"  {key}: {json.dumps(value, default=str)[:300]}", flush=True)
+        print(f"  {key}: {json.dumps(value, default=str)[:500]}", flush=True)
 
 
 def _nothing(address: str) -> bytes:
