@@ -590,3 +590,23 @@ def test_what_the_state_will_still_take_is_not_spare(vgg: Vgg, small: Tensor) ->
     state = render.state_dict()
     remembered = state["optimizer.s"].nbytes + state["optimizer.y"].nbytes
     assert render.spare_bytes == at_first + remembered > at_first
+
+
+def test_a_coarser_size_keeps_the_balance_of_content_and_style(
+    vgg: Vgg, content: Tensor, style: Tensor
+) -> None:
+    """Of a quarter of the positions, content is a quarter; the last size is as the report says."""
+    plan = replace(SHALLOW, pyramid=2, tv_weight=3.0)
+    render = Render(plan, vgg, content, [Style(style)])
+    weights = []
+    while not render.is_finished:
+        scale = render.scale
+        found = render.step().losses
+        others = plan.content_weight * found.content + plan.tv_weight * found.tv
+        weights.append((scale, (found.total - others) / found.style))
+    coarse = [weight for scale, weight in weights if scale == 0]
+    fine = [weight for scale, weight in weights if scale == 1]
+    assert coarse == pytest.approx([plan.style_weight / 4] * len(coarse), rel=1e-3)
+    assert fine == pytest.approx([plan.style_weight] * len(fine), rel=1e-3)
+    assert coarse
+    assert fine
