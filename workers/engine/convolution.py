@@ -13,6 +13,12 @@ from workers.engine.arena import Arena
 
 KERNEL = 3
 _PADDED_BY_1 = [1, 1], [1, 1], [1, 1], 1  # padding, stride, dilation, groups
+# Whether oneDNN computes in bfloat16 here, adding up in float32; with AVX-512 it does. Elsewhere
+# torch has plain loops, and some of them add up in bfloat16.
+ONEDNN_HAS_BFLOAT16: bool = (
+    torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+)
 STEM_ROWS = 32  # the image's rows that are unfolded at a time, so that they stay in the caches
 
 

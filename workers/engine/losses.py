@@ -8,6 +8,8 @@ arXiv:1412.0035. Everything is added up in float32, whatever the features came i
 import torch
 from torch import Tensor
 
+from workers.engine.convolution import ONEDNN_HAS_BFLOAT16
+
 
 def gram_sum(features: Tensor) -> Tensor:
     """Channel co-occurrence of one layer, summed over its positions.
@@ -17,7 +19,8 @@ def gram_sum(features: Tensor) -> Tensor:
     Source: eq. 3. They divide by M inside the loss; so do we, but each Gram by its own M, so that
     a style may have another size than the canvas.
     """
-    if features.dtype == torch.bfloat16 and features.device.type == "cpu":
+    is_on_cpu = features.device.type == "cpu"
+    if features.dtype == torch.bfloat16 and is_on_cpu and ONEDNN_HAS_BFLOAT16:
         # The products are added up in float32, but given in bfloat16, which is off by 1e-3. So the
         # product is taken again, for what was left out: 2e-6, in half of a widened product's time.
         gram = features.mT @ features

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from workers.engine.arena import Arena
 from workers.engine.convolution import (
+    ONEDNN_HAS_BFLOAT16,
     Convolution,
     Direct,
     Packed,
@@ -129,7 +130,7 @@ class Vgg:
         return self._convolutions[key]
 
     def _is_packed(self, precision: Precision) -> bool:
-        return self.device.type == "cpu" and precision == "bfloat16"
+        return self.device.type == "cpu" and precision == "bfloat16" and ONEDNN_HAS_BFLOAT16
 
     def _tile(self, layer: str, precision: Precision, height: int, width: int) -> int:
         """The side of Winograd's tiles; 0 for a direct convolution."""

@@ -11,6 +11,7 @@ from tests.unit.workers.engine.reference import error
 from workers.engine import winograd
 from workers.engine.arena import Arena
 from workers.engine.convolution import (
+    ONEDNN_HAS_BFLOAT16,
     STEM_ROWS,
     Convolution,
     Direct,
@@ -157,7 +158,7 @@ def test_the_transforms_are_a_correlation(tile: int) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
 
 
-@pytest.mark.parametrize("build", ["direct", "packed"])
+@pytest.mark.parametrize("build", ["direct", *["packed"] * ONEDNN_HAS_BFLOAT16])
 def test_a_convolution_has_the_precision_of_its_weight(
     build: str, weight: Tensor, bias: Tensor
 ) -> None:
