@@ -24,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -36,7 +37,7 @@ from torch import Tensor
 from bench.peers import Pastiche, Tutorial
 from bench.pictures import Pair, pairs
 from workers import images, weights
-from workers.engine import convolution, render
+from workers.engine import convolution
 from workers.engine.loop import Loop
 from workers.engine.objective import evaluate
 from workers.engine.passage import blocks, whole_bytes
@@ -44,7 +45,7 @@ from workers.engine.pictures import to_image
 from workers.engine.plan import Plan
 from workers.engine.render import Render, Style
 from workers.engine.styles import StyleCache
-from workers.engine.vgg import CHANNELS, LAYERS, Vgg, resolve_precision
+from workers.engine.vgg import CHANNELS, LAYERS, Precision, Vgg, resolve_precision
 
 RESULTS = Path(__file__).parent / "results"
 PASTICHE_ITERATIONS = 260
@@ -263,7 +264,7 @@ def batch(bench: Bench) -> Figures:
         alone = [bench.render(chosen) for _ in range(count)]
 
         def share(renders: Sequence[Render] = together) -> None:
-            render.step(renders)
+            Render.step_together(renders)
 
         def in_turn(renders: Sequence[Render] = alone) -> None:
             for one in renders:
@@ -271,7 +272,7 @@ def batch(bench: Bench) -> Figures:
 
         for warm in (share, in_turn):
             warm()
-        seconds = _in_turns({"together": share, "in turn": in_turn}, 5)
+        seconds = _in_turns({"together": share, "in turn": in_turn}, ROUNDS)
         found[str(count)] = {
             "seconds_a_picture": seconds["together"] / count,
             "times_faster_than_in_turn": seconds["in turn"] / seconds["together"],
@@ -280,12 +281,17 @@ def batch(bench: Bench) -> Figures:
 
 
 def strips(bench: Bench) -> Figures:
-    size = 4 * bench.size
-    objective = bench.render(bench.pairs[0], size)._objective
+    """In float32, in which one can compare, and in the precision that is measured."""
+    precisions = dict.fromkeys(("float32", bench.plan.precision))
+    return {precision: _strips(bench, precision) for precision in precisions}
+
+
+def _strips(bench: Bench, precision: Precision) -> Figures:
+    plan = replace(bench.plan, precision=precision)
+    objective = bench.render(bench.pairs[0], 4 * bench.size, plan)._objective
     image = objective.canvas + torch.linspace(-5, 5, objective.canvas.shape[-1])
     image = image.clamp(0, 255)
     evaluate([objective], image)
-    plan = bench.plan
     whole = whole_bytes(blocks(objective.layers, *image.shape[-2:]), plan.precision)
     seen: dict[str, Tensor] = {}
 
@@ -298,7 +304,7 @@ def strips(bench: Bench) -> Figures:
         look(name, budget)
         held[name] = bench.vgg.arena.size_bytes
     ways = {"whole": lambda: look("whole", None), "strips": lambda: look("strips", whole // 3)}
-    seconds = _in_turns(ways, 3)
+    seconds = _in_turns(ways, ROUNDS)
     error = (seen["strips"] - seen["whole"]).norm() / seen["whole"].norm()
     return {
         "canvas": list(image.shape[:1:-1]),

@@ -75,6 +75,7 @@ class Remains:
         for folder in folders:
             for key in self._storage.keys(folder.prefix):
                 self._storage.delete(key)
+            self._storage.tidy(folder.prefix)
             retention.purged(self._database, folder)
         return len(folders)
 
@@ -87,6 +88,7 @@ class Remains:
             for key in self._orphans(folder):
                 self._storage.delete(key)
                 _log.info("orphan_deleted", key=key)
+            self._storage.tidy(folder.prefix)
             retention.swept(self._database, folder)
         return len(folders)
 
@@ -99,5 +101,6 @@ class Remains:
         doomed = assets.doom(self._database, older_than_seconds=self._orphan_seconds, limit=_BATCH)
         for asset_id in doomed:
             self._storage.delete(keys.asset(asset_id))
+            self._storage.tidy(keys.asset(asset_id))
             assets.forget(self._database, asset_id)
         return len(doomed)

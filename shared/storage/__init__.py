@@ -32,6 +32,9 @@ class Storage(Protocol):
     def keys(self, prefix: str) -> Iterator[str]:
         """All keys that begin with the prefix, in order."""
 
+    def tidy(self, prefix: str) -> None:
+        """Remove what puts under keys with the prefix left that were killed; none is under way."""
+
     def prepare(self) -> None:
         """Make the folder or the bucket where it is missing."""
 

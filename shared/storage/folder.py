@@ -26,7 +26,8 @@ class FolderStorage:
         path = self._path(key)
         with _translated(f"cannot store {key}"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, part = tempfile.mkstemp(dir=path.parent, suffix=_PART)
+            name = f"{path.name}."
+            descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=name, suffix=_PART)
             try:
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(data)
@@ -57,10 +58,12 @@ class FolderStorage:
             self._path(key).unlink()
 
     def keys(self, prefix: str) -> Iterator[str]:
-        start = self._path(prefix.rpartition("/")[0])
-        files = (Path(folder, name) for folder, _, names in os.walk(start) for name in names)
-        keys = sorted(file.relative_to(self._folder).as_posix() for file in files)
-        return (key for key in keys if key.startswith(prefix) and not key.endswith(_PART))
+        return (name for name in self._names(prefix) if not name.endswith(_PART))
+
+    def tidy(self, prefix: str) -> None:
+        for name in self._names(prefix):
+            if name.endswith(_PART):
+                self.delete(name)
 
     def prepare(self) -> None:
         with _translated(f"cannot make {self._folder}"):
@@ -72,6 +75,13 @@ class FolderStorage:
             tempfile.TemporaryFile(dir=self._folder) as file,
         ):
             file.write(bytes(_ROOM_BYTES))
+
+    def _names(self, prefix: str) -> list[str]:
+        """Of all files whose names begin with the prefix, in order, those of parts too."""
+        start = self._path(prefix.rpartition("/")[0])
+        files = (Path(folder, name) for folder, _, names in os.walk(start) for name in names)
+        names = sorted(file.relative_to(self._folder).as_posix() for file in files)
+        return [name for name in names if name.startswith(prefix)]
 
     def _path(self, key: str) -> Path:
         path = self._folder / key

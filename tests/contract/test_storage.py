@@ -14,6 +14,7 @@ import pytest
 
 from shared.errors import InvalidSetting, ObjectNotFound, StorageFull, Unavailable
 from shared.storage import Storage, open_storage
+from tests.killed import killed_put, parts
 from tests.servers.proxy import Proxy
 from tests.servers.server import LOCALHOST, free_port
 
@@ -95,6 +96,22 @@ def test_keys_are_listed_in_order_by_prefix(storage: Storage) -> None:
     assert list(storage.keys("b/")) == ["b/1", "b/10", "b/2", "b/c/1"]
     assert list(storage.keys("b/1")) == ["b/1", "b/10"]
     assert list(storage.keys("c/")) == []
+
+
+def test_what_a_killed_put_left_is_no_object_and_can_be_tidied(
+    storage: Storage, storage_url: str
+) -> None:
+    storage.put("a/b/kept", b"whole", PNG)
+    killed_put(storage_url, "a/b/lost")
+    assert list(storage.keys("")) == ["a/b/kept"]
+    left = parts(storage_url)
+
+    storage.tidy("a/b/kept")
+    assert parts(storage_url) == left
+
+    storage.tidy("a/b")
+    assert parts(storage_url) == []
+    assert storage.get("a/b/kept") == b"whole"
 
 
 def test_keys_may_be_odd(storage: Storage) -> None:

@@ -24,6 +24,7 @@ from shared.states import State
 from shared.storage import Storage, open_storage
 from tests.integration.conftest import Api, finish, refused
 from tests.integration.conftest import submit as submit_to_api
+from tests.killed import killed_put, parts
 from tests.lives import (
     BYTES,
     age,
@@ -200,6 +201,24 @@ def test_what_an_attempt_never_pointed_to_is_deleted_after_a_day(
     assert None not in column(database, tables.attempts, "swept_at")
 
 
+def test_what_a_killed_upload_left_is_deleted_with_it(
+    database: Database, storage: Storage, reconciler: Reconciler, stack_settings: Settings
+) -> None:
+    left_by(database, storage)
+    submit(database)
+    lost = keys.result(folder(claim(database, lease_seconds=-1)), "image/png")
+    jobs.take_back_expired(database, counts=False)
+    killed_put(stack_settings.storage_url, lost)
+    is_left = bool(parts(stack_settings.storage_url))
+    assert is_left == stack_settings.storage_url.startswith("file:")
+
+    age(database, days=1.1)
+    reconciler.sweep_remains()
+
+    assert parts(stack_settings.storage_url) == []
+    assert not storage.exists(lost)
+
+
 def test_a_running_attempt_keeps_what_it_has_stored(
     database: Database, storage: Storage, reconciler: Reconciler
 ) -> None:
@@ -307,6 +326,10 @@ class Dying:
     def keys(self, prefix: str) -> Iterator[str]:
         self._live()
         return self._storage.keys(prefix)
+
+    def tidy(self, prefix: str) -> None:
+        self._live()
+        self._storage.tidy(prefix)
 
     def _live(self) -> None:
         if not self._left:
