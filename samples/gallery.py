@@ -109,6 +109,10 @@ def sheets(p: Pictures) -> dict[str, dict[str, Spec]]:
             "strokes in the sky, mosaic below": {"styles": in_regions},
         },
         "style-weight": {f"style_weight {w}": {"style_weight": w} for w in (10.0, 100.0, 1e3, 1e4)},
+        "size": {
+            f"size {size}": {"size": size, "style_weight": None, "tv_weight": 0.0}
+            for size in (256, 512, 768)
+        },
         "style-scale": {f"style_scale {s:g}": {"style_scale": s} for s in (0.5, 1.0, 2.0)},
         "pooling": {pool: {"pooling": pool} for pool in ("avg", "max")},
         "tv-weight": {f"tv_weight {w:g}": {"tv_weight": w} for w in (0.0, 10.0, 100.0)},
@@ -175,7 +179,10 @@ class Studio:
 
 
 def sheet(tiles: Mapping[str, Image.Image]) -> Image.Image:
-    """The tiles in a row, each above its caption, on a chequer where they are transparent."""
+    """The tiles in a row, each above its caption, on a chequer where they are transparent.
+
+    All are as large as the first.
+    """
     width, height = next(iter(tiles.values())).size
     canvas = Image.new("RGB", (len(tiles) * (width + GAP) - GAP, height + CAPTION), "white")
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(11)
@@ -183,7 +190,8 @@ def sheet(tiles: Mapping[str, Image.Image]) -> Image.Image:
     for i, (caption, tile) in enumerate(tiles.items()):
         left = i * (width + GAP)
         under = Image.fromarray(chequer.astype(np.uint8)).convert("RGBA")
-        canvas.paste(Image.alpha_composite(under, tile.convert("RGBA")), (left, 0))
+        scaled = tile.convert("RGBA").resize((width, height), Image.Resampling.LANCZOS)
+        canvas.paste(Image.alpha_composite(under, scaled), (left, 0))
         draw.text((left + 2, height + 2), caption, "black", font)
     return canvas
 
