@@ -141,6 +141,8 @@ class Lives(RuleBasedStateMachine):
         begun=st.sampled_from([0, 0, 0, ATTEMPTS_MAX - 1]),
     )
     def submit(self, priority: int, patience: int | None, begun: int) -> str:
+        # No two of one age: their random ids would decide who is first, in each run anew.
+        self._pass(1)
         asked = spec(priority=priority, deadline_seconds=patience)
         key = f"key {len(self.model)}"
         job, is_new = jobs.submit(self.database, asked, CANVAS, idempotency_key=key)
@@ -168,8 +170,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1, 5, 10, 29, 30, 59, 60, 61, 90]))
     def stall(self, seconds: int) -> None:
-        self.time += seconds
-        set_clock(self.database, self.time)
+        self._pass(seconds)
 
     # Workers.
 
@@ -334,6 +335,10 @@ class Lives(RuleBasedStateMachine):
             attempts, _, afters = zip(*past[job.id], strict=True)
             assert TERMINAL.isdisjoint(afters[:-1])
             assert list(attempts) == sorted(attempts)
+
+    def _pass(self, seconds: int) -> None:
+        self.time += seconds
+        set_clock(self.database, self.time)
 
     def _is_live(self, claim: Claim) -> bool:
         life = self.model[claim.job_id]
