@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/octet-stream"
 VERSIONS = ("impasto", "torch", "numpy", "pillow")
-_FORMAT = 1  # of what we put into a file; rises when older ones can no longer be read
+_FORMAT = 2  # of what we put into a file; rises when older ones can no longer be read
 _HEADER = "impasto"
 _HISTORY = "history"  # (n, 6): iteration, the losses, seconds
 _STATE = "state."  # prefix of the render's own tensors

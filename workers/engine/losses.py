@@ -59,20 +59,21 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
     return (accumulable(features) - accumulable(target)).square().sum() / 2
 
 
-def tv_loss(image: Tensor) -> tuple[Tensor, Tensor]:
+def tv_loss(image: Tensor, gradient: Tensor) -> Tensor:
     """Total variation: the squared differences of all horizontal and vertical neighbours.
 
-    image: (3, H, W). Returns (), and its gradient, (3, H, W).
+    image: (3, H, W). gradient: (3, H, W), its own is written into it. Returns ().
     Source: Mahendran and Vedaldi, the regulariser V^beta with beta = 2.
     """
-    loss, gradient = image.new_zeros(()), torch.zeros_like(image)
+    loss = image.new_zeros(())
+    gradient.zero_()
     for dim in (-1, -2):
         steps = image.diff(dim=dim)
         count = steps.shape[dim]
-        gradient.narrow(dim, 1, count).add_(steps)
-        gradient.narrow(dim, 0, count).sub_(steps)
+        gradient.narrow(dim, 1, count).add_(steps, alpha=2)
+        gradient.narrow(dim, 0, count).sub_(steps, alpha=2)
         loss = loss + torch.linalg.vector_norm(steps).square()
-    return loss, gradient.mul_(2)
+    return loss
 
 
 def accumulable(x: Tensor) -> Tensor:

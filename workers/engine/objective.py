@@ -122,10 +122,10 @@ class Objective:
         for layer, weight in self._style.items():
             for region in self._regions:
                 style = style + weight * self._settle_style(region, layer, weight)
-        tv, of_tv = tv_loss(image)
+        tv = tv_loss(image, gradient)
         if plan.normalize_gradients:
-            of_tv /= of_tv.norm() + TINY
-        torch.mul(of_tv, plan.tv_weight, out=gradient)
+            gradient /= gradient.norm() + TINY
+        gradient *= plan.tv_weight
         total = plan.content_weight * content + plan.style_weight * style + plan.tv_weight * tv
         return torch.stack((total, content, style, tv))
 

@@ -1,29 +1,58 @@
-"""Two ways to move an image down its gradient, one evaluation to a step.
+"""Two ways to move images down their gradients, one evaluation to a move.
 
-An optimiser is shown an image and its gradient and gives the next image. It knows no bounds: the
-caller may project what it gives, because displacements are read from the images that are shown.
+An optimiser is the memory of one image. Images of one size are moved together, whatever is
+remembered of each, and nothing here waits for the device. An optimiser knows no bounds: the caller
+may project what it gives, because displacements are read from the images that are shown.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from workers.engine.octaves import dots, smoothed, smoothed_squares
 
 OptimizerName = Literal["lbfgs", "adam"]
 
 CURVATURE_MIN = 1e-10  # the cosine between s and y below which a pair is noise
-SMOOTHED_SIDE_MIN = 4  # px; a smaller image is left as it is
 TINY = 1e-30  # keeps a gradient of zeros from being divided by zero
 
 
-class Optimizer(ABC):
-    """State that grows with each step, and that can be carried to another process."""
+class Look(NamedTuple):
+    """Images and the gradients there, (B, 3, H, W) each, any float dtype and device."""
 
+    images: Tensor
+    gradients: Tensor
+
+    @staticmethod
+    def of(looks: "Collection[Look]") -> "Look":
+        """A batch of them; one alone is that itself."""
+        return Look(*(stacked(each) for each in zip(*looks, strict=True)))
+
+    def split(self) -> "list[Look]":
+        """Of each image alone, (1, 3, H, W)."""
+        return [Look(*each) for each in zip(*(torch.split(x, 1) for x in self), strict=True)]
+
+
+class Optimizer(ABC):
+    """What is remembered of one image's way, and can be carried to another process."""
+
+    @staticmethod
     @abstractmethod
-    def step(self, image: Tensor, gradient: Tensor) -> Tensor:
-        """The next image. Both: one shape, any float dtype and device; neither is modified."""
+    def see(optimizers: Sequence[Any], before: Sequence[Look | None], here: Look) -> None:
+        """Remembers what a look at images tells, each in the optimiser at its place.
+
+        optimizers: of one class. before: the last look at each image, B = 1; None at its start.
+        No look is modified.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def moved(optimizers: Sequence[Any], here: Look) -> Tensor:
+        """The next images, (B, 3, H, W), after `see` of `here`. Changes nothing."""
 
     @abstractmethod
     def growth_bytes(self, image: Tensor) -> int:
@@ -31,7 +60,7 @@ class Optimizer(ABC):
 
     @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:
-        """All that the next steps depend on. Later steps do not touch these tensors."""
+        """All that the next steps depend on, beside the last look. Later steps do not touch it."""
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -42,12 +71,14 @@ class Lbfgs(Optimizer):
     """Limited-memory BFGS, preconditioned: the full step, up to a limit, and no line search.
 
     learning_rate: factor on every step.
-    history: how many displacements are remembered; each costs two images.
+    history: how many displacements are remembered; each costs two images. One over which the loss
+    curved downwards would turn a step uphill: it keeps its place, and counts for nothing.
     first_step: mean size of the displacement while no curvature is known.
     longest_step: mean size that no displacement exceeds. Without it the full step overshoots where
     little curvature is known yet: from noise to stripes at 64 px, max pooling, 20 iterations
     brought the loss to 1/8 with it, and to nearly twice the start without.
     levels: of `smoothed`, with which the inverse Hessian begins; 0 for the plain identity.
+    Those that are moved together may differ in the learning rate alone.
     Source: Nocedal and Wright 2006, "Numerical Optimization", algorithm 7.4, whose two loops are
     two triangular systems: Byrd, Nocedal, Schnabel 1994, "Representations of quasi-Newton matrices
     and their use in limited memory methods", theorem 2.2. So a step is a few passes over the
@@ -68,141 +99,173 @@ class Lbfgs(Optimizer):
         self._first_step = first_step
         self._longest_step = longest_step
         self._levels = levels
-        self._count = 0  # displacements remembered so far; the newest in row (count - 1) % history
-        self._shown: tuple[Tensor, Tensor] | None = None  # the last image and its gradient
-        self._s: Tensor  # (history, n): how the image moved
-        self._y: Tensor  # (history, n): how the gradient changed over it
-        self._sy: Tensor  # (history, history): their dot products
-        self._scale: Tensor  # (): of the first guess, which makes it right along the newest
+        self._count = 0  # displacements seen so far; the newest in row (count - 1) % history
+        # (history, n), as soon as there is one: how the image moved, how the gradient changed then.
+        self._s = self._y = torch.empty(0)
+        self._curvature: _Curvature | None = None
 
-    def step(self, image: Tensor, gradient: Tensor) -> Tensor:
-        if self._shown is not None:
-            self._remember(image - self._shown[0], gradient - self._shown[1])
-        self._shown = image, gradient
-        step = self._direction(gradient).mul_(self._learning_rate)
-        limit = self._longest_step / _mean_size(step).clamp_min(TINY)
-        step.mul_(limit.clamp_max(1))
-        return torch.sub(image, step, out=step)
+    @staticmethod
+    def see(optimizers: Sequence["Lbfgs"], before: Sequence[Look | None], here: Look) -> None:
+        chosen = [one for one, last in zip(optimizers, before, strict=True) if last]
+        if not chosen:
+            return
+        # The oldest is forgotten before its place is taken: should what follows fail, all is well.
+        curvature = _Curvature.of(chosen, here.images).shifted()
+        for one, own in zip(chosen, curvature.split(), strict=True):
+            one._count += 1
+            one._curvature = own
+        pairs = [
+            one._write(last, now)
+            for one, last, now in zip(optimizers, before, here.split(), strict=True)
+            if last
+        ]
+        s, y = (stacked(images) for images in zip(*pairs, strict=True))
+        along = dots(s, y)
+        is_curved = along > CURVATURE_MIN * dots(s, s).sqrt() * dots(y, y).sqrt()
+        # Of older y with the newest s nobody asks: the two systems are triangular.
+        products = [one._products(one._s, each) for one, each in zip(chosen, y, strict=True)]
+        scale = along / smoothed_squares(y, chosen[0]._levels)
+        curvature.learn(is_curved, torch.stack(products), scale)
+
+    @staticmethod
+    def moved(optimizers: Sequence["Lbfgs"], here: Look) -> Tensor:
+        curvature = _Curvature.of(optimizers, here.images)
+        steps = Lbfgs._directions(optimizers, curvature, here.gradients)
+        steps.mul_(_column([one._learning_rate for one in optimizers], steps))
+        limits = optimizers[0]._longest_step / _mean_sizes(steps).clamp_min(TINY)
+        steps.mul_(limits.clamp_max(1))
+        return torch.sub(here.images, steps, out=steps)
+
+    @staticmethod
+    def _directions(
+        optimizers: Sequence["Lbfgs"], curvature: "_Curvature", gradients: Tensor
+    ) -> Tensor:
+        """The inverse Hessians, as far as they are known, times the gradients: a new tensor.
+
+        Each image's history is multiplied by itself: that is the same work for a device, nothing
+        is moved when renders come or go, and bits do not depend on company.
+        """
+        first = optimizers[0]
+        q = gradients.clone()
+        products = [one._products(one._s, g) for one, g in zip(optimizers, q, strict=True)]
+        a = curvature.solved(torch.stack(products), is_upper=True)
+        for one, each, factors in zip(optimizers, q, a, strict=True):
+            one._add(one._y, -factors, each)
+        r = smoothed(q, first._levels)
+        del q
+        guess = first._first_step / _mean_sizes(r).clamp_min(TINY)
+        r.mul_(torch.where(curvature.is_known, curvature.scale, guess))
+        products = [one._products(one._y, each) for one, each in zip(optimizers, r, strict=True)]
+        b = curvature.sy.diagonal(dim1=1, dim2=2) * a - torch.stack(products)
+        c = curvature.solved(b, is_upper=False)
+        for one, each, factors in zip(optimizers, r, c, strict=True):
+            one._add(one._s, factors, each)
+        return r
 
     def growth_bytes(self, image: Tensor) -> int:
         return 2 * max(0, self._history - self._count) * image.nbytes
 
     def state_dict(self) -> dict[str, Tensor]:
-        state = {}
-        if self._shown is not None:
-            state["image"], state["gradient"] = self._shown
-        if self._count:
-            written = slice(min(self._count, self._history))
-            state |= {"s": self._s[written].clone(), "y": self._y[written].clone()}
-            state |= {"sy": self._sy.clone(), "scale": self._scale}
-            state["count"] = torch.tensor(self._count)
-        return state
+        if self._curvature is None:
+            return {}
+        pairs = {"s": self._s[self._written].clone(), "y": self._y[self._written].clone()}
+        return pairs | self._curvature._asdict() | {"count": torch.tensor(self._count)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self._shown = (state["image"], state["gradient"]) if "image" in state else None
-        self._count = int(state["count"]) if "count" in state else 0
-        if self._count:
+        self._count = int(state["count"]) if state else 0
+        self._curvature = None
+        if state:
+            self._curvature = _Curvature(*(state[name] for name in _Curvature._fields))
             rows, n = state["s"].shape
             self._s, self._y = (state["s"].new_empty((self._history, n)) for _ in "sy")
             self._s[:rows], self._y[:rows] = state["s"], state["y"]
-            self._sy, self._scale = state["sy"].clone(), state["scale"]
 
-    def _remember(self, s: Tensor, y: Tensor) -> None:
-        """Keeps a pair along which the loss curves upwards; others would turn a step uphill."""
-        along = _dot(s, y)
-        if along <= CURVATURE_MIN * s.norm() * y.norm():
-            return
-        if self._count == 0:
-            shape = self._history, s.numel()  # a row takes memory once it is written
-            self._s, self._y = s.new_empty(shape), s.new_empty(shape)
-            self._sy = torch.eye(self._history, dtype=_exact(s.device), device=s.device)
-        row = self._count % self._history
-        self._s[row], self._y[row] = s.flatten(), y.flatten()
-        written = slice(min(self._count + 1, self._history))
-        # Of older y with the newest s nobody asks: the two systems are triangular.
-        self._sy[written, row] = (self._s[written] @ y.flatten()).to(self._sy.dtype)
-        self._scale = along / smoothed_square(y, self._levels)
-        self._count += 1
+    @property
+    def _written(self) -> slice:
+        return slice(min(self._count, self._history))
 
-    def _direction(self, gradient: Tensor) -> Tensor:
-        """The inverse Hessian, as far as it is remembered, times the gradient: a new tensor."""
-        if self._count == 0:
-            direction = smoothed(gradient, self._levels)
-            return direction * (self._first_step / _mean_size(direction).clamp_min(TINY))
-        rows = min(self._count, self._history)
-        order = [(self._count - rows + i) % self._history for i in range(rows)]  # the oldest first
-        s, y = self._s[:rows], self._y[:rows]
-        upper = self._sy[order][:, order].triu()
+    def _write(self, last: Look, here: Look) -> Look:
+        """How image and gradient changed, (1, 3, H, W) each, in the newest row."""
+        if self._count == 1:
+            shape = self._history, here.images.numel()  # a row takes memory once it is written
+            self._s, self._y = (here.images.new_empty(shape) for _ in "sy")
+        row = (self._count - 1) % self._history
+        s, y = (rows[row].view_as(here.images) for rows in (self._s, self._y))
+        torch.sub(here.images, last.images, out=s)
+        torch.sub(here.gradients, last.gradients, out=y)
+        return Look(s, y)
 
-        g = gradient.flatten()
-        a = _solved(upper, _chosen(s @ g, order, upper.dtype), upper=True)
-        q = torch.addmv(g, y.mT, _placed(a, order, g), alpha=-1)
-        r = smoothed(q.view_as(gradient), self._levels).flatten().mul_(self._scale)
-        b = upper.diagonal() * a - _chosen(y @ r, order, upper.dtype)
-        r.addmv_(s.mT, _placed(_solved(upper.mT, b, upper=False), order, g))
-        return r.view_as(gradient)
+    def _products(self, rows: Tensor, image: Tensor) -> Tensor:
+        """The dot products of `_s` or `_y` with an image, (history,), the oldest row first."""
+        products = image.new_zeros(self._history)
+        if self._count:
+            torch.mv(rows[self._written], image.flatten(), out=products[self._written])
+        return products.roll(-self._count)
+
+    def _add(self, rows: Tensor, factors: Tensor, image: Tensor) -> None:
+        """Adds rows of `_s` or `_y`, each with its factor, (history,), to a contiguous image."""
+        if self._count:
+            factors = factors.roll(self._count)[self._written].to(image.dtype)
+            image.view(-1).addmv_(rows[self._written].mT, factors)
 
 
-def smoothed(image: Tensor, levels: int) -> Tensor:
-    """The image and its blurred copies, one for each octave, added up.
+class _Curvature(NamedTuple):
+    """The few numbers between the displacements of one image, or of some, (B, ...).
 
-    image: (1, 3, H, W). Symmetric and positive definite: each blur is 4 H' H, where H
-    halves an image's size. As the first guess of the inverse Hessian it lets large patches of
-    colour move before their pixels do: the Gram loss is flattest along them.
+    curved: (history,), the oldest first: 1 where the loss curved upwards, else 0, as at first.
+    sy: (history, history), dot products, the triangle in which y is not older than s. Where nothing
+    curved upwards it has a row and a column of the identity.
+    scale: (1, 1, 1), of the first guess, which makes it right along the newest.
     """
-    if levels == 0 or min(image.shape[-2:]) < SMOOTHED_SIDE_MIN:
-        return image
-    height, width = image.shape[-2:]
-    return _enlarged(smoothed(_halved(image), levels - 1), height, width).add_(image)
 
+    curved: Tensor
+    sy: Tensor
+    scale: Tensor
 
-def smoothed_square(image: Tensor, levels: int) -> Tensor:
-    """The dot product of an image and its `smoothed`, ().
+    @staticmethod
+    def of(optimizers: Sequence[Lbfgs], like: Tensor) -> "_Curvature":
+        """What is known of each, stacked."""
+        known = [o._curvature or _Curvature._unknown(o._history, like) for o in optimizers]
+        return _Curvature(*(torch.stack(numbers) for numbers in zip(*known, strict=True)))
 
-    With one half of the work: where a blur is 4 H' H, the product is four times the square of H.
-    """
-    square = _dot(image, image)
-    if levels == 0 or min(image.shape[-2:]) < SMOOTHED_SIDE_MIN:
-        return square
-    return square + 4 * smoothed_square(_halved(image), levels - 1)
+    @staticmethod
+    def _unknown(history: int, like: Tensor) -> "_Curvature":
+        # In float64 where there is: errors of these few numbers would add up.
+        exact = torch.float32 if like.device.type == "mps" else torch.float64
+        curved = torch.zeros(history, dtype=exact, device=like.device)
+        sy = torch.eye(history, dtype=exact, device=like.device)
+        return _Curvature(curved, sy, like.new_zeros((1, 1, 1)))
 
+    def split(self) -> "list[_Curvature]":
+        """Of each image; what is learned afterwards is seen there, too."""
+        return [_Curvature(*numbers) for numbers in zip(*self, strict=True)]
 
-def _halved(image: Tensor) -> Tensor:
-    """At half the size, rounded down: weights 1, 3, 3, 1 of 8 along each side, zeros beyond it.
+    def shifted(self) -> "_Curvature":
+        """With a place for a newest displacement, and without the oldest: a copy."""
+        curved = functional.pad(self.curved[:, 1:], (0, 1))
+        sy = functional.pad(self.sy[:, 1:, 1:], (0, 1, 0, 1))
+        sy[:, -1, -1] = 1
+        return _Curvature(curved, sy, self.scale.clone())
 
-    By slices, since oneDNN spreads one channel over sixteen before it convolves it.
-    """
-    for dim in (-2, -1):
-        even, odd = _halves(image, dim)
-        count = odd.shape[dim]
-        image = (even.narrow(dim, 0, count) + odd).mul_(3 / 8)
-        image.narrow(dim, 1, count - 1).add_(odd.narrow(dim, 0, count - 1), alpha=1 / 8)
-        count = even.shape[dim] - 1
-        image.narrow(dim, 0, count).add_(even.narrow(dim, 1, count), alpha=1 / 8)
-    return image
+    def learn(self, is_curved: Tensor, products: Tensor, scale: Tensor) -> None:
+        """Of the newest displacements: (B,), dot products of its y with each s, (B,)."""
+        kept = is_curved.to(self.curved.dtype)
+        self.curved[:, -1] = kept
+        self.sy[:, :, -1] = products * self.curved * kept[:, None]
+        self.sy[:, -1, -1] += 1 - kept
+        self.scale.copy_(torch.where(is_curved, scale, self.scale.flatten()).view_as(self.scale))
 
+    @property
+    def is_known(self) -> Tensor:
+        """Whether anything curved upwards, (B, 1, 1, 1)."""
+        return self.curved.any(1).view_as(self.scale)
 
-def _enlarged(image: Tensor, height: int, width: int) -> Tensor:
-    """Of that size, bilinear, zeros beyond: four times what is adjoint to `_halved`."""
-    for dim in (-1, -2):
-        count = image.shape[dim]
-        shape = (height, width) if dim == -2 else (image.shape[-2], width)
-        larger = image.new_zeros((*image.shape[:-2], *shape))
-        even, odd = _halves(larger, dim)
-        torch.mul(image, 3 / 4, out=odd)
-        even.narrow(dim, 0, count).copy_(odd)
-        odd.narrow(dim, 0, count - 1).add_(image.narrow(dim, 1, count - 1), alpha=1 / 4)
-        more = even.shape[dim] - 1
-        even.narrow(dim, 1, more).add_(image.narrow(dim, 0, more), alpha=1 / 4)
-        image = larger
-    return image
-
-
-def _halves(image: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Every other row or column, from the first and from the second on, as views."""
-    if dim == -1:
-        return image[..., ::2], image[..., 1::2]
-    return image[..., ::2, :], image[..., 1::2, :]
+    def solved(self, products: Tensor, *, is_upper: bool) -> Tensor:
+        """(B, history), of `sy` or of its transpose; 0 where nothing curved upwards."""
+        matrix = self.sy if is_upper else self.sy.mT
+        right = (products * self.curved).unsqueeze(-1)
+        found: Tensor = torch.linalg.solve_triangular(matrix, right, upper=is_upper)
+        return found.squeeze(-1)
 
 
 class Adam(Optimizer):
@@ -216,63 +279,60 @@ class Adam(Optimizer):
     ) -> None:
         self._learning_rate = learning_rate
         self._betas = betas
-        self._steps = 0
-        self._moments: tuple[Tensor, Tensor] | None = None  # means of the gradient and its square
+        self._looks = 0
+        self._moments: tuple[Tensor, ...] = ()  # means of the gradient and of its square
 
-    def step(self, image: Tensor, gradient: Tensor) -> Tensor:
-        if self._moments is None:
-            self._moments = torch.zeros_like(image), torch.zeros_like(image)
-        self._steps += 1
-        self._moments = (
-            torch.lerp(gradient, self._moments[0], self._betas[0]),
-            torch.lerp(gradient.square(), self._moments[1], self._betas[1]),
-        )
-        first, second = (
-            moment / (1 - beta**self._steps)  # both started at 0
-            for moment, beta in zip(self._moments, self._betas, strict=True)
-        )
-        return image - self._learning_rate * first / (second.sqrt() + TINY)
+    @staticmethod
+    def see(optimizers: Sequence["Adam"], _before: Sequence[Look | None], here: Look) -> None:
+        gradients = torch.split(here.gradients, 1)
+        for one in optimizers:
+            one._looks += 1
+            one._moments = one._moments or tuple(torch.zeros_like(gradients[0]) for _ in "12")
+        firsts, seconds = zip(*(one._moments for one in optimizers), strict=True)
+        first, second = optimizers[0]._betas
+        # In place and all at once, as torch's own Adam does it; a GPU gets one call for each.
+        torch._foreach_lerp_(firsts, gradients, 1 - first)
+        torch._foreach_mul_(seconds, second)
+        torch._foreach_addcmul_(seconds, gradients, gradients, value=1 - second)
+
+    @staticmethod
+    def moved(optimizers: Sequence["Adam"], here: Look) -> Tensor:
+        firsts, seconds = map(stacked, zip(*(one._moments for one in optimizers), strict=True))
+        factors, shares = [], []  # both moments began at 0: after few looks they are too small
+        for one in optimizers:
+            first, second = (1 - beta**one._looks for beta in one._betas)
+            factors.append(one._learning_rate / first)
+            shares.append(second)
+        sizes = (seconds / _column(shares, seconds)).sqrt_().add_(TINY)
+        steps = (firsts * _column(factors, firsts)).div_(sizes)
+        return torch.sub(here.images, steps, out=steps)
 
     def growth_bytes(self, image: Tensor) -> int:
-        return 2 * image.nbytes if self._moments is None else 0
+        return 0 if self._moments else 2 * image.nbytes
 
     def state_dict(self) -> dict[str, Tensor]:
-        if self._moments is None:
+        if not self._moments:
             return {}
-        first, second = self._moments
-        return {"steps": torch.tensor(self._steps), "first": first, "second": second}
+        first, second = (moment.clone() for moment in self._moments)
+        return {"looks": torch.tensor(self._looks), "first": first, "second": second}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self._steps = int(state["steps"]) if state else 0
-        self._moments = (state["first"], state["second"]) if state else None
+        self._looks = int(state["looks"]) if state else 0
+        self._moments = (state["first"].clone(), state["second"].clone()) if state else ()
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return torch.dot(a.flatten(), b.flatten())
+def stacked(images: Sequence[Tensor]) -> Tensor:
+    """A batch of images; one alone is that itself."""
+    return images[0] if len(images) == 1 else torch.cat(tuple(images))
 
 
-def _mean_size(x: Tensor) -> Tensor:
-    total: Tensor = torch.linalg.vector_norm(x, 1)
-    return total / x.numel()
+def _column(values: Sequence[float], like: Tensor) -> Tensor:
+    """(B, 1, 1, 1), written by the device: a copy from the host would be waited for."""
+    return torch.stack([like.new_full((1, 1, 1), value) for value in values])
 
 
-def _exact(device: torch.device) -> torch.dtype:
-    """For the few numbers between the dot products, which errors would add up in."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
-def _solved(matrix: Tensor, b: Tensor, *, upper: bool) -> Tensor:
-    found: Tensor = torch.linalg.solve_triangular(matrix, b.unsqueeze(-1), upper=upper)
-    return found.squeeze(-1)
-
-
-def _chosen(rows: Tensor, order: list[int], dtype: torch.dtype) -> Tensor:
-    """Values of the history's rows, the oldest first."""
-    return rows[order].to(dtype)
-
-
-def _placed(values: Tensor, order: list[int], like: Tensor) -> Tensor:
-    """Back from the oldest first to the history's rows."""
-    rows = torch.empty_like(values)
-    rows[order] = values
-    return rows.to(like.dtype)
+def _mean_sizes(images: Tensor) -> Tensor:
+    """The mean absolute value of each image, (B, 1, 1, 1); on a CPU one by one, as in `dots`."""
+    each = [images] if images.device.type != "cpu" else torch.split(images, 1)
+    sums = [torch.linalg.vector_norm(some, 1, dim=(1, 2, 3), keepdim=True) for some in each]
+    return torch.cat(sums) / images[0].numel()

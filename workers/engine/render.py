@@ -3,7 +3,8 @@
 import math
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from workers.engine.errors import Diverged, PlanError, ShapeError
 from workers.engine.objective import Losses, Objective, Region, evaluate
-from workers.engine.optimizers import Adam, Lbfgs, Optimizer
+from workers.engine.optimizers import Adam, Lbfgs, Look, Optimizer, stacked
 from workers.engine.passage import blocks, least_pass_bytes, whole_bytes
 from workers.engine.pictures import clamped, noise, resized, to_image, to_mask, to_picture
 from workers.engine.plan import Plan
@@ -24,8 +25,8 @@ from workers.engine.vgg import CHANNELS, DTYPES, Pooling, Precision, Vgg, layer_
 HISTORY_MAX, HISTORY_MIN = 20, 3
 HISTORY_BYTES = 3 * 2**28
 # What a render holds beside what it remembers, in images: its canvas, the image and the one before
-# with their gradients; and what a step takes for a moment, most while a direction is smoothed.
-STATE_IMAGES, STEP_IMAGES = 5, 5
+# with their gradients; and what a step takes for a moment, while it measures the total variation.
+STATE_IMAGES, STEP_IMAGES = 5, 1
 OPTIMIZER = "optimizer."  # prefix of the optimiser's tensors in a render's state
 SCALE_SIDE_MIN = 32  # px on the short side: two cells of the deepest layers
 COARSE_ITERATIONS = 25  # at one of the coarser sizes, at most: more led some pairs astray
@@ -106,8 +107,7 @@ class Render:
         self._styles = styles
         self._is_started = False  # the start was looked at
         self._best = math.inf, 0  # the least loss so far, and its iteration
-        self._gradient: Tensor | None = None  # of the image, once it was looked at
-        self._proposed: Tensor | None = None  # where it goes next, until that was looked at
+        self._look: Look | None = None  # at the image, once there was one
         height, width = self._canvas.shape[-2:]
         fitting = min(height, width) // SCALE_SIDE_MIN
         each_moves = 1 + plan.iterations // 2
@@ -124,7 +124,7 @@ class Render:
     @property
     def is_finished(self) -> bool:
         """At the last iteration, or where more of them would change little."""
-        if self._gradient is None:
+        if self._look is None:
             return False
         _, since = self._best
         patience = self.plan.patience
@@ -186,16 +186,17 @@ class Render:
         Returns, for each render, what went wrong with it alone.
         """
         began = renders[0]._clock()
-        proposed = [render._propose() for render in renders]
-        images = proposed[0] if len(proposed) == 1 else torch.cat(proposed)
+        images = _next_images(renders)
         objectives = [render._objective for render in renders]
         found, gradients = evaluate(objectives, images, budget_bytes=budget_bytes, heed=heed)
+        here = Look(images, gradients)
+        _remember(renders, here)
         losses = [Losses(*row) for row in found.tolist()]  # waits for the device, once
         seconds = renders[0]._clock() - began
         errors: list[Exception | None] = []
-        for i, render in enumerate(renders):
+        for render, look, loss in zip(renders, here.split(), losses, strict=True):
             try:
-                render._accept(images[i : i + 1], gradients[i : i + 1], losses[i], seconds)
+                render._accept(look, loss, seconds)
             except Exception as error:  # this render's alone: its company goes on
                 errors.append(error)
             else:
@@ -217,8 +218,8 @@ class Render:
             "best": torch.tensor(self._best, dtype=torch.float64),
             "image": self._image,
         }
-        if self._gradient is not None:
-            state["gradient"] = self._gradient
+        if self._look:
+            state["gradient"] = self._look.gradients
         state |= {OPTIMIZER + name: t for name, t in self._optimizer.state_dict().items()}
         return {name: tensor.cpu() for name, tensor in state.items()}
 
@@ -244,8 +245,7 @@ class Render:
         self._best = least, int(since)
         here = {name: tensor.to(self._vgg.device) for name, tensor in state.items()}
         self._image = here["image"]
-        self._gradient = here.get("gradient")
-        self._proposed = None
+        self._look = Look(here["image"], here["gradient"]) if "gradient" in here else None
         self._optimizer.load_state_dict(
             {
                 name.removeprefix(OPTIMIZER): tensor
@@ -254,32 +254,19 @@ class Render:
             }
         )
 
-    def _propose(self) -> Tensor:
-        """The image to look at next, (1, 3, H, W); the same until it was: a pass may be retried."""
-        if self._gradient is None:
-            return self._image
-        if self._proposed is not None:
-            return self._proposed
-        # Projected here, not clipped when saved: what is evaluated is what a file can hold, and the
-        # optimiser reads the displacement that is left. Straight-through, the unprojected
-        # displacement and a gradient masked at the bounds ended within 2 % of it (128 px, 100
-        # iterations, from content and from noise); this is the simplest.
-        self._proposed = clamped(self._optimizer.step(self._image, self._gradient))
-        return self._proposed
-
-    def _accept(self, image: Tensor, gradient: Tensor, losses: Losses, seconds: float) -> None:
-        """What was seen of the image that was proposed."""
+    def _accept(self, look: Look, losses: Losses, seconds: float) -> None:
+        """What was seen of the next image."""
         iteration = self.iteration + (1 if self._is_started else 0)
         if not math.isfinite(losses.total):
             raise Diverged(f"the loss became {losses.total} in iteration {iteration}: {losses}")
         self._is_started = True
-        self._image, self._gradient, self._proposed = image, gradient, None
+        self._image, self._look = look.images, look
         self.progress = Progress(iteration, self.plan.iterations, losses, seconds)
         if losses.total < self._best[0] * (1 - PROGRESS_MIN):
             self._best = losses.total, iteration
         scale = self._scale_at(iteration + 1)
         if scale != self._scale and not self.is_finished:
-            self._enter(scale, lambda canvas: resized(image, *canvas.shape[-2:]))
+            self._enter(scale, lambda canvas: resized(look.images, *canvas.shape[-2:]))
 
     def _scale_at(self, iteration: int) -> int:
         """The size at which an iteration is made: the coarser ones share half of them."""
@@ -295,7 +282,7 @@ class Render:
         canvas = _shrunk(self._canvas, shrink)
         self._scale = scale
         self._image = start(canvas)
-        self._gradient = None
+        self._look = None
         self._best = math.inf, self.iteration
         self._optimizer = _optimizer(self.plan, canvas)
         # The content loss is a sum over positions, of which there are fewer: one balance at each
@@ -338,6 +325,37 @@ class Render:
         size = (*style.picture.shape, shrink)
         key = (style.asset, size, layers, vgg.weights.digest, plan.pooling, plan.precision)
         return self._cache.get(key, make)
+
+
+def _next_images(renders: Sequence[Render]) -> Tensor:
+    """Where each render is looked at next, (B, 3, H, W): its start, or one move further."""
+    images = {i: render._image for i, render in enumerate(renders)}
+    for kind, places in _by_optimizer(renders):
+        looks = {i: look for i in places if (look := renders[i]._look)}
+        if looks:
+            moved = kind.moved([renders[i]._optimizer for i in looks], Look.of(looks.values()))
+            # Projected here, not clipped when saved: what is evaluated is what a file can hold, and
+            # the optimiser reads the displacement that is left. Straight-through, the unprojected
+            # displacement and a gradient masked at the bounds ended within 2 % of it (128 px, 100
+            # iterations, from content and from noise); this is the simplest.
+            images |= dict(zip(looks, torch.split(clamped(moved), 1), strict=True))
+    return stacked(list(images.values()))
+
+
+def _remember(renders: Sequence[Render], here: Look) -> None:
+    """Lets each optimiser see a look at all renders' images."""
+    for kind, places in _by_optimizer(renders):
+        seen = here if len(places) == len(renders) else Look.of([here.split()[i] for i in places])
+        before = [renders[i]._look for i in places]
+        kind.see([renders[i]._optimizer for i in places], before, seen)
+
+
+def _by_optimizer(renders: Sequence[Render]) -> Iterable[tuple[type[Optimizer], list[int]]]:
+    """The places of the renders that can be moved together."""
+    places = defaultdict[type[Optimizer], list[int]](list)
+    for i, render in enumerate(renders):
+        places[type(render._optimizer)].append(i)
+    return places.items()
 
 
 def least_bytes(plan: Plan, height: int, width: int) -> int:

@@ -1,5 +1,5 @@
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -8,14 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workers.engine.optimizers import (
-    TINY,
-    Adam,
-    Lbfgs,
-    Optimizer,
-    smoothed,
-    smoothed_square,
-)
+from tests.unit.workers.engine.test_octaves import by_octaves
+from workers.engine.optimizers import TINY, Adam, Lbfgs, Look, Optimizer
 
 Function = Callable[[Tensor], Tensor]
 Make = Callable[[], Optimizer]
@@ -37,12 +31,32 @@ def gradient(function: Function, x: Tensor) -> Tensor:
     return torch.autograd.grad(function(x), x)[0]
 
 
+class Walk:
+    """Images on their way, each with its optimiser: as an engine moves them, without bounds."""
+
+    def __init__(
+        self, optimizers: list[Optimizer], function: Function, x: Tensor, look: Look | None = None
+    ) -> None:
+        self.optimizers = optimizers
+        self._kind = type(optimizers[0])
+        self._function = function
+        self.look = look or self._seen(x, [None] * len(x))
+
+    def step(self) -> Tensor:
+        x = self._kind.moved(self.optimizers, self.look)
+        self.look = self._seen(x, list(self.look.split()))
+        return x
+
+    def _seen(self, x: Tensor, before: Sequence[Look | None]) -> Look:
+        slopes = [gradient(self._function, each[None]) for each in x]
+        look = Look(x, torch.cat(slopes))
+        self._kind.see(self.optimizers, before, look)
+        return look
+
+
 def ours(optimizer: Optimizer, function: Function, x: Tensor, steps: int) -> list[Tensor]:
-    iterates = []
-    for _ in range(steps):
-        x = optimizer.step(x, gradient(function, x))
-        iterates.append(x)
-    return iterates
+    walk = Walk([optimizer], function, x)
+    return [walk.step() for _ in range(steps)]
 
 
 def theirs(
@@ -72,22 +86,6 @@ def start(
     return values.view(1, channels, height, width)
 
 
-def by_octaves(image: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
-    """`smoothed`, another way: with a matrix for each side, of the tents that enlarge it."""
-    height, width = image.shape[-2:]
-    if levels == 0 or min(height, width) < 4:
-        return image
-    down, across = tents(height), tents(width)
-    halved = down.T @ image @ across / 4
-    return image + down @ by_octaves(halved, levels - 1) @ across.T
-
-
-def tents(length: int) -> NDArray[np.float64]:
-    """(length, length // 2): linear interpolation between the centres of pairs; 0 beyond them."""
-    pixels, pairs = np.arange(length) + 0.5, 2 * np.arange(length // 2) + 1
-    return np.maximum(0, 1 - np.abs(pixels[:, None] - pairs) / 2)
-
-
 class TwoLoops:
     """Nocedal and Wright's algorithms 7.4 and 7.5 as they are printed, in float64."""
 
@@ -104,15 +102,16 @@ class TwoLoops:
         self.first_step = first_step
         self.longest_step = longest_step
         self.levels = levels
-        self.pairs: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+        self.seen: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+        self.pairs = self.seen
         self.shown: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 
     def step(self, image: Tensor, gradient: Tensor) -> Tensor:
         x, g = image.double().numpy(), gradient.double().numpy()
         if self.shown is not None:
             s, y = x - self.shown[0], g - self.shown[1]
-            if (s * y).sum() > 0:
-                self.pairs = [*self.pairs, (s, y)][-self.history :]
+            self.seen = [*self.seen, (s, y)][-self.history :]
+            self.pairs = [(s, y) for s, y in self.seen if (s * y).sum() > 0]
         self.shown = x, g
         step = self.learning_rate * self.direction(g)
         return torch.from_numpy(x - step * min(1.0, self.longest_step / np.abs(step).mean()))
@@ -167,14 +166,13 @@ def test_lbfgs_walks_where_two_loops_walk(levels: int, history: int, longest_ste
 def test_a_step_in_float32_is_that_of_two_loops_in_float64(levels: int) -> None:
     """Each step from the same images and gradients; 40 of them wrap the history once."""
     settings = {"history": 20, "first_step": 0.01, "longest_step": math.inf, "levels": levels}
-    lbfgs, reference = Lbfgs(**settings), TwoLoops(1.0, **settings)
-    x = start(13, 18, torch.float32)
+    walk = Walk([Lbfgs(**settings)], bowl, start(13, 18, torch.float32))
+    reference = TwoLoops(1.0, **settings)
     for _ in range(40):
-        slope = gradient(bowl, x)
-        moved, expected = lbfgs.step(x, slope), reference.step(x, slope)
-        error = (moved - expected).norm() / (expected - x).norm()
+        x, slope = walk.look
+        expected = reference.step(x, slope)
+        error = (walk.step() - expected).norm() / (expected - x).norm()
         assert error < 1e-3  # the images' own rounding is in it: late steps are small
-        x = moved
 
 
 def test_lbfgs_finds_the_bottom_of_a_bowl() -> None:
@@ -195,16 +193,59 @@ def test_adam_walks_where_torchs_walks() -> None:
 @pytest.mark.parametrize("before", [0, 1, 2, 5, 9, 25])
 def test_a_restored_optimizer_goes_on_to_the_bit(make: Make, before: int) -> None:
     """Before the first displacement, with a part of the history, and after it was overwritten."""
-    first = make()
-    begin = start(9, 10, torch.float32)
-    reached = [begin, *ours(first, bowl, begin, before)][-1]
-    second = make()
-    second.load_state_dict({name: t.clone() for name, t in first.state_dict().items()})
-    whole, resumed = ours(first, bowl, reached, 10), ours(second, bowl, reached, 10)
-    assert all(map(torch.equal, whole, resumed))
-    states = first.state_dict(), second.state_dict()
+    first = Walk([make()], bowl, start(9, 10, torch.float32))
+    for _ in range(before):
+        first.step()
+    restored = make()
+    restored.load_state_dict(
+        {name: t.clone() for name, t in first.optimizers[0].state_dict().items()}
+    )
+    second = Walk([restored], bowl, first.look.images, first.look)
+    assert all(torch.equal(first.step(), second.step()) for _ in range(10))
+    states = first.optimizers[0].state_dict(), restored.state_dict()
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+COMPANIES: dict[str, list[Make]] = {
+    "lbfgs": [Lbfgs, lambda: Lbfgs(0.5), lambda: Lbfgs(2.0)],
+    "adam": [Adam, lambda: Adam(3.0), Adam],
+}
+
+
+@pytest.mark.parametrize("makes", COMPANIES.values(), ids=COMPANIES)
+@pytest.mark.parametrize("size", [(9, 10), (64, 37), (141, 250)])
+def test_an_image_moves_the_same_in_any_company_to_the_bit(
+    makes: list[Make], size: tuple[int, int]
+) -> None:
+    """Of other images, with other learning rates, and with more and with less behind them."""
+    images = torch.rand((len(makes), 3, *size), generator=torch.manual_seed(3)) * 255
+    alone = [Walk([make()], bowl, x[None]) for make, x in zip(makes, images, strict=True)]
+    mixed = [Walk([make()], bowl, x[None]) for make, x in zip(makes, images, strict=True)]
+    for already, walks in enumerate(zip(alone, mixed, strict=True)):
+        for _ in range(4 * already):
+            assert torch.equal(*(walk.step() for walk in walks))
+    together = Walk(
+        [walk.optimizers[0] for walk in mixed],
+        bowl,
+        images,
+        Look.of([walk.look for walk in mixed]),
+    )
+    for _ in range(25):
+        found = together.step()
+        for image, walk in zip(found, alone, strict=True):
+            assert torch.equal(image, walk.step()[0])
+
+
+def test_an_image_that_is_lost_leaves_its_company_untouched() -> None:
+    """Where a loss is not a number, so is all that comes of it."""
+    images = torch.rand((2, 3, 20, 30), generator=torch.manual_seed(4))
+    images[1, 0, 3, 4] = math.nan
+    alone, together = Walk([Lbfgs()], bowl, images[:1]), Walk([Lbfgs(), Lbfgs()], bowl, images)
+    for _ in range(8):
+        found = together.step()
+        assert torch.equal(found[:1], alone.step())
+        assert found[1].isnan().any()
 
 
 @pytest.mark.parametrize("make", MAKES)
@@ -219,21 +260,20 @@ def test_a_state_is_not_touched_by_later_steps(make: Make) -> None:
 
 @pytest.mark.parametrize("make", MAKES)
 def test_a_gradient_of_zeros_moves_nothing(make: Make) -> None:
-    optimizer = make()
-    x = start()
+    walk = Walk([make()], lambda x: 0 * x.sum(), start())
     for _ in range(3):
-        assert torch.equal(optimizer.step(x, torch.zeros_like(x)), x)
+        assert torch.equal(walk.step(), start())
 
 
 @pytest.mark.parametrize("make", MAKES)
-def test_a_step_modifies_neither_image_nor_gradient(make: Make) -> None:
-    optimizer = make()
-    x, slope = start(), gradient(rosenbrock, start())
-    kept = x.clone(), slope.clone()
+def test_a_step_modifies_neither_look_nor_memory(make: Make) -> None:
+    walk = Walk([make()], rosenbrock, start())
     for _ in range(3):
-        optimizer.step(x, slope)
-    assert torch.equal(x, kept[0])
-    assert torch.equal(slope, kept[1])
+        kept = [each.clone() for each in walk.look]
+        moved = walk._kind.moved(walk.optimizers, walk.look)
+        last = walk.look
+        assert torch.equal(walk.step(), moved)  # asked twice, it says the same
+        assert all(map(torch.equal, last, kept))
 
 
 def test_lbfgs_remembers_no_more_than_its_history() -> None:
@@ -264,27 +304,43 @@ def test_lbfgs_steps_down_where_the_loss_curves_downwards() -> None:
     assert losses == sorted(losses, reverse=True)
 
 
-def test_a_pair_without_curvature_is_not_kept() -> None:
-    lbfgs, x = Lbfgs(first_step=0.1), start()
-    ours(lbfgs, bowl, x, 3)
-    kept = lbfgs.state_dict()
-    image, slope = kept["image"], kept["gradient"]
-    shown = [
+@pytest.mark.parametrize("levels", [0, 4])
+def test_a_displacement_without_curvature_counts_for_nothing(levels: int) -> None:
+    """The next step is as if there had been none, until ones that curve upwards follow."""
+    lbfgs = Lbfgs(first_step=0.1, levels=levels)
+    walk = Walk([lbfgs], bowl, start())
+    walk.step()
+    walk.step()
+    image, slope = walk.look
+    nothing = [
         (image, slope),  # no displacement at all: every value was at its bound
         (image + 1, slope - 1),  # curved downwards
         (image + 2, slope - 1),  # not curved
     ]
-    for one in shown:
-        lbfgs.step(*one)
-        state = lbfgs.state_dict()
-        assert all(torch.equal(state[name], kept[name]) for name in ("s", "y", "sy", "count"))
-    lbfgs.step(image + 3, slope)
-    assert lbfgs.state_dict()["count"] == kept["count"] + 1
+    last, kept = walk.look, lbfgs.state_dict()
+    expected = Lbfgs.moved([lbfgs], walk.look) - image
+    for x, g in nothing:
+        Lbfgs.see([lbfgs], [last], Look(x, g))
+        last = Look(x, g)
+        found = Lbfgs.moved([lbfgs], Look(image, slope)) - image
+        torch.testing.assert_close(found, expected)
+    state = lbfgs.state_dict()
+    assert state["curved"].tolist() == [*kept["curved"].tolist()[3:], 0, 0, 0]
+    Lbfgs.see([lbfgs], [last], Look(image + 3, slope))
+    assert lbfgs.state_dict()["curved"][-1] == 1
+
+
+def test_a_memory_of_nothing_but_downhill_curvature_begins_anew() -> None:
+    x = start()
+    lbfgs = Lbfgs(first_step=2.5)
+    Lbfgs.see([lbfgs], [Look(x, x)], Look(x + 1, x - 1))
+    moved = Lbfgs.moved([lbfgs], Look(x, gradient(rosenbrock, x)))
+    assert (moved - x).abs().mean().item() == pytest.approx(2.5)
 
 
 def test_the_first_step_of_lbfgs_has_the_size_that_was_asked_for() -> None:
     x = start()
-    moved = Lbfgs(first_step=2.5).step(x, gradient(rosenbrock, x))
+    (moved,) = ours(Lbfgs(first_step=2.5), rosenbrock, x, 1)
     assert (moved - x).abs().mean().item() == pytest.approx(2.5)
 
 
@@ -306,45 +362,5 @@ def test_the_scale_of_the_loss_does_not_matter(make: Make) -> None:
 
 def test_adam_moves_each_value_by_the_learning_rate_at_first() -> None:
     x = start()
-    moved = Adam(7.0).step(x, gradient(rosenbrock, x))
+    (moved,) = ours(Adam(7.0), rosenbrock, x, 1)
     torch.testing.assert_close((moved - x).abs(), torch.full_like(x, 7.0))
-
-
-@pytest.mark.parametrize("levels", [0, 1, 2, 4])
-@pytest.mark.parametrize("size", [(3, 9), (4, 4), (7, 5), (16, 23), (64, 50)])
-def test_smoothed_adds_a_blur_for_each_octave(size: tuple[int, int], levels: int) -> None:
-    image = torch.randn((1, 3, *size), generator=torch.manual_seed(1), dtype=torch.float64)
-    expected = torch.from_numpy(by_octaves(image.numpy(), levels))
-    torch.testing.assert_close(smoothed(image, levels), expected)
-
-
-@pytest.mark.parametrize("levels", [0, 1, 4])
-@pytest.mark.parametrize("size", [(3, 9), (7, 5), (64, 50)])
-def test_smoothed_square_is_the_product_with_what_is_smoothed(
-    size: tuple[int, int], levels: int
-) -> None:
-    image = torch.randn((1, 3, *size), generator=torch.manual_seed(1), dtype=torch.float64)
-    expected = (image * smoothed(image, levels)).sum()
-    torch.testing.assert_close(smoothed_square(image, levels), expected)
-
-
-@pytest.mark.parametrize("size", [(8, 8), (9, 14), (11, 5)])
-def test_smoothed_is_symmetric_and_positive_definite(size: tuple[int, int]) -> None:
-    """No blur lengthens anything, and each only adds; but all of them together ..."""
-    pixels = math.prod(size)
-    units = torch.eye(pixels, dtype=torch.float64).view(pixels, 1, *size)
-    matrix = smoothed(units, 4).view(pixels, pixels)
-    torch.testing.assert_close(matrix, matrix.mT, rtol=0, atol=1e-12)
-    curvatures = torch.linalg.eigvalsh(matrix)
-    assert curvatures.min() >= 1 - 1e-12
-    assert curvatures.max() <= 5
-    assert curvatures.max() > 1.5  # ... are not nothing
-
-
-def test_smoothed_treats_each_channel_and_image_alike() -> None:
-    images = torch.randn((2, 3, 9, 12), generator=torch.manual_seed(2), dtype=torch.float64)
-    together = smoothed(images, 4)
-    for b in range(2):
-        for c in range(3):
-            alone = smoothed(images[b : b + 1, c : c + 1], 4)[0, 0]
-            torch.testing.assert_close(together[b, c], alone)

@@ -1,0 +1,130 @@
+"""Passes on a GPU that is not there: torch's fake tensors have shapes and devices, and no values.
+
+So what is checked is that nothing asks for a value, that nothing crosses between host and device,
+and how convolutions are told to compute; what comes out is not.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from workers.engine.objective import evaluate
+from workers.engine.optimizers import Look
+from workers.engine.plan import Plan
+from workers.engine.render import Render, Style, _next_images, _remember
+from workers.engine.vgg import SHAPES, Precision, Vgg, Weights
+
+PLAN = Plan(init="noise", pyramid=1, tv_weight=1.0)
+COMPANIES = {
+    "one": [PLAN],
+    "other optimisers": [PLAN, replace(PLAN, optimizer="adam"), replace(PLAN, init="style")],
+    "normalised": [replace(PLAN, normalize_gradients=True)] * 2,
+    "max": [replace(PLAN, pooling="max")],
+}
+
+
+class Watch(TorchDispatchMode):
+    """What is asked of devices.
+
+    crossings: the operations between tensors of two devices; numbers of the host, (), are no such.
+    cudnn: of each convolution: whether it is tuned, repeatable, and in TF32.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.crossings: list[str] = []
+        self.cudnn: list[tuple[bool, bool, bool]] = []
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        tensors = [
+            t for t in tree_leaves((args, kwargs, found)) if isinstance(t, Tensor) and t.ndim
+        ]
+        if len({t.device for t in tensors}) > 1:
+            self.crossings.append(str(func))
+        if "convolution" in str(func):
+            cudnn = torch.backends.cudnn
+            self.cudnn.append((cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32))
+        return found
+
+
+@pytest.fixture
+def no_values() -> Iterator[None]:
+    with FakeTensorMode():
+        yield
+
+
+@pytest.fixture
+def vgg(no_values: None) -> Vgg:
+    tensors = {name: torch.empty(shape) for name, shape in SHAPES.items()}
+    return Vgg(Weights("fake", "0" * 64, torch.empty(3), tensors), "cuda")
+
+
+def renders(vgg: Vgg, plans: list[Plan], precision: Precision = "bfloat16") -> list[Render]:
+    """As they are when they have looked at their starts."""
+    picture = torch.empty((64, 48, 3), dtype=torch.uint8)
+    made = [
+        Render(replace(plan, precision=precision), vgg, picture, [Style(picture)]) for plan in plans
+    ]
+    with mock.patch("torch.equal", return_value=False):  # asked for once: is the start the content?
+        step(made)
+    return made
+
+
+def step(renders: list[Render], budget_bytes: int | None = None) -> Tensor:
+    """Without what follows when the losses are read: (B, 4)."""
+    images = _next_images(renders)
+    objectives = [render._objective for render in renders]
+    losses, gradients = evaluate(objectives, images, budget_bytes=budget_bytes)
+    here = Look(images, gradients)
+    _remember(renders, here)
+    for render, look in zip(renders, here.split(), strict=True):
+        render._image, render._look = look.images, look
+    return losses
+
+
+@pytest.mark.parametrize("budget_bytes", [None, 2**20], ids=["whole", "strips"])
+@pytest.mark.parametrize("plans", COMPANIES.values(), ids=COMPANIES)
+def test_a_step_waits_for_nothing_and_stays_on_the_device(
+    vgg: Vgg, plans: list[Plan], budget_bytes: int | None
+) -> None:
+    company = renders(vgg, plans)
+    with Watch() as watch:
+        for _ in range(3):
+            losses = step(company, budget_bytes)
+    assert watch.crossings == []
+    assert losses.device.type == "cuda"
+    with pytest.raises(DataDependentOutputException):
+        losses[0, 0].item()  # it would have been seen
+
+
+@pytest.mark.parametrize(
+    ("precision", "told"), [("float32", (False, True, False)), ("bfloat16", (True, False, False))]
+)
+def test_convolutions_in_float32_are_repeatable_and_in_bfloat16_tuned(
+    vgg: Vgg, precision: Precision, told: tuple[bool, bool, bool]
+) -> None:
+    company = renders(vgg, [PLAN], precision)
+    with Watch() as watch:
+        step(company)
+    assert set(watch.cudnn) == {told}
+
+
+def test_what_crosses_to_the_device_would_be_seen(vgg: Vgg) -> None:
+    with Watch() as watch:
+        torch.ones(2).to(vgg.device)
+    assert len(watch.crossings) == 1

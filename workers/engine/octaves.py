@@ -1,0 +1,81 @@
+"""Images and their blurred copies, one for each octave: what L-BFGS begins from."""
+
+import torch
+from torch import Tensor
+
+SIDE_MIN = 4  # px; a smaller image is left as it is
+
+
+def smoothed(image: Tensor, levels: int) -> Tensor:
+    """The image and its blurred copies, one for each octave, added up.
+
+    image: (B, 3, H, W), each by itself. Symmetric and positive definite: each blur is 4 H' H,
+    where H halves an image's size. As the first guess of the inverse Hessian it lets large patches
+    of colour move before their pixels do: the Gram loss is flattest along them.
+    """
+    if levels == 0 or min(image.shape[-2:]) < SIDE_MIN:
+        return image
+    height, width = image.shape[-2:]
+    return _enlarged(smoothed(_halved(image), levels - 1), height, width).add_(image)
+
+
+def smoothed_squares(images: Tensor, levels: int) -> Tensor:
+    """The dot product of each image and its `smoothed`, (B,).
+
+    With one half of the work: where a blur is 4 H' H, the product is four times the square of H.
+    """
+    squares = dots(images, images)
+    if levels == 0 or min(images.shape[-2:]) < SIDE_MIN:
+        return squares
+    return squares + 4 * smoothed_squares(_halved(images), levels - 1)
+
+
+def dots(a: Tensor, b: Tensor) -> Tensor:
+    """The dot product of each image of a with that of b, (B,).
+
+    On a CPU one after the other: a sum's last bits would depend on what else is added up beside it.
+    """
+    a, b = a.flatten(1), b.flatten(1)
+    if a.device.type == "cpu":
+        return torch.stack([torch.dot(*pair) for pair in zip(a, b, strict=True)])
+    found: Tensor = torch.linalg.vecdot(a, b)
+    return found
+
+
+def _halved(image: Tensor) -> Tensor:
+    """At half the size, rounded down: weights 1, 3, 3, 1 of 8 along each side, zeros beyond it.
+
+    By slices, since oneDNN spreads one channel over sixteen before it convolves it.
+    """
+    for dim in (-2, -1):
+        even, odd = _halves(image, dim)
+        count = odd.shape[dim]
+        image = (even.narrow(dim, 0, count) + odd).mul_(3 / 8)
+        image.narrow(dim, 1, count - 1).add_(odd.narrow(dim, 0, count - 1), alpha=1 / 8)
+        count = even.shape[dim] - 1
+        image.narrow(dim, 0, count).add_(even.narrow(dim, 1, count), alpha=1 / 8)
+    return image
+
+
+def _enlarged(image: Tensor, height: int, width: int) -> Tensor:
+    """Of that size, bilinear, zeros beyond: four times what is adjoint to `_halved`."""
+    for dim, length in ((-1, width), (-2, height)):
+        count = image.shape[dim]
+        shape = list(image.shape)
+        shape[dim] = length
+        larger = image.new_zeros(shape)
+        even, odd = _halves(larger, dim)
+        torch.mul(image, 3 / 4, out=odd)
+        even.narrow(dim, 0, count).copy_(odd)
+        odd.narrow(dim, 0, count - 1).add_(image.narrow(dim, 1, count - 1), alpha=1 / 4)
+        more = even.shape[dim] - 1
+        even.narrow(dim, 1, more).add_(image.narrow(dim, 0, more), alpha=1 / 4)
+        image = larger
+    return image
+
+
+def _halves(image: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Every other row or column, from the first and from the second on, as views."""
+    if dim == -1:
+        return image[..., ::2], image[..., 1::2]
+    return image[..., ::2, :], image[..., 1::2, :]
