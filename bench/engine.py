@@ -20,10 +20,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -357,26 +357,23 @@ def start(bench: Bench) -> Figures:
 
 
 def snapshots(bench: Bench) -> Figures:
-    """One render with and without, in turns of 20 iterations; encoded beside the loop."""
+    """One render with and without, in turns of 40 iterations; encoded beside the loop."""
+    plan = replace(bench.plan, iterations=40)
+    cache = StyleCache()
 
     def watch(every: int) -> None:
-        plan = Plan(iterations=20, precision=bench.plan.precision)
         build = lambda: bench.render(bench.pairs[0], plan=plan, cache=cache)  # noqa: E731
-        with Loop() as loop, loop.admit(build, every) as run:
-            encoders = []
+        with (
+            ThreadPoolExecutor(1) as encoder,
+            Loop() as loop,
+            loop.admit(build, every) as run,
+        ):
             for event in run:
-                if event.image is not None and event.progress.iteration < 20:
-                    encoder = threading.Thread(
-                        target=images.encode_snapshot, args=[event.image.numpy()]
-                    )
-                    encoder.start()
-                    encoders.append(encoder)
-            for encoder in encoders:
-                encoder.join()
+                if event.image is not None and event.progress.iteration < plan.iterations:
+                    encoder.submit(images.encode_snapshot, event.image.numpy())
 
-    cache = StyleCache()
-    watch(0)
-    seconds = _in_turns({"none": lambda: watch(0), "every 10": lambda: watch(10)}, 5)
+    watch(10)
+    seconds = _in_turns({"none": lambda: watch(0), "every 10": lambda: watch(10)}, 2 * ROUNDS)
     return {"share_of_time": seconds["every 10"] / seconds["none"] - 1}
 
 
@@ -507,10 +504,10 @@ def _repeat(way: Callable[[], Any], times: int) -> None:
 
 
 def _in_turns(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each, one after the other, so that a slow minute hits all alike."""
+    """Median seconds of each, in turns, there and back, so that a slow minute hits all alike."""
     measured: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
+    for i in range(rounds):
+        for name, way in list(ways.items())[:: 1 - 2 * (i % 2)]:
             began = time.perf_counter()
             way()
             _wait()
