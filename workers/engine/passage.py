@@ -3,18 +3,21 @@
 The layers between two pools are a *block*. What lies between blocks is kept: a tenth of all
 features. A block's own features are kept too if the budget allows. Else the block is passed in
 *strips* of rows, each with a *halo* of the rows around it that its convolutions see, and on the way
-back each strip is computed once more. Both give the same gradients: a Gram is a sum over positions.
+back each strip is computed once more, down to the last layer that is tapped. Of those behind it the
+gradient needs only where their ReLUs let something through, and these *switches* are kept: a bit a
+feature. Both give the same gradients: a Gram is a sum over positions.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from workers.engine import switches
 from workers.engine.convolution import Convolution, Stem
 from workers.engine.errors import ShapeError
 from workers.engine.vgg import CHANNELS, DTYPES, LAYERS, POOLED, Pooling, Precision, Vgg
@@ -59,21 +62,38 @@ class Strip:
 
 @dataclass(frozen=True)
 class Block:
-    """Layers of one size, in px."""
+    """Layers of one size, in px.
+
+    tapped: how many layers it is, from the first, down to the last that is tapped.
+    """
 
     layers: tuple[str, ...]
     height: int
     width: int
+    tapped: int
 
     @property
     def channels(self) -> int:
-        """Of the layer that has most."""
-        return max(CHANNELS[layer][1] for layer in self.layers)
+        """Of each of its layers."""
+        return CHANNELS[self.layers[0]][1]
+
+    @property
+    def buffers(self) -> int:
+        """How many layers a strip has at a time: those it computes again, and two that take turns.
+
+        Where it computes all again, they take turns with the gradient alone.
+        """
+        return min(self.tapped + 2, len(self.layers) + 1)
 
     def row_bytes(self, item_bytes: int) -> int:
         """What a row of its features takes, with the gradient of the last."""
-        channels = [CHANNELS[layer][1] for layer in self.layers]
-        return self.width * item_bytes * (sum(channels) + channels[-1])
+        return self.width * self.channels * item_bytes * (len(self.layers) + 1)
+
+    @property
+    def switch_bytes(self) -> int:
+        """What is kept of the layers behind the last tap, if their features are not."""
+        features = self.height * self.width * self.channels * (len(self.layers) - self.tapped)
+        return features // switches.BITS
 
     def fitting(self, budget_bytes: int, precision: Precision) -> list[Strip]:
         """Strips that take no more than a budget, if it is enough for the narrowest."""
@@ -114,11 +134,11 @@ def blocks(taps: Collection[str], height: int, width: int) -> list[Block]:
     for layer in path:
         if layer in POOLED:
             height, width = height // 2, width // 2
-            found.append(Block((layer,), height, width))
-        elif not found:
-            found.append(Block((layer,), height, width))
-        else:
-            found[-1] = Block((*found[-1].layers, layer), height, width)
+        if layer in POOLED or not found:
+            found.append(Block((), height, width, 0))
+        layers = (*found[-1].layers, layer)
+        tapped = len(layers) if layer in taps else found[-1].tapped
+        found[-1] = Block(layers, height, width, tapped)
     return found
 
 
@@ -152,6 +172,7 @@ class Passage:
         self._precision = precision
         self._dtype = DTYPES[precision]
         self._heed = heed
+        self._is_one_way = is_one_way
         self._blocks = blocks(taps, *images.shape[-2:])
         if is_one_way:
             self._strips = [block.fitting(ONE_WAY_BYTES, precision) for block in self._blocks]
@@ -167,19 +188,16 @@ class Passage:
 
     def down(self) -> None:
         """Passes the images, and lets the listener hear each tapped layer."""
-        for k, block in enumerate(self._blocks):
+        for k in range(len(self._blocks)):
             pooled = None
             if k + 1 < len(self._blocks):
                 pooled = self._between("features", k + 1)
                 self._inputs.append(pooled)
             for strip in self._strips[k]:
-                features = self._pass(k, strip)
-                for layer, y in zip(block.layers, features, strict=True):
-                    if layer in self._taps:
-                        for b in range(len(y)):
-                            self._listener.hear(b, layer, y[b, strip.inside], strip.core.start)
-                if pooled is not None:
-                    self._pool(features[-1][:, strip.inside], pooled[:, _halved(strip.core)])
+                features = list[Tensor]()
+                for i, y in enumerate(self._pass(k, strip)):
+                    features.append(y)
+                    self._leave(k, i, strip, y[:, strip.inside], pooled)
                 self._beat()
             if self._is_kept(k):
                 self._kept[k] = features
@@ -194,7 +212,9 @@ class Passage:
                 if not self._is_kept(k):
                     below.zero_()
             for strip in self._strips[k]:
-                features = self._kept.pop(k, None) or self._pass(k, strip)
+                features = self._kept.pop(k, None)
+                if features is None:
+                    features = list(islice(self._pass(k, strip), self._blocks[k].tapped))
                 self._return(k, strip, features, above, below)
                 self._beat()
             above = below
@@ -204,19 +224,35 @@ class Passage:
         self._vgg.pulse += 1
         self._heed()
 
-    def _pass(self, k: int, strip: Strip) -> list[Tensor]:
-        """The features of all layers of a strip."""
-        block, found = self._blocks[k], list[Tensor]()
-        for i, (layer, convolution) in enumerate(self._convolutions(k)):
-            place = f"relu{layer}" if self._is_kept(k) else f"strip {i}"
+    def _pass(self, k: int, strip: Strip) -> Iterator[Tensor]:
+        """The features of a strip, layer by layer, each to be used before the next is asked for."""
+        block, y = self._blocks[k], None
+        for i, (_, convolution) in enumerate(self._convolutions(k)):
+            x = self._inputs[k][:, strip.seen] if y is None else y
             shape = (len(self._images), strip.rows, block.width, convolution.outputs)
-            y = self._vgg.arena.take(place, shape, self._dtype)
+            y = self._vgg.arena.take(self._place(k, i), shape, self._dtype)
             if isinstance(convolution, Stem):
                 convolution.forward(self._images[:, :, strip.seen], y)
             else:
-                convolution.forward(found[-1] if found else self._inputs[k][:, strip.seen], y)
-            found.append(y)
-        return found
+                convolution.forward(x, y)
+            yield y
+
+    def _leave(self, k: int, i: int, strip: Strip, y: Tensor, pooled: Tensor | None) -> None:
+        """Hands on what is needed of a strip's own rows of a layer, before they are overwritten."""
+        block = self._blocks[k]
+        layer, rows = block.layers[i], None
+        if layer in self._taps:
+            for b in range(len(y)):
+                self._listener.hear(b, layer, y[b], strip.core.start)
+        if pooled is not None and i + 1 == len(block.layers):
+            rows = pooled[:, _halved(strip.core)]
+            self._pool(y, rows)
+        if i >= block.tapped and not self._is_kept(k) and not self._is_one_way:
+            if rows is not None and self._pooling == "max":  # the gradient is that of the largest
+                largest = self._vgg.arena.take(self._place(k, i + 1), tuple(y.shape), self._dtype)
+                self._unpool(y, rows, largest)
+                y = largest
+            switches.pack(y, self._switches(k, i)[:, strip.core])
 
     def _return(
         self, k: int, strip: Strip, features: Sequence[Tensor], above: Tensor | None, below: Tensor
@@ -226,15 +262,23 @@ class Passage:
         above: of the pooled output; None behind the deepest layer. below: of the input, which is
         added to; what a kept block gives to it is all that it gets.
         """
-        block, last = self._blocks[k], features[-1]
-        gradient = self._vgg.arena.take("gradient", tuple(last.shape), self._dtype)
+        block, take = self._blocks[k], self._vgg.arena.take
+        shape: tuple[int, ...] = len(self._images), strip.rows, block.width, block.channels
+        gradient = take("gradient", shape, self._dtype)
+        spare = gradient
+        if len(features) < len(block.layers):
+            spare = take(self._place(k, block.tapped), shape, self._dtype)
         if above is None or not self._is_kept(k):
             gradient.zero_()
-        if above is not None:
-            rows = above[:, _halved(strip.core)]
-            self._unpool(last[:, strip.inside], rows, gradient[:, strip.inside])
         for i, (layer, convolution) in reversed(list(enumerate(self._convolutions(k)))):
-            y = features[i]
+            if i < len(features):
+                y = features[i]
+            else:  # In turns: the next one lies where the gradient does not lie by then.
+                y, spare = spare, gradient
+                switches.unpack(self._switches(k, i)[:, strip.seen], y)
+            if above is not None and i + 1 == len(block.layers):
+                rows = above[:, _halved(strip.core)]
+                self._unpool(y[:, strip.inside], rows, gradient[:, strip.inside])
             if layer in self._taps:
                 for b in range(len(y)):
                     mine = y[b, strip.inside], gradient[b, strip.inside]
@@ -245,7 +289,7 @@ class Passage:
                 convolution.backward(y, gradient, below)
             else:
                 # Over the features, which nobody asks for any more.
-                shape = len(y), strip.rows, block.width, convolution.inputs
+                shape = (*y.shape[:3], convolution.inputs)
                 before = y.flatten()[: torch.Size(shape).numel()].view(shape)
                 convolution.backward(y, gradient, before)
                 gradient = before
@@ -254,6 +298,19 @@ class Passage:
 
     def _is_kept(self, k: int) -> bool:
         return len(self._strips[k]) == 1
+
+    def _place(self, k: int, i: int) -> str:
+        """Where a layer's features lie; in a strip, behind the last tap, at two places in turns."""
+        block = self._blocks[k]
+        if self._is_kept(k):
+            return f"relu{block.layers[i]}"
+        behind = max(0, i - block.tapped)
+        return "gradient" if behind % 2 else f"strip {min(i, block.tapped)}"
+
+    def _switches(self, k: int, i: int) -> Tensor:
+        block = self._blocks[k]
+        shape = len(self._images), block.height, block.width * block.channels // switches.BITS
+        return self._vgg.arena.take(f"switches of {block.layers[i]}", shape, torch.uint8)
 
     def _convolutions(self, k: int) -> Iterator[tuple[str, Convolution | Stem]]:
         block = self._blocks[k]
@@ -324,10 +381,10 @@ def plan_strips(
             break
         kept += more
         first_kept = k
-    # The strips of all blocks use the same buffers: one for each layer, and a gradient.
-    buffer_bytes = (left - kept) // (1 + max(len(block.layers) for block in blocks[:first_kept]))
+    # The strips of all blocks use the same buffers.
+    buffer_bytes = (left - kept) // max(block.buffers for block in blocks[:first_kept])
     for k, block in enumerate(blocks[:first_kept]):
-        row_bytes = batch * block.width * item_bytes * block.channels
+        row_bytes = batch * block.width * block.channels * item_bytes
         rows = min(buffer_bytes // row_bytes - 2 * HALO, block.height - 2)  # at least two strips
         plan[k] = block.strips(max(rows, STRIP_ROWS_MIN) // STRIP_STEP * STRIP_STEP)
     return plan
@@ -350,14 +407,16 @@ def least_pass_bytes(blocks: Sequence[Block], precision: Precision) -> int:
     """What one image takes when every block is passed in the thinnest strips."""
     item_bytes = DTYPES[precision].itemsize
     rows = STRIP_ROWS_MIN + 2 * HALO + 1  # with the odd row that a pool leaves out
-    thinnest = max((rows * block.row_bytes(item_bytes) for block in blocks), default=0)
-    return between_bytes(blocks, precision) + thinnest
+    widest = max((block.width * block.channels for block in blocks), default=0)
+    buffers = max((block.buffers for block in blocks), default=0)
+    return between_bytes(blocks, precision) + buffers * rows * widest * item_bytes
 
 
 def between_bytes(blocks: Sequence[Block], precision: Precision) -> int:
-    """What lies between the blocks of one image, features and gradients, if none is kept."""
+    """What lies between the blocks of one image and the switches in them, if none is kept."""
     between = _between(blocks)
-    return DTYPES[precision].itemsize * (sum(between) + _in_turns(between))
+    switched = sum(block.switch_bytes for block in blocks)
+    return DTYPES[precision].itemsize * (sum(between) + _in_turns(between)) + switched
 
 
 def _between(blocks: Sequence[Block]) -> list[int]:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tests.unit.workers.engine import reference
 from tests.unit.workers.engine.reference import error
+from workers.engine.convolution import Convolution
 from workers.engine.errors import ShapeError
 from workers.engine.passage import (
     HALO,
@@ -20,11 +21,12 @@ from workers.engine.passage import (
     plan_strips,
     whole_bytes,
 )
-from workers.engine.vgg import CHANNELS, LAYERS, Pooling, Vgg
+from workers.engine.vgg import CHANNELS, LAYERS, Pooling, Precision, Vgg
 
 TAPS = ("1_2", "2_1", "3_1", "3_4")
 LITTLE = 1  # byte: the thinnest strips
 DEEP = (*TAPS, "4_2")
+EARLY = ("2_1", "3_2", "4_2")  # behind each, and in the first block, are layers that nobody taps
 
 
 class Cotangents:
@@ -94,9 +96,9 @@ def up(passage: Passage, images: Tensor) -> Tensor:
 
 def test_an_image_passes_as_many_blocks_as_somebody_listens_to() -> None:
     assert blocks(["1_1", "3_2"], 45, 63) == [
-        Block(("1_1", "1_2"), 45, 63),
-        Block(("2_1", "2_2"), 22, 31),
-        Block(("3_1", "3_2"), 11, 15),
+        Block(("1_1", "1_2"), 45, 63, tapped=1),
+        Block(("2_1", "2_2"), 22, 31, tapped=0),
+        Block(("3_1", "3_2"), 11, 15, tapped=2),
     ]
 
 
@@ -126,13 +128,13 @@ def test_an_image_that_would_be_pooled_away_is_refused() -> None:
         blocks(["1_1", "5_1"], 15, 40)
     with pytest.raises(ShapeError, match=r"7 x 40 px; relu4_4 needs at least 8 px"):
         blocks(["4_4"], 40, 7)
-    assert blocks(["5_1"], 16, 40)[-1] == Block(("5_1",), 1, 2)
+    assert blocks(["5_1"], 16, 40)[-1] == Block(("5_1",), 1, 2, tapped=1)
 
 
 @pytest.mark.parametrize("rows", [16, 20, 36])
 def test_strips_have_each_row_of_a_block_once(rows: int) -> None:
     for height in range(1, 120):
-        strips = Block(("1_1", "1_2"), height, 8).strips(rows)
+        strips = Block(("1_1", "1_2"), height, 8, tapped=1).strips(rows)
         owned = [row for strip in strips for row in range(height)[strip.core]]
         assert owned == list(range(height))
 
@@ -140,7 +142,7 @@ def test_strips_have_each_row_of_a_block_once(rows: int) -> None:
 @pytest.mark.parametrize("rows", [16, 20, 36])
 def test_strips_see_what_their_convolutions_see_and_no_row_that_is_not_there(rows: int) -> None:
     for height in range(1, 120):
-        for strip in Block(("1_1", "1_2"), height, 8).strips(rows):
+        for strip in Block(("1_1", "1_2"), height, 8, tapped=1).strips(rows):
             assert strip.seen.start == max(0, strip.core.start - HALO)
             assert strip.seen.stop == min(height, strip.core.stop + HALO)
             assert range(height)[strip.seen][strip.inside] == range(height)[strip.core]
@@ -150,7 +152,7 @@ def test_strips_see_what_their_convolutions_see_and_no_row_that_is_not_there(row
 @pytest.mark.parametrize("rows", [16, 20, 36])
 def test_strips_begin_where_tiles_do_and_have_what_a_pool_takes_together(rows: int) -> None:
     for height in range(2, 120):
-        for strip in Block(("1_1", "1_2"), height, 8).strips(rows):
+        for strip in Block(("1_1", "1_2"), height, 8, tapped=1).strips(rows):
             assert strip.seen.start % STRIP_STEP == 0
             assert strip.core.stop % 2 == 0 or strip.core.stop == height
             assert strip.core.stop - strip.core.start > 1
@@ -182,13 +184,72 @@ def test_features_and_gradients_are_those_of_autograd(
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max"])
-def test_strips_give_what_the_whole_gives(vgg: Vgg, pooling: Pooling) -> None:
-    images = image(101, 19, batch=2)
-    whole, heard_whole = passed(vgg, images, DEEP, pooling=pooling)
-    strips, heard_strips = passed(vgg, images, DEEP, pooling=pooling, budget_bytes=LITTLE)
-    for layer in DEEP:
+@pytest.mark.parametrize("taps", [DEEP, EARLY])
+@pytest.mark.parametrize(("height", "width"), [(101, 19), (104, 16), (147, 8)])
+def test_strips_give_what_the_whole_gives(
+    vgg: Vgg, taps: tuple[str, ...], pooling: Pooling, height: int, width: int
+) -> None:
+    images = image(height, width, batch=2)
+    whole, heard_whole = passed(vgg, images, taps, pooling=pooling)
+    strips, heard_strips = passed(vgg, images, taps, pooling=pooling, budget_bytes=LITTLE)
+    for layer in taps:
         assert error(heard_strips.heard[layer], heard_whole.heard[layer]) < 1e-6
     assert error(strips, whole) < 1e-5
+
+
+def test_of_features_that_are_alike_a_pool_takes_the_same_in_strips_as_in_the_whole(
+    vgg: Vgg,
+) -> None:
+    grey = torch.full((1, 3, 64, 40), 128.0)
+    whole, _ = passed(vgg, grey, EARLY, pooling="max")
+    strips, _ = passed(vgg, grey, EARLY, pooling="max", budget_bytes=LITTLE)
+    assert error(strips, whole) < 1e-5
+
+
+class Counted(Convolution):
+    """Another one that counts how often it is computed."""
+
+    def __init__(self, convolution: Convolution, times: Counter[str], layer: str) -> None:
+        super().__init__(convolution.inputs, convolution.outputs)
+        self._convolution, self._times, self._layer = convolution, times, layer
+
+    def forward(self, x: Tensor, out: Tensor) -> None:
+        self._times[self._layer] += 1
+        self._convolution.forward(x, out)
+
+    def backward(self, y: Tensor, gradient: Tensor, out: Tensor) -> None:
+        self._convolution.backward(y, gradient, out)
+
+
+class Counting(Vgg):
+    times: Counter[str]
+
+    def convolution(self, layer: str, precision: Precision, height: int, width: int) -> Convolution:
+        return Counted(super().convolution(layer, precision, height, width), self.times, layer)
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_what_lies_behind_the_last_tap_of_a_strip_is_computed_once(
+    vgg: Vgg, pooling: Pooling
+) -> None:
+    counting = Counting(vgg.weights)
+    counting.times = Counter()
+    images = image(136, 8)
+    passed(counting, images, EARLY, pooling=pooling, budget_bytes=LITTLE)
+    plan = plan_strips(blocks(EARLY, 136, 8), 1, "float32", LITTLE)
+    first, second, third, kept = map(len, plan)
+    assert min(first, second, third) > kept == 1
+    assert counting.times == {
+        "1_2": first,
+        "2_1": 2 * second,
+        "2_2": second,
+        "3_1": 2 * third,
+        "3_2": 2 * third,
+        "3_3": third,
+        "3_4": third,
+        "4_1": 1,
+        "4_2": 1,
+    }
 
 
 def test_a_single_layer_is_a_passage_too(vgg: Vgg) -> None:
@@ -219,17 +280,19 @@ def test_a_passage_leaves_the_images_as_they_are(
     assert torch.equal(images, kept)
 
 
-def test_bfloat16_stays_close_to_float32(vgg: Vgg) -> None:
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+@pytest.mark.parametrize("taps", [DEEP, EARLY])
+def test_bfloat16_stays_close_to_float32(vgg: Vgg, taps: tuple[str, ...], pooling: Pooling) -> None:
     images = image(48, 22)
-    exact, heard = passed(vgg, images, DEEP)
+    exact, heard = passed(vgg, images, taps, pooling=pooling)
     for budget_bytes in (None, LITTLE):
-        listener = Cotangents(DEEP, 48, 22, 1)
+        listener = Cotangents(taps, 48, 22, 1)
         passage = Passage(
             vgg,
             images,
-            DEEP,
+            taps,
             listener,
-            pooling="avg",
+            pooling=pooling,
             precision="bfloat16",
             budget_bytes=budget_bytes,
         )
@@ -238,7 +301,7 @@ def test_bfloat16_stays_close_to_float32(vgg: Vgg) -> None:
         gradient = up(passage, images)
         assert gradient.dtype == torch.float32
         assert 0 < error(gradient, exact) < 0.1
-        for layer in DEEP:
+        for layer in taps:
             assert 0 < error(listener.heard[layer], heard.heard[layer]) < 0.05
 
 
@@ -290,9 +353,12 @@ def test_a_plan_stays_within_its_budget(
         assert taken(found, strips, batch) <= max(budget_bytes, 1.15 * least)
 
 
+@pytest.mark.parametrize("taps", [DEEP, EARLY])
 @pytest.mark.parametrize(("height", "width"), [(512, 512), (1080, 1920), (901, 333)])
-def test_the_least_that_a_pass_takes_is_known(height: int, width: int) -> None:
-    found = blocks(DEEP, height, width)
+def test_the_least_that_a_pass_takes_is_known(
+    height: int, width: int, taps: tuple[str, ...]
+) -> None:
+    found = blocks(taps, height, width)
     least = taken(found, plan_strips(found, 1, "float32", LITTLE), 1)
     assert least <= least_pass_bytes(found, "float32") <= 1.2 * least
 
@@ -301,15 +367,19 @@ def taken(found: list[Block], plan: list[list[Strip]], batch: int) -> int:
     """The bytes of a plan's buffers: features of their own for what is kept, shared by strips."""
     buffers: Counter[str] = Counter()
 
-    def take(name: str, values: int) -> None:
-        buffers[name] = max(buffers[name], 4 * batch * values)
+    def take(name: str, values: float) -> None:
+        buffers[name] = max(buffers[name], int(4 * batch * values))
 
     for block, strips in zip(found, plan, strict=True):
-        for strip in strips:
-            for i, layer in enumerate(block.layers):
+        for i, layer in enumerate(block.layers):
+            is_whole, is_switched = len(strips) == 1, i >= block.tapped
+            for strip in strips:
                 values = strip.rows * block.width * CHANNELS[layer][1]
-                take(layer if len(strips) == 1 else f"strip {i}", values)
-            take("gradient", values)
+                take("gradient", values)
+                take(layer if is_whole else f"strip {block.tapped if is_switched else i}", values)
+            if is_switched and not is_whole:
+                values = block.height * block.width * CHANNELS[layer][1]
+                take(f"switches of {layer}", values / 32)
     for k in range(1, len(found)):
         values = found[k].height * found[k].width * CHANNELS[found[k - 1].layers[-1]][1]
         place = f"{k % 2}" if len(plan[k]) == 1 else f"of {k}"
@@ -335,6 +405,17 @@ def test_what_is_said_to_be_taken_is_taken(
     vgg.arena.clear()
     passed(vgg, image(height, width, batch), taps)
     assert arena_bytes(vgg) == batch * whole_bytes(blocks(taps, height, width), "float32")
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+@pytest.mark.parametrize("taps", [DEEP, EARLY, ("2_1",), ("1_2",), ("3_1",)])
+def test_strips_take_what_their_plan_says(
+    vgg: Vgg, taps: tuple[str, ...], pooling: Pooling
+) -> None:
+    vgg.arena.clear()
+    passed(vgg, image(145, 18, 2), taps, pooling=pooling, budget_bytes=LITTLE)
+    found = blocks(taps, 145, 18)
+    assert arena_bytes(vgg) == taken(found, plan_strips(found, 2, "float32", LITTLE), 2)
 
 
 @pytest.mark.parametrize("percent", [50, 70, 90])
