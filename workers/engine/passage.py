@@ -371,13 +371,13 @@ def plan_strips(
     if budget_bytes is None or batch * whole_bytes(blocks, precision) <= budget_bytes:
         return plan
     left = budget_bytes - batch * between_bytes(blocks, precision)
-    # The blocks from this one on are kept, as many as leave half of it to the others' strips, and
-    # those that are too low for strips.
+    # The blocks from this one on are kept, as many as leave a third of it to the others' strips,
+    # and those that are too low for strips.
     first_kept = len(blocks)
     kept = 0
     for k in reversed(range(1, len(blocks))):
         more = batch * blocks[k].height * blocks[k].row_bytes(item_bytes)
-        if 2 * (kept + more) > left and blocks[k].height > STRIP_ROWS_MIN + 1:
+        if 3 * (kept + more) > 2 * left and blocks[k].height > STRIP_ROWS_MIN + 1:
             break
         kept += more
         first_kept = k

@@ -332,6 +332,12 @@ def test_the_deepest_blocks_are_kept_first() -> None:
         assert [count > 1 for count in counts] == sorted([c > 1 for c in counts], reverse=True)
 
 
+def test_a_third_of_the_memory_keeps_the_blocks_that_cost_most_to_compute_again() -> None:
+    found = blocks(("1_1", "2_1", "3_1", "4_1", "4_2", "5_1"), 576, 1024)
+    plan = plan_strips(found, 1, "float32", whole_bytes(found, "float32") // 3)
+    assert [len(strips) > 1 for strips in plan] == [True, True, True, False, False]
+
+
 def test_strips_are_never_so_thin_that_they_are_mostly_halo() -> None:
     for strips in plan_strips(blocks(DEEP, 333, 100), 1, "float32", LITTLE):
         assert all(s.core.stop - s.core.start >= STRIP_ROWS_MIN for s in strips[:-1])
