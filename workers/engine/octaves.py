@@ -6,21 +6,21 @@ from torch import Tensor
 SIDE_MIN = 4  # px; a smaller image is left as it is
 
 
-def smoothed(image: Tensor, levels: int) -> Tensor:
-    """The image and its blurred copies, one for each octave, added up.
+def smooth(images: Tensor, levels: int) -> None:
+    """Adds to images, (B, 3, H, W), their blurred copies, one for each octave, in place.
 
-    image: (B, 3, H, W), each by itself. Symmetric and positive definite: each blur is 4 H' H,
-    where H halves an image's size. As the first guess of the inverse Hessian it lets large patches
-    of colour move before their pixels do: the Gram loss is flattest along them.
+    Symmetric and positive definite: each blur is 4 H' H, where H halves an image's size. As the
+    first guess of the inverse Hessian it lets large patches of colour move before their pixels do:
+    the Gram loss is flattest along them.
     """
-    if levels == 0 or min(image.shape[-2:]) < SIDE_MIN:
-        return image
-    height, width = image.shape[-2:]
-    return _enlarged(smoothed(_halved(image), levels - 1), height, width).add_(image)
+    if levels and min(images.shape[-2:]) >= SIDE_MIN:
+        halved = _halved(images)
+        smooth(halved, levels - 1)
+        _add_enlarged(halved, images)
 
 
 def smoothed_squares(images: Tensor, levels: int) -> Tensor:
-    """The dot product of each image and its `smoothed`, (B,).
+    """The dot product of each image and what `smooth` makes of it, (B,).
 
     With one half of the work: where a blur is 4 H' H, the product is four times the square of H.
     """
@@ -57,21 +57,16 @@ def _halved(image: Tensor) -> Tensor:
     return image
 
 
-def _enlarged(image: Tensor, height: int, width: int) -> Tensor:
-    """Of that size, bilinear, zeros beyond: four times what is adjoint to `_halved`."""
-    for dim, length in ((-1, width), (-2, height)):
-        count = image.shape[dim]
-        shape = list(image.shape)
-        shape[dim] = length
-        larger = image.new_zeros(shape)
+def _add_enlarged(image: Tensor, out: Tensor) -> None:
+    """Bilinear, zeros beyond: four times what is adjoint to `_halved`."""
+    wide = image.new_zeros((*image.shape[:-1], out.shape[-1]))
+    for x, larger, dim in ((image, wide, -1), (wide, out, -2)):
         even, odd = _halves(larger, dim)
-        torch.mul(image, 3 / 4, out=odd)
-        even.narrow(dim, 0, count).copy_(odd)
-        odd.narrow(dim, 0, count - 1).add_(image.narrow(dim, 1, count - 1), alpha=1 / 4)
-        more = even.shape[dim] - 1
-        even.narrow(dim, 1, more).add_(image.narrow(dim, 0, more), alpha=1 / 4)
-        image = larger
-    return image
+        count, more = x.shape[dim], even.shape[dim] - 1
+        odd.add_(x, alpha=3 / 4)
+        odd.narrow(dim, 0, count - 1).add_(x.narrow(dim, 1, count - 1), alpha=1 / 4)
+        even.narrow(dim, 0, count).add_(x, alpha=3 / 4)
+        even.narrow(dim, 1, more).add_(x.narrow(dim, 0, more), alpha=1 / 4)
 
 
 def _halves(image: Tensor, dim: int) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from workers.engine.octaves import dots, smoothed, smoothed_squares
+from workers.engine.octaves import dots, smooth, smoothed_squares
 
 OptimizerName = Literal["lbfgs", "adam"]
 
@@ -77,7 +77,7 @@ class Lbfgs(Optimizer):
     longest_step: mean size that no displacement exceeds. Without it the full step overshoots where
     little curvature is known yet: from noise to stripes at 64 px, max pooling, 20 iterations
     brought the loss to 1/8 with it, and to nearly twice the start without.
-    levels: of `smoothed`, with which the inverse Hessian begins; 0 for the plain identity.
+    levels: of `smooth`, with which the inverse Hessian begins; 0 for the plain identity.
     Those that are moved together may differ in the learning rate alone.
     Source: Nocedal and Wright 2006, "Numerical Optimization", algorithm 7.4, whose two loops are
     two triangular systems: Byrd, Nocedal, Schnabel 1994, "Representations of quasi-Newton matrices
@@ -146,21 +146,24 @@ class Lbfgs(Optimizer):
         is moved when renders come or go, and bits do not depend on company.
         """
         first = optimizers[0]
-        q = gradients.clone()
-        products = [one._products(one._s, g) for one, g in zip(optimizers, q, strict=True)]
+        steps = gradients.clone()
+        products = [
+            one._products(one._s, step) for one, step in zip(optimizers, steps, strict=True)
+        ]
         a = curvature.solved(torch.stack(products), is_upper=True)
-        for one, each, factors in zip(optimizers, q, a, strict=True):
-            one._add(one._y, -factors, each)
-        r = smoothed(q, first._levels)
-        del q
-        guess = first._first_step / _mean_sizes(r).clamp_min(TINY)
-        r.mul_(torch.where(curvature.is_known, curvature.scale, guess))
-        products = [one._products(one._y, each) for one, each in zip(optimizers, r, strict=True)]
+        for one, step, factors in zip(optimizers, steps, a, strict=True):
+            one._add(one._y, -factors, step)
+        smooth(steps, first._levels)
+        guess = first._first_step / _mean_sizes(steps).clamp_min(TINY)
+        steps.mul_(torch.where(curvature.is_known, curvature.scale, guess))
+        products = [
+            one._products(one._y, step) for one, step in zip(optimizers, steps, strict=True)
+        ]
         b = curvature.sy.diagonal(dim1=1, dim2=2) * a - torch.stack(products)
         c = curvature.solved(b, is_upper=False)
-        for one, each, factors in zip(optimizers, r, c, strict=True):
-            one._add(one._s, factors, each)
-        return r
+        for one, step, factors in zip(optimizers, steps, c, strict=True):
+            one._add(one._s, factors, step)
+        return steps
 
     def growth_bytes(self, image: Tensor) -> int:
         return 2 * max(0, self._history - self._count) * image.nbytes

@@ -4,12 +4,19 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from workers.engine.octaves import smoothed, smoothed_squares
+from workers.engine.octaves import smooth, smoothed_squares
+
+
+def smoothed(images: Tensor, levels: int) -> Tensor:
+    images = images.clone()
+    smooth(images, levels)
+    return images
 
 
 def by_octaves(image: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
-    """`smoothed`, another way: with a matrix for each side, of the tents that enlarge it."""
+    """`smooth`, another way: with a matrix for each side, of the tents that enlarge it."""
     height, width = image.shape[-2:]
     if levels == 0 or min(height, width) < 4:
         return image
