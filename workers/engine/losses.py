@@ -75,6 +75,7 @@ def tv_loss(image: Tensor, gradient: Tensor) -> Tensor:
             own.narrow(dim, 1, count).add_(steps, alpha=2)
             own.narrow(dim, 0, count).sub_(steps, alpha=2)
             loss = loss + torch.linalg.vector_norm(steps).square()
+            del steps
     return loss
 
 

@@ -47,7 +47,7 @@ class Region(NamedTuple):
 class Objective:
     """The report's loss of an image, against targets that are computed once.
 
-    content: (1, 3, H, W), float32, 0..255; its size is the canvas.
+    content: (1, 3, H, W), float32, 0..255; its size is the canvas. Kept until it was looked at.
     Source: Gatys et al. 2015, eq. 7; several styles add up by their shares. Regions are guided
     Grams: Gatys et al. 2017, "Controlling Perceptual Factors in Neural Style Transfer",
     arXiv:1611.07865, eq. 5, with the mask averaged over what a position covers.
@@ -111,7 +111,9 @@ class Objective:
         gradient: (3, H, W); that of tv, weighted, is written into it.
         """
         plan = self.plan
-        self._has_targets = True
+        if not self._has_targets:
+            self._has_targets = True
+            del self.canvas  # as large as an image, and asked for no more
         content = style = image.new_zeros(())
         for layer, weight in self._content.items():
             found = self._content_sums[layer]

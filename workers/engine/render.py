@@ -24,9 +24,9 @@ from workers.engine.vgg import CHANNELS, DTYPES, Pooling, Precision, Vgg, layer_
 # picture. Canvases of up to 1.6 million pixels get all of it.
 HISTORY_MAX, HISTORY_MIN = 20, 3
 HISTORY_BYTES = 3 * 2**28
-# What a render holds beside what it remembers, in images: its canvas, the image and the one before
-# with their gradients; and what a step takes for a moment, while it measures the total variation.
-STATE_IMAGES, STEP_IMAGES = 5, 1
+# What a render holds beside what it remembers, in images: the image and the one before with their
+# gradients; and what a step takes for a moment, most while L-BFGS smooths its step.
+STATE_IMAGES, STEP_IMAGES = 4, 1
 OPTIMIZER = "optimizer."  # prefix of the optimiser's tensors in a render's state
 SCALE_SIDE_MIN = 32  # px on the short side: two cells of the deepest layers
 COARSE_ITERATIONS = 25  # at one of the coarser sizes, at most: more led some pairs astray
@@ -103,12 +103,12 @@ class Render:
         self._cache = StyleCache() if cache is None else cache
         self._budget_bytes = budget_bytes
         self._clock = clock
-        self._canvas = to_image(content, vgg.device)
+        self._content = content
         self._styles = styles
         self._is_started = False  # the start was looked at
         self._best = math.inf, 0  # the least loss so far, and its iteration
         self._look: Look | None = None  # at the image, once there was one
-        height, width = self._canvas.shape[-2:]
+        height, width = to_image(content).shape[-2:]
         fitting = min(height, width) // SCALE_SIDE_MIN
         each_moves = 1 + plan.iterations // 2
         self._scales = max(1, min(plan.pyramid, fitting.bit_length(), each_moves))
@@ -205,7 +205,7 @@ class Render:
 
     def image(self) -> Tensor:
         """The picture so far: float32 (H, W, 3), 0..255, on the host, of the canvas's size."""
-        return to_picture(resized(self._image, *self._canvas.shape[-2:]))
+        return to_picture(resized(self._image, *self._content.shape[:2]))
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that the next steps depend on beside the constructor's arguments, on the host.
@@ -279,7 +279,7 @@ class Render:
     def _enter(self, scale: int, start: Callable[[Tensor], Tensor]) -> None:
         """Goes on at a size of the pyramid, from an image of that size."""
         shrink = 2 ** (self._scales - 1 - scale)
-        canvas = _shrunk(self._canvas, shrink)
+        canvas = _shrunk(to_image(self._content, self.device), shrink)
         self._scale = scale
         self._image = start(canvas)
         self._look = None
