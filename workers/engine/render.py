@@ -344,8 +344,9 @@ def _next_images(renders: Sequence[Render]) -> Tensor:
 
 def _remember(renders: Sequence[Render], here: Look) -> None:
     """Lets each optimiser see a look at all renders' images."""
+    looks = here.split()
     for kind, places in _by_optimizer(renders):
-        seen = here if len(places) == len(renders) else Look.of([here.split()[i] for i in places])
+        seen = here if len(places) == len(renders) else Look.of([looks[i] for i in places])
         before = [renders[i]._look for i in places]
         kind.see([renders[i]._optimizer for i in places], before, seen)
 
