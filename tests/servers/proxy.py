@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -100,16 +101,19 @@ class Proxy:
         self._loop = asyncio.get_running_loop()
         self._is_over = asyncio.Event()
         self._flows = asyncio.Event()
-        self._server: asyncio.Server | None = None
+        self._listening: socket.socket | None = None
         await self._heal()
         self._is_up.set()
         await self._is_over.wait()
         await self._cut()
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
 
     async def _cut(self) -> None:
-        if self._server:
-            self._server.close()
-            self._server = None
+        if self._listening:
+            self._loop.remove_reader(self._listening)
+            self._listening.close()
+            self._listening = None
         for link in self._links:
             link.reset()
         while self._links:
@@ -125,14 +129,23 @@ class Proxy:
     async def _heal(self) -> None:
         self._delay_seconds = 0.0
         self._flows.set()
-        if self._server is None:
-            self._server = await asyncio.start_server(self._accept, LOCALHOST, self.port)
+        if self._listening is None:
+            self._listening = socket.create_server((LOCALHOST, self.port))
+            self._listening.setblocking(False)
+            self._loop.add_reader(self._listening, self._accept, self._listening)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, listening: socket.socket) -> None:
+        # not by asyncio.Server, which leaks what it was accepting when it is closed
+        with suppress(BlockingIOError):  # who knocked is gone again
+            client, _ = listening.accept()
+            self._loop.create_task(self._link(client))
+
+    async def _link(self, client: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=client)
         link = _Link(writer)
         self._links.add(link)
         try:
-            if self._server is None:  # cut since it was accepted
+            if self._listening is None:  # cut since it was accepted
                 raise ConnectionResetError
             await self._flows.wait()
             there, link.server = await asyncio.open_connection(*self._behind)
@@ -140,7 +153,7 @@ class Proxy:
             back = asyncio.ensure_future(self._pump(link, there, writer))
             link.tasks += [forth, back]
             await asyncio.gather(forth, back)
-            link.close()
+            await link.close()
         except (OSError, asyncio.CancelledError):  # one side is gone, and so the other has to be
             link.reset()
         finally:
@@ -174,9 +187,12 @@ class _Link:
         self.is_half_closed = True
         self.client.write_eof()
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Return once all that was written is sent."""
         for writer in self._writers():
             writer.close()
+        for writer in self._writers():
+            await writer.wait_closed()
 
     def reset(self) -> None:
         for writer in self._writers():
