@@ -25,29 +25,28 @@ def gram_sum(features: Tensor) -> Tensor:
         # product is taken again, for what was left out: 2e-6, in half of a widened product's time.
         gram = features.mT @ features
         rest = torch.addmm(gram, features.mT, features, beta=-1)
-        return gram.float() + rest.float()
+        return gram.float().add_(rest)
     flat = accumulable(features)
     return flat.mT @ flat
 
 
-def style_loss(gram: Tensor, target: Tensor) -> Tensor:
+def style_loss(difference: Tensor) -> Tensor:
     """1 / (4 N^2) * sum (G/M - A/M')^2.
 
-    gram, target: (N, N), averaged over positions. Returns ().
+    difference: (N, N), G/M - A/M': of Grams averaged over positions. Returns ().
     With M = M' this is eq. 4, 1 / (4 N^2 M^2) * sum (G - A)^2.
     Source: eq. 4.
     """
-    return (gram - target).square().sum() / (4 * len(gram) ** 2)
+    return difference.square().sum() / (4 * len(difference) ** 2)
 
 
-def add_style_gradient(gradient: Tensor, features: Tensor, difference: Tensor) -> None:
+def add_style_gradient(gradient: Tensor, features: Tensor, scaled: Tensor) -> None:
     """Adds the gradient of `style_loss` in the features that the Gram was taken of.
 
-    gradient, features: (M, C). difference: (C, C), float32: (G/M - A/M') / M, with the loss's
-    factors. Source: eq. 6, without its rectifier, which is the ReLU's own.
+    gradient, features: (M, N). scaled: (N, N), the gradient's dtype: (G/M - A/M') / (N^2 M), with
+    the loss's factors. Source: eq. 6, without its rectifier, which is the ReLU's own.
     """
-    scaled = difference / len(difference) ** 2
-    gradient.addmm_(features.to(gradient.dtype), scaled.to(gradient.dtype))
+    gradient.addmm_(features.to(gradient.dtype), scaled)
 
 
 def content_loss(features: Tensor, target: Tensor) -> Tensor:
@@ -56,7 +55,13 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
     features, target: one shape. Returns ().
     Source: eq. 1; its gradient is F - P.
     """
-    return (accumulable(features) - accumulable(target)).square().sum() / 2
+    return content_difference(features, target).square_().sum() / 2
+
+
+def content_difference(features: Tensor, target: Tensor) -> Tensor:
+    """F - P in float32, a new tensor, and the only one: a large one's pages cost more than it."""
+    wide = accumulable(features)
+    return wide - target if wide is features else wide.sub_(target)
 
 
 def tv_loss(image: Tensor, gradient: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from workers.engine.errors import PlanError
 from workers.engine.losses import (
-    accumulable,
     add_style_gradient,
+    content_difference,
     content_loss,
     gram_sum,
     style_loss,
@@ -134,11 +134,7 @@ class Objective:
     def pull(self, layer: str, features: Tensor, gradient: Tensor, top: int) -> None:
         if layer in self._content:
             target = self._targets[layer][top : top + len(features)]
-            factor = self._pulls[layer]
-            if gradient.dtype == torch.float32:
-                gradient += (features - target).mul_(factor)
-            else:
-                gradient += ((accumulable(features) - target) * factor).to(gradient.dtype)
+            gradient += content_difference(features, target).mul_(self._pulls[layer])
         if layer in self._style:
             for region in self._regions:
                 region.pull(layer, features, gradient, top)
@@ -146,19 +142,19 @@ class Objective:
     def _settle_style(self, region: "_Guided", layer: str, weight: float) -> Tensor:
         """The loss of one Gram; keeps what `pull` needs."""
         positions = region.positions(layer)
-        gram = region.sums[layer] / positions
+        gram = region.sums[layer].div_(positions)
         loss = gram.new_zeros(())
-        difference = torch.zeros_like(gram)
+        whole = torch.zeros_like(gram)
         for grams, share in region.shares:
-            target = grams[layer]
-            loss = loss + share * style_loss(gram, target)
-            difference += share * (gram - target)
-        factor = self.plan.style_weight * weight / positions
+            difference = gram - grams[layer]
+            loss = loss + share * style_loss(difference)
+            whole.add_(difference, alpha=share)
+        factor = self.plan.style_weight * weight / positions / len(gram) ** 2
         if self.plan.normalize_gradients:
             # |F S|, squared, is tr(S G S) over the positions: known before the way back.
-            size = ((difference @ gram) * difference).sum().clamp_min(0) / positions
+            size = ((whole @ gram) * whole).sum().clamp_min(0) / positions
             factor = factor / (size.sqrt() / len(gram) ** 2 + TINY)
-        region.differences[layer] = difference.mul_(factor)
+        region.scaled[layer] = whole.mul_(factor).to(DTYPES[self.plan.precision])
         return loss
 
     def _clear(self) -> None:
@@ -257,7 +253,7 @@ class _Guided:
 
     def clear(self) -> None:
         self.sums: dict[str, Tensor] = {}
-        self.differences: dict[str, Tensor] = {}
+        self.scaled: dict[str, Tensor] = {}  # as `add_style_gradient` takes them
 
     def positions(self, layer: str) -> Tensor | float:
         """How many positions of a layer it has; those at its edge count in part."""
@@ -270,11 +266,11 @@ class _Guided:
         return features.flatten(0, 1)
 
     def pull(self, layer: str, features: Tensor, gradient: Tensor, top: int) -> None:
-        difference = self.differences[layer]
+        scaled = self.scaled[layer]
         if layer not in self._guides:
             flat = gradient.flatten(0, 1)
-            add_style_gradient(flat, features.flatten(0, 1), difference)
+            add_style_gradient(flat, features.flatten(0, 1), scaled)
             return
         mine = torch.zeros_like(gradient)
-        add_style_gradient(mine.flatten(0, 1), self.seen(layer, features, top), difference)
+        add_style_gradient(mine.flatten(0, 1), self.seen(layer, features, top), scaled)
         gradient += mine * self._guides[layer][top : top + len(features)]
