@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from workers.engine.errors import PlanError
 from workers.engine.losses import (
+    add_content_gradient,
     add_style_gradient,
-    content_difference,
     content_loss,
     gram_sum,
     style_loss,
@@ -134,7 +134,7 @@ class Objective:
     def pull(self, layer: str, features: Tensor, gradient: Tensor, top: int) -> None:
         if layer in self._content:
             target = self._targets[layer][top : top + len(features)]
-            gradient += content_difference(features, target).mul_(self._pulls[layer])
+            add_content_gradient(gradient, features, target, self._pulls[layer])
         if layer in self._style:
             for region in self._regions:
                 region.pull(layer, features, gradient, top)

@@ -335,8 +335,11 @@ class Passage:
         return self._vgg.arena.take(f"between {place}", shape, self._dtype)
 
     def _pool(self, y: Tensor, out: Tensor) -> None:
-        pool = functional.max_pool2d if self._pooling == "max" else functional.avg_pool2d
-        out.copy_(_channels_last(pool(_channels_first(y), 2)))
+        y = _channels_first(y)
+        if self._pooling == "avg":
+            torch.ops.aten.avg_pool2d.out(y, [2, 2], out=_channels_first(out))
+        else:
+            out.copy_(_channels_last(functional.max_pool2d(y, 2)))
 
     def _unpool(self, y: Tensor, above: Tensor, out: Tensor) -> None:
         batch, height, width, channels = above.shape

@@ -6,6 +6,8 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from workers.engine.losses import (
+    PIECE,
+    add_content_gradient,
     add_style_gradient,
     content_loss,
     gram_sum,
@@ -58,6 +60,26 @@ def test_the_content_loss_is_half_the_squared_distance() -> None:
 def test_the_content_loss_is_added_up_in_float32() -> None:
     loss = content_loss(torch.ones(1001).bfloat16(), torch.zeros(1001).bfloat16())
     assert loss.item() == 1001 / 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_content_loss_is_that_of_all_pieces(dtype: torch.dtype) -> None:
+    rows = PIECE // 8 + 1  # the last piece is a row
+    found, target = features(rows, 2, 4, dtype=dtype), features(rows, 2, 4, seed=1, dtype=dtype)
+    expected = (found.double() - target.double()).square().sum().item() / 2
+    assert content_loss(found, target).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_content_gradient_is_added_to_what_is_there(dtype: torch.dtype) -> None:
+    rows = PIECE // 8 + 1
+    found, target, there = (features(rows, 2, 4, seed=seed, dtype=dtype) for seed in range(3))
+    before = found.clone()
+    gradient = there.clone()
+    add_content_gradient(gradient, found, target, 0.5)
+    expected = there.double() + 0.5 * (found.double() - target.double())
+    torch.testing.assert_close(gradient, expected.to(dtype))
+    assert torch.equal(found, before)
 
 
 def test_the_style_loss_of_two_flat_layers_has_a_closed_form() -> None:

@@ -209,7 +209,7 @@ def test_normalized_gradients_are_as_long_as_their_weights(
 def pulled(found: Objective, vgg: Vgg, image: Tensor, layer: str) -> Tensor:
     """What a layer gives to its gradient at one look."""
     features = {
-        name: maps[0].permute(1, 2, 0).float()
+        name: maps[0].permute(1, 2, 0).float().contiguous()
         for name, maps in reference.features(vgg.weights, image, found.layers).items()
     }
     found.begin(image[0], lambda: None)
