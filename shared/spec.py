@@ -247,7 +247,7 @@ class RenderSpec(_Strict):
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
-        description="Of the convolutions; auto is bfloat16 where the device computes in it."
+        description="Of the convolutions; auto is bfloat16 where the device is faster in it."
         " float32 is reproducible to the bit on one machine.",
     )
     format: Format = Field(

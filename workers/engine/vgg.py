@@ -16,6 +16,7 @@ from workers.engine.convolution import (
     PackedStem,
     Stem,
     UnfoldedStem,
+    has_fast_bfloat16,
 )
 from workers.engine.errors import PlanError, WeightsError
 from workers.engine.winograd import Winograd
@@ -155,15 +156,14 @@ def layer_of(tap: str) -> str:
 
 
 def resolve_precision(asked: Literal["auto"] | Precision, device: torch.device | str) -> Precision:
-    """What `auto` means here: bfloat16 where the hardware multiplies in it, else float32."""
+    """What `auto` means here: bfloat16 where the hardware is faster in it, else float32."""
     if asked != "auto":
         return asked
     match torch.device(device).type:
         case "cuda":
-            has_bfloat16 = torch.cuda.get_device_capability(device) >= (8, 0)
+            is_fast = torch.cuda.get_device_capability(device) >= (8, 0)
         case "cpu":
-            flags = torch.cpu.get_capabilities()
-            has_bfloat16 = bool(flags.get("avx512_bf16") or flags.get("amx_bf16"))
+            is_fast = has_fast_bfloat16()
         case _:
-            has_bfloat16 = False
-    return "bfloat16" if has_bfloat16 else "float32"
+            is_fast = False
+    return "bfloat16" if is_fast else "float32"

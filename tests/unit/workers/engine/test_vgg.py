@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -126,11 +129,23 @@ def test_what_is_not_float32_is_convolved_by_the_device(vgg: Vgg) -> None:
     assert (type(found[0]), type(found[1])) == expected
 
 
-def test_auto_is_bfloat16_where_the_processor_multiplies_in_it() -> None:
+def test_auto_is_bfloat16_where_the_processor_is_faster_in_it() -> None:
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
-    expected = "bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
-    assert resolve_precision("auto", "cpu") == expected
+    found = resolve_precision("auto", "cpu")
+    if "amx_bf16" in flags:
+        assert found == "bfloat16"
+    if not {"avx512_bf16", "amx_bf16"} & set(flags):
+        assert found == "float32"
+
+
+def test_auto_is_float32_where_bfloat16_would_be_slower() -> None:
+    ask = (
+        "from workers.engine.vgg import resolve_precision; print(resolve_precision('auto', 'cpu'))"
+    )
+    without = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}  # has no bfloat16
+    found = subprocess.check_output([sys.executable, "-c", ask], env=without, text=True)
+    assert found == "float32\n"
 
 
 def test_a_precision_that_is_asked_for_by_name_is_given() -> None:
