@@ -172,6 +172,7 @@ def cut(_: Valkey, proxy: Proxy) -> None:
 
 def half_close(_: Valkey, proxy: Proxy) -> None:
     proxy.half_close()
+    sleep(OUTAGE_SECONDS)  # until the worker sees it, the broker hands rings to who hears no more
 
 
 def test_a_worker_hears_again_within_seconds_whatever_happened_to_the_broker(
