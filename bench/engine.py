@@ -141,7 +141,7 @@ class _Convolutions:
         self.with_relus: list[float] = []
 
     def watch(self, act: Callable[[], Any]) -> None:
-        made = (*self._vgg._convolutions.values(), *self._vgg._stems.values())
+        made = self._vgg._convolutions.values()
         watched = [(one, way) for one in made for way in ("forward", "backward")]
         self._spent.clear()
         with ExitStack() as watching:
@@ -152,12 +152,13 @@ class _Convolutions:
         self.with_relus.append(self._spent["forward"] + self._spent["backward"])
         self.seconds.append(self.with_relus[-1] - self._spent["masked"])
 
-    def _time(self, name: str, way: Callable[..., None], *tensors: Tensor, **named: Tensor) -> None:
+    def _time(self, name: str, way: Callable[..., Any], *given: Any, **named: Any) -> Any:
         _wait()
         began = time.perf_counter()
-        way(*tensors, **named)
+        result = way(*given, **named)
         _wait()
         self._spent[name] += time.perf_counter() - began
+        return result
 
 
 def memory(bench: Bench) -> Figures:

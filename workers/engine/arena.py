@@ -7,8 +7,8 @@ from torch import Tensor
 class Arena:
     """Named buffers on one device that grow when they must, and are kept.
 
-    A fresh tensor's pages must be mapped before they are written; at 256 px that took as long as a
-    tenth of the convolutions. What is measured is what is held: `size_bytes` is exact.
+    A large fresh tensor's pages must be mapped before they are written: at 1024 px that took a
+    quarter of the convolutions' time. What is measured is what is held: `size_bytes` is exact.
     Belongs to the thread that owns the device, and so takes no lock.
     """
 

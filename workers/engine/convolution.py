@@ -6,7 +6,9 @@ Features lie channels last, (B, H, W, C), contiguous: a layer's positions are th
 import math
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cache
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,7 +25,12 @@ ONEDNN_HAS_BFLOAT16: bool = (
     and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 )
 BFLOAT16_GAIN = 1.5  # a lesser one is made up for by Winograd's tiles, which float32 has alone
+# Of so much at most, oneDNN's result has memory of its own. C's allocator has a small piece at
+# hand, its pages mapped; larger ones it returns to the system each time.
+OWN_BYTES = 2**23
 STEM_ROWS = 32  # the image's rows that are unfolded at a time, so that they stay in the caches
+
+Place = Callable[[], Tensor]  # gives memory for a result, asked for if the result needs it
 
 
 class Convolution(ABC):
@@ -34,16 +41,16 @@ class Convolution(ABC):
         self.outputs = outputs
 
     @abstractmethod
-    def forward(self, x: Tensor, out: Tensor) -> None:
-        """x: (B, H, W, inputs). out: (B, H, W, outputs)."""
+    def forward(self, x: Tensor, place: Place) -> Tensor:
+        """y, (B, H, W, outputs), in its place or in memory of its own. x: (B, H, W, inputs)."""
 
     @abstractmethod
-    def backward(self, y: Tensor, gradient: Tensor, out: Tensor) -> None:
-        """What x gets of a gradient of y, where y is what `forward` gave.
+    def backward(self, y: Tensor, gradient: Tensor, place: Place) -> Tensor:
+        """What x gets of a gradient of y, (B, H, W, inputs), in its place or in memory of its own.
 
-        y, gradient: (B, H, W, outputs); gradient is masked in place.
-        out: (B, H, W, inputs). It may begin where y does, and overwrite it: no layer has more
-        inputs than outputs, so what is written stays behind what was read.
+        y, gradient: (B, H, W, outputs); y is what `forward` gave, gradient is masked in place.
+        The place may begin where y does: no layer has more inputs than outputs, so what is written
+        stays behind what was read.
         """
 
 
@@ -60,12 +67,12 @@ class Direct(Convolution):
         self._adjoint = _adjoint(weight).contiguous(memory_format=torch.channels_last)
         self._bias = bias
 
-    def forward(self, x: Tensor, out: Tensor) -> None:
-        torch.clamp_min(self._convolved(x, self._weight, self._bias), 0, out=out)
+    def forward(self, x: Tensor, place: Place) -> Tensor:  # noqa: ARG002  # torch has its own
+        return self._convolved(x, self._weight, self._bias).clamp_min_(0)
 
-    def backward(self, y: Tensor, gradient: Tensor, out: Tensor) -> None:
+    def backward(self, y: Tensor, gradient: Tensor, place: Place) -> Tensor:  # noqa: ARG002
         masked(y, gradient, out=gradient)
-        out.copy_(self._convolved(gradient, self._adjoint, None))
+        return self._convolved(gradient, self._adjoint, None)
 
     @staticmethod
     def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -81,111 +88,82 @@ class Packed(Convolution):
     """oneDNN's convolution on the CPU, its kernels laid out once and its ReLU applied on the way.
 
     `functional.conv2d` lays them out anew at each call: at 256 px a tenth of the time in bfloat16.
-    weight: (C', C, 3, 3). height, width: of the input that the layout is chosen for; others work.
+    weight: (C', C, 3, 3). size: height and width of the input that the layout is chosen for;
+    others work.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, height: int, width: int) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, size: tuple[int, int]) -> None:
         super().__init__(weight.shape[1], weight.shape[0])
-        self._weight = _packed(weight, height, width)
-        self._adjoint = _packed(_adjoint(weight), height, width)
+        self._weight = _packed(weight, size)
+        self._adjoint = _packed(_adjoint(weight), size)
         self._bias = bias
 
-    def forward(self, x: Tensor, out: Tensor) -> None:
-        _convolve(x, self._weight, self._bias, "relu", out)
+    def forward(self, x: Tensor, place: Place) -> Tensor:
+        return _convolved(x, self._weight, self._bias, "relu", place)
 
-    def backward(self, y: Tensor, gradient: Tensor, out: Tensor) -> None:
+    def backward(self, y: Tensor, gradient: Tensor, place: Place) -> Tensor:
         masked(y, gradient, out=gradient)
-        _convolve(gradient, self._adjoint, None, None, out)
+        return _convolved(gradient, self._adjoint, None, "none", place)
 
 
-class Stem(ABC):
-    """The first convolution: from images to features, (B, 3, H, W) to (B, H, W, outputs).
+class PackedStem(Packed):
+    """The first convolution: from images of 0..255, (B, H, W, 3), float32.
 
     mean: (3,), subtracted before the padding, as in the network's training.
-    """
-
-    def __init__(self, outputs: int, mean: Tensor, arena: Arena) -> None:
-        self.outputs = outputs
-        self._arena = arena
-        self._mean = mean.view(-1, 1, 1)
-
-    @abstractmethod
-    def forward(self, image: Tensor, out: Tensor) -> None:
-        """image: (B, 3, H, W), float32, 0..255. out: (B, H, W, outputs)."""
-
-    @abstractmethod
-    def backward(self, y: Tensor, gradient: Tensor, out: Tensor) -> None:
-        """y, gradient: as in `Convolution.backward`.
-
-        out: (B, 3, H, W), float32; what is there is added to.
-        """
-
-
-class PackedStem(Stem):
-    """oneDNN's convolution on the CPU in bfloat16, from three channels and back to them.
-
     256 x 144, AVX-512 and AMX: 0.3 ms and 0.5 ms; by `UnfoldedStem` 1.5 ms and 2.0 ms.
-    size: height and width of the image that the kernels' layout is chosen for; others work.
     """
 
     def __init__(
         self, weight: Tensor, bias: Tensor, mean: Tensor, size: tuple[int, int], arena: Arena
     ) -> None:
-        super().__init__(weight.shape[0], mean, arena)
-        self._weight = _packed(weight, *size)
-        self._adjoint = _packed(_adjoint(weight), *size)
-        self._bias = bias
+        super().__init__(weight, bias, size)
+        self._mean = mean
+        self._arena = arena
 
-    def forward(self, image: Tensor, out: Tensor) -> None:
-        pixels = self._pixels(image.shape)
-        torch.sub(image.permute(0, 2, 3, 1), self._mean.view(-1), out=pixels)
-        _convolve(pixels, self._weight, self._bias, "relu", out)
-
-    def backward(self, y: Tensor, gradient: Tensor, out: Tensor) -> None:
-        masked(y, gradient, out=gradient)
-        pixels = self._pixels(out.shape)
-        _convolve(gradient, self._adjoint, None, None, pixels)
-        out += pixels.permute(0, 3, 1, 2)
-
-    def _pixels(self, shape: tuple[int, ...]) -> Tensor:
-        batch, channels, height, width = shape
-        return self._arena.take("stem", (batch, height, width, channels), self._bias.dtype)
+    def forward(self, x: Tensor, place: Place) -> Tensor:
+        pixels = self._arena.take("stem pixels", tuple(x.shape), self._bias.dtype)
+        return super().forward(torch.sub(x, self._mean, out=pixels), place)
 
 
-class UnfoldedStem(Stem):
-    """With three channels a convolution is a matrix product of unfolded pixels.
+class UnfoldedStem(Convolution):
+    """As `PackedStem`: with three channels it is a matrix product of unfolded pixels.
 
     0.7 ms instead of 2.3 ms back to the image, 256 x 144, two cores with AVX-512, float32.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, mean: Tensor, arena: Arena) -> None:
-        super().__init__(weight.shape[0], mean, arena)
+        super().__init__(weight.shape[1], weight.shape[0])
         self._kernel = weight.flatten(1)  # (C, 27): channel, row, column
         self._bias = bias
+        self._mean = mean
+        self._arena = arena
 
-    def forward(self, image: Tensor, out: Tensor) -> None:
-        batch, channels, height, width = image.shape
+    def forward(self, x: Tensor, place: Place) -> Tensor:
+        batch, height, width, channels = x.shape
         padded = self._arena.take("stem padded", (channels, height + 2, width + 2))
+        out = place()
         for b in range(batch):
             padded.zero_()
-            torch.sub(image[b], self._mean, out=padded[:, 1:-1, 1:-1])
+            torch.sub(x[b], self._mean, out=padded[:, 1:-1, 1:-1].permute(1, 2, 0))
             for top in range(0, height, STEM_ROWS):
                 rows = min(STEM_ROWS, height - top)
                 unfolded = self._unfold(padded, top, rows, width)
                 y = out[b, top : top + rows].view(rows * width, self.outputs)
                 torch.addmm(self._bias, unfolded.T, self._kernel.T, out=y)
                 y.clamp_min_(0)
+        return out
 
-    def backward(self, y: Tensor, gradient: Tensor, out: Tensor) -> None:
+    def backward(self, y: Tensor, gradient: Tensor, place: Place) -> Tensor:
         batch, height, width, _ = y.shape
         masked(y, gradient, out=gradient)
-        channels = out.shape[1]
+        back = self._arena.take("stem gradient", (batch, self.inputs, height, width)).zero_()
         for b in range(batch):
             for top in range(0, height, STEM_ROWS):
                 rows = min(STEM_ROWS, height - top)
                 flat = gradient[b, top : top + rows].view(rows * width, self.outputs)
-                taps = (self._kernel.T @ flat.T).view(channels, KERNEL, KERNEL, rows, width)
-                self._fold(taps, top, out[b])
+                taps = (self._kernel.T @ flat.T).view(self.inputs, KERNEL, KERNEL, rows, width)
+                self._fold(taps, top, back[b])
+        return place().copy_(back.permute(0, 2, 3, 1))
 
     def _unfold(self, padded: Tensor, top: int, rows: int, width: int) -> Tensor:
         """(27, rows * width): under each position, the pixels that the kernel sees there."""
@@ -246,22 +224,20 @@ def masked(y: Tensor, gradient: Tensor, out: Tensor) -> None:
     torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=out)
 
 
-def _convolve(
-    x: Tensor, weight: Tensor, bias: Tensor | None, after: str | None, out: Tensor
-) -> None:
-    """Onto zeros: oneDNN adds in place, where a result of its own would have to be copied."""
-    torch.ops.mkldnn._convolution_pointwise_.binary(
-        out.zero_().permute(0, 3, 1, 2),
-        x.permute(0, 3, 1, 2),
-        weight,
-        bias,
-        *_PADDED_BY_1,
-        "add",
-        1.0,
-        after,
-        [],
-        "",
-    )
+def _convolved(
+    x: Tensor, weight: Tensor, bias: Tensor | None, after: Literal["relu", "none"], place: Place
+) -> Tensor:
+    """oneDNN's convolution: it writes into memory of its own, or adds to what is given to it."""
+    y_bytes = math.prod(x.shape[:3]) * weight.shape[0] * x.itemsize
+    x, kernel = x.permute(0, 3, 1, 2), (weight, bias, *_PADDED_BY_1)
+    if y_bytes <= OWN_BYTES:
+        y = torch.ops.mkldnn._convolution_pointwise(x, *kernel, after, [], "")
+    else:
+        zeros, then = place().zero_().permute(0, 3, 1, 2), None if after == "none" else after
+        y = torch.ops.mkldnn._convolution_pointwise_.binary(
+            zeros, x, *kernel, "add", 1.0, then, [], ""
+        )
+    return y.permute(0, 2, 3, 1)  # type: ignore[no-any-return]
 
 
 def _adjoint(weight: Tensor) -> Tensor:
@@ -269,9 +245,8 @@ def _adjoint(weight: Tensor) -> Tensor:
     return weight.flip(2, 3).transpose(0, 1)
 
 
-def _packed(weight: Tensor, height: int, width: int) -> Tensor:
-    size = [1, weight.shape[1], height, width]
+def _packed(weight: Tensor, size: tuple[int, int]) -> Tensor:
     packed: Tensor = torch.ops.aten.mkldnn_reorder_conv2d_weight(
-        weight.contiguous().to_mkldnn(), *_PADDED_BY_1, size
+        weight.contiguous().to_mkldnn(), *_PADDED_BY_1, [1, weight.shape[1], *size]
     )
     return packed

@@ -8,8 +8,10 @@ gradient needs only where their ReLUs let something through, and these *switches
 feature. Both give the same gradients: a Gram is a sum over positions.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, pairwise
 from typing import Protocol
 
@@ -18,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from workers.engine import switches
-from workers.engine.convolution import Convolution, Stem
+from workers.engine.convolution import Convolution
 from workers.engine.errors import ShapeError
 from workers.engine.vgg import CHANNELS, DTYPES, LAYERS, POOLED, Pooling, Precision, Vgg
 
@@ -178,7 +180,7 @@ class Passage:
             self._strips = [block.fitting(ONE_WAY_BYTES, precision) for block in self._blocks]
         else:
             self._strips = plan_strips(self._blocks, len(images), precision, budget_bytes)
-        self._inputs: list[Tensor] = [images]
+        self._inputs: list[Tensor] = [_channels_last(images)]
         self._kept: dict[int, list[Tensor]] = {}
 
     @property
@@ -193,29 +195,28 @@ class Passage:
             if k + 1 < len(self._blocks):
                 pooled = self._between("features", k + 1)
                 self._inputs.append(pooled)
+            kept = list[Tensor]()
             for strip in self._strips[k]:
-                features = list[Tensor]()
                 for i, y in enumerate(self._pass(k, strip)):
-                    features.append(y)
                     self._leave(k, i, strip, y[:, strip.inside], pooled)
+                    if self._is_kept(k) and not self._is_one_way:
+                        kept.append(y)
                 self._beat()
-            if self._is_kept(k):
-                self._kept[k] = features
+            if kept:
+                self._kept[k] = kept
 
     def up(self, gradient: Tensor) -> None:
         """Adds the gradient of the images, (B, 3, H, W), float32, to what is there."""
         above: Tensor | None = None  # the gradient of the next block's input
         for k in reversed(range(len(self._blocks))):
-            below = gradient
-            if k > 0:
-                below = self._between("gradient", k)
-                if not self._is_kept(k):
-                    below.zero_()
+            below = _channels_last(gradient) if k == 0 else None
+            if k > 0 and not self._is_kept(k):
+                below = self._between("gradient", k).zero_()
             for strip in self._strips[k]:
                 features = self._kept.pop(k, None)
                 if features is None:
                     features = list(islice(self._pass(k, strip), self._blocks[k].tapped))
-                self._return(k, strip, features, above, below)
+                below = self._return(k, strip, features, above, below)
                 self._beat()
             above = below
 
@@ -230,11 +231,8 @@ class Passage:
         for i, (_, convolution) in enumerate(self._convolutions(k)):
             x = self._inputs[k][:, strip.seen] if y is None else y
             shape = (len(self._images), strip.rows, block.width, convolution.outputs)
-            y = self._vgg.arena.take(self._place(k, i), shape, self._dtype)
-            if isinstance(convolution, Stem):
-                convolution.forward(self._images[:, :, strip.seen], y)
-            else:
-                convolution.forward(x, y)
+            place = partial(self._vgg.arena.take, self._place(k, i), shape, self._dtype)
+            y = convolution.forward(x, place)
             yield y
 
     def _leave(self, k: int, i: int, strip: Strip, y: Tensor, pooled: Tensor | None) -> None:
@@ -255,12 +253,17 @@ class Passage:
             switches.pack(y, self._switches(k, i)[:, strip.core])
 
     def _return(
-        self, k: int, strip: Strip, features: Sequence[Tensor], above: Tensor | None, below: Tensor
-    ) -> None:
-        """Brings the gradient of a strip's rows to its input.
+        self,
+        k: int,
+        strip: Strip,
+        features: list[Tensor],
+        above: Tensor | None,
+        below: Tensor | None,
+    ) -> Tensor:
+        """The gradient of a strip's rows, brought to the block's input.
 
-        above: of the pooled output; None behind the deepest layer. below: of the input, which is
-        added to; what a kept block gives to it is all that it gets.
+        features: emptied. above: of the pooled output; None behind the deepest layer. below: of
+        the input, which is added to; None for what a kept block gives, which is all that it gets.
         """
         block, take = self._blocks[k], self._vgg.arena.take
         shape: tuple[int, ...] = len(self._images), strip.rows, block.width, block.channels
@@ -272,7 +275,7 @@ class Passage:
             gradient.zero_()
         for i, (layer, convolution) in reversed(list(enumerate(self._convolutions(k)))):
             if i < len(features):
-                y = features[i]
+                y = features.pop()
             else:  # In turns: the next one lies where the gradient does not lie by then.
                 y, spare = spare, gradient
                 switches.unpack(self._switches(k, i)[:, strip.seen], y)
@@ -283,18 +286,13 @@ class Passage:
                 for b in range(len(y)):
                     mine = y[b, strip.inside], gradient[b, strip.inside]
                     self._listener.pull(b, layer, *mine, strip.core.start)
-            if isinstance(convolution, Stem):
-                convolution.backward(y, gradient, below[:, :, strip.seen])
-            elif i == 0 and self._is_kept(k):
-                convolution.backward(y, gradient, below)
-            else:
-                # Over the features, which nobody asks for any more.
-                shape = (*y.shape[:3], convolution.inputs)
-                before = y.flatten()[: torch.Size(shape).numel()].view(shape)
-                convolution.backward(y, gradient, before)
-                gradient = before
-                if i == 0:
-                    below[:, strip.seen] += gradient
+            # Over the features, which nobody asks for any more.
+            place = partial(_beginning, y, convolution.inputs)
+            gradient = convolution.backward(y, gradient, place)
+        if below is None:
+            return gradient
+        below[:, strip.seen] += gradient
+        return below
 
     def _is_kept(self, k: int) -> bool:
         return len(self._strips[k]) == 1
@@ -312,14 +310,11 @@ class Passage:
         shape = len(self._images), block.height, block.width * block.channels // switches.BITS
         return self._vgg.arena.take(f"switches of {block.layers[i]}", shape, torch.uint8)
 
-    def _convolutions(self, k: int) -> Iterator[tuple[str, Convolution | Stem]]:
+    def _convolutions(self, k: int) -> Iterator[tuple[str, Convolution]]:
         block = self._blocks[k]
         size = block.height, block.width
         for layer in block.layers:
-            if layer == LAYERS[0]:
-                yield layer, self._vgg.stem(self._precision, *size)
-            else:
-                yield layer, self._vgg.convolution(layer, self._precision, *size)
+            yield layer, self._vgg.convolution(layer, self._precision, *size)
 
     def _between(self, name: str, k: int) -> Tensor:
         """What lies between the block k and the one before.
@@ -403,7 +398,7 @@ def whole_bytes(blocks: Sequence[Block], precision: Precision) -> int:
     )
     outputs = (block.height * block.width * CHANNELS[block.layers[-1]][1] for block in blocks)
     widest = max(outputs, default=0)
-    return item_bytes * (features + widest + 2 * _in_turns(_between(blocks)))
+    return item_bytes * (features + widest + _in_turns(_between(blocks)))
 
 
 def least_pass_bytes(blocks: Sequence[Block], precision: Precision) -> int:
@@ -433,6 +428,12 @@ def _between(blocks: Sequence[Block]) -> list[int]:
 def _in_turns(sizes: Sequence[int]) -> int:
     """What two places take that serve in turns."""
     return sum(max(sizes[first::2], default=0) for first in (0, 1))
+
+
+def _beginning(y: Tensor, channels: int) -> Tensor:
+    """Its memory, for features of fewer channels."""
+    shape = (*y.shape[:3], channels)
+    return y.flatten()[: math.prod(shape)].view(shape)
 
 
 def _halved(rows: slice) -> slice:

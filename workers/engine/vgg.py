@@ -14,7 +14,6 @@ from workers.engine.convolution import (
     Direct,
     Packed,
     PackedStem,
-    Stem,
     UnfoldedStem,
     has_fast_bfloat16,
 )
@@ -101,50 +100,39 @@ class Vgg:
         self.arena = Arena(self.device)
         self.pulse = 0
         self._convolutions: dict[tuple[str, Precision, int], Convolution] = {}
-        self._stems: dict[Precision, Stem] = {}
-
-    def stem(self, precision: Precision, height: int, width: int) -> Stem:
-        """The first convolution, from an image of 0..255, of a size in px."""
-        if precision not in self._stems:
-            weight, bias = self._parameters(LAYERS[0], precision)
-            mean = self.weights.mean.to(self.device, torch.float32)
-            if self._is_packed(precision):
-                made: Stem = PackedStem(weight, bias, mean, (height, width), self.arena)
-            else:
-                made = UnfoldedStem(weight, bias, mean, self.arena)
-            self._stems[precision] = made
-        return self._stems[precision]
 
     def convolution(self, layer: str, precision: Precision, height: int, width: int) -> Convolution:
-        """The convolution of a layer other than the first, for an input of a size, in px."""
+        """The convolution of a layer, for an input of a size in px: of the first, images."""
         tile = self._tile(layer, precision, height, width)
         key = layer, precision, tile
         if key not in self._convolutions:
-            weight, bias = self._parameters(layer, precision)
-            if tile:
-                made: Convolution = Winograd(weight, bias, tile, self.arena)
-            elif self._is_packed(precision):
-                made = Packed(weight, bias, height, width)
-            else:
-                made = Direct(weight, bias)
-            self._convolutions[key] = made
+            self._convolutions[key] = self._made(*key, (height, width))
         return self._convolutions[key]
 
-    def _is_packed(self, precision: Precision) -> bool:
-        return self.device.type == "cpu" and precision == "bfloat16" and ONEDNN_HAS_BFLOAT16
+    def _made(
+        self, layer: str, precision: Precision, tile: int, size: tuple[int, int]
+    ) -> Convolution:
+        weight, bias = (
+            self.weights.tensors[f"conv{layer}.{name}"].to(self.device, DTYPES[precision])
+            for name in ("weight", "bias")
+        )
+        is_packed = self.device.type == "cpu" and precision == "bfloat16" and ONEDNN_HAS_BFLOAT16
+        if layer == LAYERS[0]:
+            mean = self.weights.mean.to(self.device, torch.float32)
+            if is_packed:
+                return PackedStem(weight, bias, mean, size, self.arena)
+            return UnfoldedStem(weight, bias, mean, self.arena)
+        if tile:
+            return Winograd(weight, bias, tile, self.arena)
+        if is_packed:
+            return Packed(weight, bias, size)
+        return Direct(weight, bias)
 
     def _tile(self, layer: str, precision: Precision, height: int, width: int) -> int:
         """The side of Winograd's tiles; 0 for a direct convolution."""
         if self.device.type != "cpu" or precision != "float32" or min(CHANNELS[layer]) < 64:
             return 0
         return 4 if height * width >= WINOGRAD_LARGE else 2
-
-    def _parameters(self, layer: str, precision: Precision) -> tuple[Tensor, Tensor]:
-        weight, bias = (
-            self.weights.tensors[f"conv{layer}.{name}"].to(self.device, DTYPES[precision])
-            for name in ("weight", "bias")
-        )
-        return weight, bias
 
 
 def layer_of(tap: str) -> str:

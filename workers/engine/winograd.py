@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from workers.engine.arena import Arena
-from workers.engine.convolution import KERNEL, Convolution, masked
+from workers.engine.convolution import KERNEL, Convolution, Place, masked
 
 # Where polynomials are evaluated, beside infinity: small, so that float32 keeps its digits. The
 # error is 5 (tile 2: 1) times that of a direct convolution, about 1e-6 of the result.
@@ -73,8 +73,9 @@ class Winograd(Convolution):
         (both, *_) = (output == 1).all(0).nonzero().flatten().tolist()
         self._shared = both * self._window + both
 
-    def forward(self, x: Tensor, out: Tensor) -> None:
+    def forward(self, x: Tensor, place: Place) -> Tensor:
         side, n = self._tile, self._window
+        out = place()
         for b in range(len(x)):
             for band in self._bands(*x.shape[1:3]):
                 signal = self._take("signal", n * n, band.tiles * self.inputs)
@@ -88,9 +89,11 @@ class Winograd(Convolution):
                 result = self._take("result", side * side, band.tiles * self.outputs)
                 torch.mm(self._output, product.view(n * n, -1), out=result)
                 _untiled(result, band, side, out[b])
+        return out
 
-    def backward(self, y: Tensor, gradient: Tensor, out: Tensor) -> None:
+    def backward(self, y: Tensor, gradient: Tensor, place: Place) -> Tensor:
         side, n = self._tile, self._window
+        out = place()
         for b in range(len(y)):
             for band in self._bands(*y.shape[1:3]):
                 tiles = _tiles(self._masked(y[b], gradient[b], band), side)
@@ -103,6 +106,7 @@ class Winograd(Convolution):
                 signal = self._take("signal", n * n, band.tiles * self.inputs)
                 torch.mm(self._signal.T, spectrum.view(n * n, -1), out=signal)
                 self._scatter(signal, band, out[b])
+        return out
 
     def _bands(self, height: int, width: int) -> list["_Band"]:
         down, across = -(-height // self._tile), -(-width // self._tile)

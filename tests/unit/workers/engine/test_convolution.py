@@ -1,6 +1,7 @@
 """One contract for all convolutions of a layer; torch's own, in float64, is the witness."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -12,12 +13,12 @@ from workers.engine import winograd
 from workers.engine.arena import Arena
 from workers.engine.convolution import (
     ONEDNN_HAS_BFLOAT16,
+    OWN_BYTES,
     STEM_ROWS,
     Convolution,
     Direct,
     Packed,
     PackedStem,
-    Stem,
     UnfoldedStem,
     masked,
 )
@@ -26,11 +27,11 @@ from workers.engine.winograd import POINTS, Winograd, transforms
 INPUTS, OUTPUTS = 5, 7
 BUILDS: dict[str, Callable[[Tensor, Tensor], Convolution]] = {
     "direct": Direct,
-    "packed": lambda weight, bias: Packed(weight, bias, 20, 30),
+    "packed": lambda weight, bias: Packed(weight, bias, (20, 30)),
     "winograd 2": lambda weight, bias: Winograd(weight, bias, 2, Arena()),
     "winograd 4": lambda weight, bias: Winograd(weight, bias, 4, Arena()),
 }
-STEMS: dict[str, Callable[[Tensor, Tensor], Stem]] = {
+STEMS: dict[str, Callable[[Tensor, Tensor], Convolution]] = {
     "packed": lambda weight, bias: PackedStem(weight, bias, MEAN, (20, 30), Arena()),
     "unfolded": lambda weight, bias: UnfoldedStem(weight, bias, MEAN, Arena()),
 }
@@ -62,21 +63,26 @@ def convolution(request: pytest.FixtureRequest, weight: Tensor, bias: Tensor) ->
     return made
 
 
+@pytest.fixture(params=[0, OWN_BYTES], ids=["in place", "memory of its own"])
+def _memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what oneDNN gives; others are always in place."""
+    monkeypatch.setattr("workers.engine.convolution.OWN_BYTES", request.param)
+
+
 @pytest.fixture(params=[1, winograd.BAND_BYTES], ids=["many bands", "one band"])
 def _bands(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(winograd, "BAND_BYTES", request.param)
 
 
 def forward(convolution: Convolution, x: Tensor) -> Tensor:
-    out = torch.full((*x.shape[:3], convolution.outputs), torch.nan)
-    convolution.forward(x, out)
-    return out
+    shape = (*x.shape[:3], convolution.outputs)
+    return convolution.forward(x, partial(torch.full, shape, torch.nan, dtype=x.dtype))
 
 
 def backward(convolution: Convolution, y: Tensor, gradient: Tensor) -> Tensor:
-    out = torch.full((*y.shape[:3], convolution.inputs), torch.nan)
-    convolution.backward(y, gradient.clone(), out)
-    return out
+    shape = (*y.shape[:3], convolution.inputs)
+    place = partial(torch.full, shape, torch.nan, dtype=y.dtype)
+    return convolution.backward(y, gradient.clone(), place)
 
 
 def convolved(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -98,7 +104,7 @@ def channels_first(x: Tensor) -> Tensor:
     return x.double().permute(0, 3, 1, 2)
 
 
-@pytest.mark.usefixtures("_bands")
+@pytest.mark.usefixtures("_bands", "_memory")
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_features_are_those_of_torchs_convolution(
     convolution: Convolution, weight: Tensor, bias: Tensor, height: int, width: int
@@ -108,7 +114,7 @@ def test_features_are_those_of_torchs_convolution(
     assert error(channels_first(forward(convolution, x)), expected) < 1e-5
 
 
-@pytest.mark.usefixtures("_bands")
+@pytest.mark.usefixtures("_bands", "_memory")
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_gradients_are_those_of_autograd(
     convolution: Convolution, weight: Tensor, bias: Tensor, height: int, width: int
@@ -158,21 +164,51 @@ def test_the_transforms_are_a_correlation(tile: int) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.usefixtures("_memory")
 @pytest.mark.parametrize("build", ["direct", *["packed"] * ONEDNN_HAS_BFLOAT16])
 def test_a_convolution_has_the_precision_of_its_weight(
     build: str, weight: Tensor, bias: Tensor
 ) -> None:
     x, gradient = normal(2, 9, 7, INPUTS).bfloat16(), normal(2, 9, 7, OUTPUTS, seed=3).bfloat16()
     convolution = BUILDS[build](weight.bfloat16(), bias.bfloat16())
-    y, back = torch.empty_like(gradient), torch.empty_like(x)
-    convolution.forward(x, y)
-    convolution.backward(y, gradient.clone(), back)
+    y = forward(convolution, x)
+    back = backward(convolution, y, gradient)
     exact = channels_first(x).requires_grad_()
     z = convolved(exact, weight, bias)
     assert 0 < error(channels_first(y), z.relu()) < 0.02
     assert 0 < error(channels_first(back), returned(exact, z, y, gradient)) < 0.02
 
 
+@pytest.mark.parametrize("build", ["packed", "direct", "winograd 4"])
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_features_are_contiguous_wherever_they_lie(
+    build: str, weight: Tensor, bias: Tensor, height: int, width: int
+) -> None:
+    convolution = BUILDS[build](weight, bias)
+    y = forward(convolution, normal(2, height, width, INPUTS))
+    assert y.is_contiguous()
+    assert backward(convolution, y, torch.ones_like(y)).is_contiguous()
+
+
+def test_only_large_features_ask_onednn_for_a_place(weight: Tensor, bias: Tensor) -> None:
+    convolution = Packed(weight, bias, (20, 30))
+    width = OWN_BYTES // (4 * OUTPUTS * 64)
+    places = []
+
+    def place(width: int) -> Tensor:
+        places.append(torch.empty(1, 64, width, OUTPUTS))
+        return places[-1]
+
+    small, large = (
+        convolution.forward(torch.ones(1, 64, w, INPUTS), partial(place, w))
+        for w in (width, width + 1)
+    )
+    (placed,) = places
+    assert large.data_ptr() == placed.data_ptr()
+    torch.testing.assert_close(small[:, :, : width - 1], large[:, :, : width - 1])
+
+
+@pytest.mark.usefixtures("_memory")
 @pytest.mark.parametrize("build", STEMS)
 @pytest.mark.parametrize(
     ("height", "width"), [*SIZES, (STEM_ROWS, 3), (STEM_ROWS + 1, 4), (2 * STEM_ROWS + 5, 9)]
@@ -182,18 +218,15 @@ def test_the_stem_is_a_convolution_of_the_image_less_its_mean(
 ) -> None:
     weight, bias = normal(OUTPUTS, 3, 3, 3, seed=1), normal(OUTPUTS, seed=2)
     stem = STEMS[build](weight, bias)
-    image = 110 + 60 * normal(2, 3, height, width)
+    image = 110 + 60 * normal(2, 3, height, width)  # as images come: a plane for each channel
     gradient = normal(2, height, width, OUTPUTS, seed=3)
-    before = normal(2, 3, height, width, seed=4)
-    y = torch.full(gradient.shape, torch.nan)
-    stem.forward(image, y)
-    back = before.clone()
-    stem.backward(y, gradient.clone(), back)
+    y = forward(stem, image.permute(0, 2, 3, 1))
+    back = backward(stem, y, gradient)
 
     exact = image.double().requires_grad_()
     z = convolved(exact - MEAN.double().view(3, 1, 1), weight, bias)
     assert error(channels_first(y), z.relu()) < 1e-5
-    assert error(back, before + returned(exact, z, y, gradient)) < 1e-5
+    assert error(channels_first(back), returned(exact, z, y, gradient)) < 1e-5
 
 
 @pytest.mark.parametrize("build", STEMS)
@@ -201,7 +234,7 @@ def test_a_stem_leaves_the_image_as_it_is(build: str) -> None:
     stem = STEMS[build](normal(OUTPUTS, 3, 3, 3, seed=1), normal(OUTPUTS, seed=2))
     image = normal(1, 3, 9, 9)
     kept = image.clone()
-    stem.forward(image, torch.empty(1, 9, 9, OUTPUTS))
+    forward(stem, image.permute(0, 2, 3, 1))
     assert torch.equal(image, kept)
 
 

@@ -518,10 +518,10 @@ def test_without_memory_for_one_it_is_stepped_in_strips(
 ) -> None:
     """The least budget is for canvases that a test has no time for: here it is lower."""
     monkeypatch.setattr(loops, "LEAST_BYTES", 2**16)
-    plan = replace(PLAN, iterations=2)
+    plan, high = replace(PLAN, iterations=2), content.repeat(4, 1, 1)
 
     def make(network: Vgg) -> list[Render]:
-        return [Render(plan, network, content, [Style(small)])]
+        return [Render(plan, network, high, [Style(small)])]
 
     whole, strips = (needed(vgg, make, budget_bytes) for budget_bytes in (None, 1))
     assert strips < whole
