@@ -38,7 +38,7 @@ from torch import Tensor
 from bench.peers import Pastiche, Tutorial
 from bench.pictures import Pair, pairs
 from workers import images, weights
-from workers.engine import convolution
+from workers.engine import passage
 from workers.engine.loop import Loop
 from workers.engine.objective import evaluate
 from workers.engine.passage import blocks, whole_bytes
@@ -95,7 +95,7 @@ def steps(bench: Bench) -> Figures:
         ways = {name: partial(_repeat, step, runs[name]) for name, step in engines.items()}
         convolutions = _Convolutions(bench.vgg)
         ways["ours, watched"] = partial(convolutions.watch, ways["ours"])
-        seconds = _in_turns(ways, ROUNDS)
+        seconds = _in_turns(ways, ROUNDS, first=engines | {"ours, watched": ours.step})
         ours_seconds, theirs_seconds, limit_seconds = (seconds[name] / runs[name] for name in runs)
         within, with_relus = (
             statistics.median(measured) / runs["ours"]
@@ -145,12 +145,12 @@ class _Convolutions:
         watched = [(one, way) for one in made for way in ("forward", "backward")]
         self._spent.clear()
         with ExitStack() as watching:
-            for where, name in (*watched, (convolution, "masked")):
+            for where, name in (*watched, (passage, "mask")):
                 timed = partial(self._time, name, getattr(where, name))
                 watching.enter_context(mock.patch.object(where, name, timed))
             act()
-        self.with_relus.append(self._spent["forward"] + self._spent["backward"])
-        self.seconds.append(self.with_relus[-1] - self._spent["masked"])
+        self.seconds.append(self._spent["forward"] + self._spent["backward"])
+        self.with_relus.append(self.seconds[-1] + self._spent["mask"])
 
     def _time(self, name: str, way: Callable[..., Any], *given: Any, **named: Any) -> Any:
         _wait()
@@ -501,11 +501,7 @@ class _Racer:
 
 
 def _run(way: Callable[[], Any]) -> int:
-    """How many times it goes into a turn.
-
-    The first after another's turn finds nothing in the caches: it took a product twice its time,
-    and a step a third more than the next ones. Renders take many in a row, so it must weigh little.
-    """
+    """How many times it goes into a turn: many, as renders step."""
     way()
     _wait()
     began = time.perf_counter()
@@ -519,11 +515,22 @@ def _repeat(way: Callable[[], Any], times: int) -> None:
         way()
 
 
-def _in_turns(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each, in turns, there and back, so that a slow minute hits all alike."""
+def _in_turns(
+    ways: dict[str, Callable[[], Any]],
+    rounds: int,
+    first: dict[str, Callable[[], Any]] | None = None,
+) -> dict[str, float]:
+    """Median seconds of each, in turns, there and back, so that a slow minute hits all alike.
+
+    first: what is done before a turn is measured, of which the first step after another's turn
+    finds nothing in the caches: it took a product twice its time, and a step a third more.
+    """
     measured: dict[str, list[float]] = {name: [] for name in ways}
     for i in range(rounds):
         for name, way in list(ways.items())[:: 1 - 2 * (i % 2)]:
+            if first:
+                first[name]()
+                _wait()
             began = time.perf_counter()
             way()
             _wait()

@@ -1,4 +1,4 @@
-"""A 3 x 3 convolution with its ReLU, forward and back, without autograd.
+"""A 3 x 3 convolution with its ReLU, and the way back through either, without autograd.
 
 Features lie channels last, (B, H, W, C), contiguous: a layer's positions are the rows of a matrix.
 """
@@ -45,12 +45,10 @@ class Convolution(ABC):
         """y, (B, H, W, outputs), in its place or in memory of its own. x: (B, H, W, inputs)."""
 
     @abstractmethod
-    def backward(self, y: Tensor, gradient: Tensor, place: Place) -> Tensor:
-        """What x gets of a gradient of y, (B, H, W, inputs), in its place or in memory of its own.
+    def backward(self, gradient: Tensor, place: Place) -> Tensor:
+        """What x gets of a gradient, (B, H, W, inputs), in its place or in memory of its own.
 
-        y, gradient: (B, H, W, outputs); y is what `forward` gave, gradient is masked in place.
-        The place may begin where y does: no layer has more inputs than outputs, so what is written
-        stays behind what was read.
+        gradient: (B, H, W, outputs), of what the ReLU was given: see `mask`.
         """
 
 
@@ -70,8 +68,7 @@ class Direct(Convolution):
     def forward(self, x: Tensor, place: Place) -> Tensor:  # noqa: ARG002  # torch has its own
         return self._convolved(x, self._weight, self._bias).clamp_min_(0)
 
-    def backward(self, y: Tensor, gradient: Tensor, place: Place) -> Tensor:  # noqa: ARG002
-        masked(y, gradient, out=gradient)
+    def backward(self, gradient: Tensor, place: Place) -> Tensor:  # noqa: ARG002
         return self._convolved(gradient, self._adjoint, None)
 
     @staticmethod
@@ -101,8 +98,7 @@ class Packed(Convolution):
     def forward(self, x: Tensor, place: Place) -> Tensor:
         return _convolved(x, self._weight, self._bias, "relu", place)
 
-    def backward(self, y: Tensor, gradient: Tensor, place: Place) -> Tensor:
-        masked(y, gradient, out=gradient)
+    def backward(self, gradient: Tensor, place: Place) -> Tensor:
         return _convolved(gradient, self._adjoint, None, "none", place)
 
 
@@ -153,9 +149,8 @@ class UnfoldedStem(Convolution):
                 y.clamp_min_(0)
         return out
 
-    def backward(self, y: Tensor, gradient: Tensor, place: Place) -> Tensor:
-        batch, height, width, _ = y.shape
-        masked(y, gradient, out=gradient)
+    def backward(self, gradient: Tensor, place: Place) -> Tensor:
+        batch, height, width, _ = gradient.shape
         back = self._arena.take("stem gradient", (batch, self.inputs, height, width)).zero_()
         for b in range(batch):
             for top in range(0, height, STEM_ROWS):
@@ -215,13 +210,13 @@ def has_fast_bfloat16() -> bool:
     return best[torch.float32] > BFLOAT16_GAIN * best[torch.bfloat16]
 
 
-def masked(y: Tensor, gradient: Tensor, out: Tensor) -> None:
-    """The gradient before a ReLU whose output is y. `out` may be `gradient` itself."""
+def mask(gradient: Tensor, y: Tensor) -> None:
+    """The way back through a ReLU whose output is y, in place."""
     if y.dtype == torch.bfloat16 and y.device.type == "cpu":
         # Read as integers, what is not negative compares as it does as a number, and no value is
         # widened and rounded on the way: a third of the time, the same bits.
-        y, gradient, out = (t.view(torch.int16) for t in (y, gradient, out))
-    torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=out)
+        gradient, y = gradient.view(torch.int16), y.view(torch.int16)
+    torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=gradient)
 
 
 def _convolved(

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from workers.engine import switches
-from workers.engine.convolution import Convolution
+from workers.engine.convolution import Convolution, mask
 from workers.engine.errors import ShapeError
 from workers.engine.vgg import CHANNELS, DTYPES, LAYERS, POOLED, Pooling, Precision, Vgg
 
@@ -266,6 +266,7 @@ class Passage:
         the input, which is added to; None for what a kept block gives, which is all that it gets.
         """
         block, take = self._blocks[k], self._vgg.arena.take
+        inside, top = strip.inside, strip.core.start
         shape: tuple[int, ...] = len(self._images), strip.rows, block.width, block.channels
         gradient = take("gradient", shape, self._dtype)
         spare = gradient
@@ -274,21 +275,24 @@ class Passage:
         if above is None or not self._is_kept(k):
             gradient.zero_()
         for i, (layer, convolution) in reversed(list(enumerate(self._convolutions(k)))):
+            before = (*shape[:3], convolution.inputs)
+            # Over the features, which nobody asks for any more.
             if i < len(features):
                 y = features.pop()
+                place = partial(take, self._place(k, i), before, self._dtype)
             else:  # In turns: the next one lies where the gradient does not lie by then.
                 y, spare = spare, gradient
+                place = partial(_beginning, y, before)
                 switches.unpack(self._switches(k, i)[:, strip.seen], y)
             if above is not None and i + 1 == len(block.layers):
                 rows = above[:, _halved(strip.core)]
-                self._unpool(y[:, strip.inside], rows, gradient[:, strip.inside])
+                self._unpool(y[:, inside], rows, gradient[:, inside])
             if layer in self._taps:
                 for b in range(len(y)):
-                    mine = y[b, strip.inside], gradient[b, strip.inside]
-                    self._listener.pull(b, layer, *mine, strip.core.start)
-            # Over the features, which nobody asks for any more.
-            place = partial(_beginning, y, convolution.inputs)
-            gradient = convolution.backward(y, gradient, place)
+                    self._listener.pull(b, layer, y[b, inside], gradient[b, inside], top)
+            mask(gradient, y)
+            del y  # what is convolved may have its memory, which is in the caches
+            gradient = convolution.backward(gradient, place)
         if below is None:
             return gradient
         below[:, strip.seen] += gradient
@@ -430,9 +434,8 @@ def _in_turns(sizes: Sequence[int]) -> int:
     return sum(max(sizes[first::2], default=0) for first in (0, 1))
 
 
-def _beginning(y: Tensor, channels: int) -> Tensor:
-    """Its memory, for features of fewer channels."""
-    shape = (*y.shape[:3], channels)
+def _beginning(y: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Its memory, for no more than it holds."""
     return y.flatten()[: math.prod(shape)].view(shape)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from workers.engine.arena import Arena
-from workers.engine.convolution import KERNEL, Convolution, Place, masked
+from workers.engine.convolution import KERNEL, Convolution, Place
 
 # Where polynomials are evaluated, beside infinity: small, so that float32 keeps its digits. The
 # error is 5 (tile 2: 1) times that of a direct convolution, about 1e-6 of the result.
@@ -91,12 +91,12 @@ class Winograd(Convolution):
                 _untiled(result, band, side, out[b])
         return out
 
-    def backward(self, y: Tensor, gradient: Tensor, place: Place) -> Tensor:
+    def backward(self, gradient: Tensor, place: Place) -> Tensor:
         side, n = self._tile, self._window
         out = place()
-        for b in range(len(y)):
-            for band in self._bands(*y.shape[1:3]):
-                tiles = _tiles(self._masked(y[b], gradient[b], band), side)
+        for b in range(len(gradient)):
+            for band in self._bands(*gradient.shape[1:3]):
+                tiles = _tiles(self._covered(gradient[b], band), side)
                 result = self._take("result", side * side, band.tiles * self.outputs)
                 result.view(tiles.shape).copy_(tiles)
                 product = self._take("product", n * n, band.tiles, self.outputs)
@@ -133,15 +133,14 @@ class Winograd(Convolution):
         padded[above:below, 1 : 1 + width].copy_(seen)
         return padded
 
-    def _masked(self, y: Tensor, gradient: Tensor, band: "_Band") -> Tensor:
-        """The band's gradient where the ReLU let something through, whole tiles of it."""
-        height, width, channels = y.shape
+    def _covered(self, gradient: Tensor, band: "_Band") -> Tensor:
+        """The band's gradient, and zeros around it, in whole tiles. (rows, columns, C')."""
+        height, width, channels = gradient.shape
         tiled = self._take("padded", band.rows, band.columns, channels)
         rows = min(band.rows, height - band.top)
         tiled[rows:].zero_()
         tiled[:rows, width:].zero_()
-        inside = slice(band.top, band.top + rows)
-        masked(y[inside], gradient[inside], out=tiled[:rows, :width])
+        tiled[:rows, :width].copy_(gradient[band.top : band.top + rows])
         return tiled
 
     def _scatter(self, signal: Tensor, band: "_Band", out: Tensor) -> None:

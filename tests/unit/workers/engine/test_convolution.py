@@ -20,7 +20,7 @@ from workers.engine.convolution import (
     Packed,
     PackedStem,
     UnfoldedStem,
-    masked,
+    mask,
 )
 from workers.engine.winograd import POINTS, Winograd, transforms
 
@@ -82,7 +82,9 @@ def forward(convolution: Convolution, x: Tensor) -> Tensor:
 def backward(convolution: Convolution, y: Tensor, gradient: Tensor) -> Tensor:
     shape = (*y.shape[:3], convolution.inputs)
     place = partial(torch.full, shape, torch.nan, dtype=y.dtype)
-    return convolution.backward(y, gradient.clone(), place)
+    gradient = gradient.clone()
+    mask(gradient, y)
+    return convolution.backward(gradient, place)
 
 
 def convolved(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -242,5 +244,5 @@ def test_a_stem_leaves_the_image_as_it_is(build: str) -> None:
 def test_a_gradient_passes_where_the_relu_let_something_through(dtype: torch.dtype) -> None:
     y = torch.tensor([0.0, -0.0, 1e-39, 1e-30, 2.0, torch.inf], dtype=dtype)
     gradient = torch.tensor([5.0, -5.0, 4.0, 6.0, -7.0, 0.5], dtype=dtype)
-    masked(y, gradient, out=gradient)
+    mask(gradient, y)
     assert gradient.tolist() == [0, 0, 4, 6, -7, 0.5]

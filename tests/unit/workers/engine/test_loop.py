@@ -482,7 +482,7 @@ def test_a_pass_goes_on_while_somebody_waits_for_it(
         leaves.leave()
         may_look.set()
         assert last(stays).progress.iteration == 6
-    assert arena.taken.count("relu1_1") == 7  # no look was made twice
+    assert arena.taken.count("stem padded") == 7  # no look was made twice
 
 
 @pytest.mark.parametrize("init", ["noise", "content"])

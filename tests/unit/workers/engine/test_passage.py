@@ -217,8 +217,8 @@ class Counted(Convolution):
         self._times[self._layer] += 1
         return self._convolution.forward(x, place)
 
-    def backward(self, y: Tensor, gradient: Tensor, place: Place) -> Tensor:
-        return self._convolution.backward(y, gradient, place)
+    def backward(self, gradient: Tensor, place: Place) -> Tensor:
+        return self._convolution.backward(gradient, place)
 
 
 class Counting(Vgg):
