@@ -56,6 +56,10 @@ class Chain:
     def image(self) -> Tensor:
         return torch.from_numpy(picture(self._link, *self._size))
 
+    def snapshot(self) -> Callable[[], Tensor]:
+        image = self.image()
+        return lambda: image
+
     def state_dict(self) -> dict[str, Tensor]:
         return {
             "iteration": torch.tensor(self.iteration),

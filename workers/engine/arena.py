@@ -15,13 +15,16 @@ class Arena:
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self._device = torch.device(device)
         self._buffers: dict[tuple[str, torch.dtype], Tensor] = {}
+        self.generation = 0  # rises when a buffer is gone: whoever remembers where it was must know
 
     def take(self, name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
         """An uninitialised tensor; whatever was taken under this name before is overwritten."""
         count = torch.Size(shape).numel()
         buffer = self._buffers.get((name, dtype))
         if buffer is None or buffer.numel() < count:
-            self._buffers.pop((name, dtype), None)  # given back before more is asked for
+            if self._buffers.pop((name, dtype), None) is not None:
+                self.generation += 1
+            del buffer  # given back before more is asked for
             buffer = torch.empty(count, dtype=dtype, device=self._device)
             self._buffers[name, dtype] = buffer
         return buffer[:count].view(shape)
@@ -29,6 +32,7 @@ class Arena:
     def clear(self) -> None:
         """Gives everything back."""
         self._buffers.clear()
+        self.generation += 1
 
     @property
     def size_bytes(self) -> int:

@@ -51,8 +51,11 @@ class Stepped(Protocol):
     def give_back(self) -> None:
         """Frees what passes keep for the next one."""
 
-    def image(self) -> Tensor:
-        """The picture so far: float32 (H, W, 3), 0..255, on the host, of the canvas's size."""
+    def snapshot(self) -> Callable[[], Tensor]:
+        """Takes the picture so far: float32 (H, W, 3), 0..255, on the host, of the canvas's size.
+
+        What is returned waits for it, in any thread.
+        """
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that the next steps depend on; with `iteration` (), and `image`, float32."""
@@ -72,10 +75,15 @@ class Stepped(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """A render came as far as `progress`; its picture, float32 (H, W, 3), where one was due."""
+    """A render came as far as `progress`."""
 
     progress: Progress
-    image: Tensor | None
+    snapshot: Callable[[], Tensor] | None
+
+    @property
+    def image(self) -> Tensor | None:
+        """The picture, float32 (H, W, 3), where one was due; waits until the device has sent it."""
+        return self.snapshot() if self.snapshot else None
 
 
 class Run:
@@ -163,7 +171,7 @@ class Run:
         current = self._render
         assert current is not None
         is_due = current.is_finished or self._captures(current.iteration)
-        event = Event(current.progress, current.image() if is_due else None)
+        event = Event(current.progress, current.snapshot() if is_due else None)
         with self._news:
             self._events.append(event)
             self._news.notify()
@@ -255,9 +263,9 @@ class Loop:
 
     def _serve(self) -> None:
         while runs := self._present():
-            company = self._next(runs)
-            if company:
-                self._step(company)
+            if company := self._next(runs):
+                budget_bytes = self._budget(company[0])
+                self._step(company[: self._fitting(company[0], budget_bytes)], budget_bytes)
         for run in self._runs:
             run._end(LoopClosed("the loop was closed before the render's last iteration"))
 
@@ -269,7 +277,7 @@ class Loop:
             return [] if self._is_closed else list(self._runs)
 
     def _next(self, runs: Sequence[Run]) -> list[Run]:
-        """Whose turn it is: the company with the least time a head, as many as fit the budget."""
+        """Whose turn it is: the company with the least time a head, who had least of it first."""
         companies = defaultdict(list)
         for run in runs:
             if run._is_leaving:
@@ -286,8 +294,7 @@ class Loop:
         if not companies:
             return []
         least = min(companies.values(), key=lambda company: min(r._seconds for r in company))
-        least.sort(key=lambda run: run._seconds)
-        return least[: self._fitting(least[0])]
+        return sorted(least, key=lambda run: run._seconds)
 
     @staticmethod
     def _company(run: Run, runs: Sequence[Run]) -> Hashable:
@@ -302,10 +309,11 @@ class Loop:
                 other._render.give_back()
         return run._company()
 
-    def _fitting(self, run: Run) -> int:
-        """How many renders like this one fit the budget together; at least 1."""
+    @staticmethod
+    def _fitting(run: Run, budget_bytes: int) -> int:
+        """How many renders like this one fit a budget together; at least 1."""
         assert run._render is not None
-        return max(1, self._budget(run) // run._render.pass_bytes)
+        return max(1, budget_bytes // run._render.pass_bytes)
 
     def _budget(self, run: Run) -> int:
         assert run._render is not None
@@ -314,12 +322,11 @@ class Loop:
             budget_bytes = memory.budget_bytes(run._render.device, run._render.spare_bytes)
         return min(budget_bytes, run._most_bytes)
 
-    def _step(self, company: list[Run]) -> None:
+    def _step(self, company: list[Run], budget_bytes: int) -> None:
         """One iteration of runs that share a pass.
 
         Without memory for all it is tried with each alone, then in smaller and smaller strips.
         """
-        budget_bytes = self._budget(company[0])
         renders = [run._render for run in company if run._render is not None]
         try:
             errors = renders[0].step_together(
@@ -328,14 +335,16 @@ class Loop:
         except _Left:
             return
         except Exception as error:
+            if memory.is_exhausted(error):
+                error.with_traceback(None)  # whose frames hold what the pass took
             if memory.is_exhausted(error) and len(company) > 1:
                 renders[0].give_back()
                 for run in company:
-                    self._step([run])
+                    self._step([run], self._budget(run))
             elif memory.is_exhausted(error) and budget_bytes > LEAST_BYTES:
                 renders[0].give_back()
                 company[0]._most_bytes = budget_bytes // 2
-                self._step(company)
+                self._step(company, self._budget(company[0]))
             else:
                 renders[0].give_back()
                 self._end(company, error)

@@ -23,6 +23,8 @@ def gram_sum(features: Tensor) -> Tensor:
     Source: eq. 3. They divide by M inside the loss; so do we, but each Gram by its own M, so that
     a style may have another size than the canvas.
     """
+    if features.dtype == torch.bfloat16 and features.device.type == "cuda":
+        return torch.mm(features.mT, features, out_dtype=torch.float32)
     is_on_cpu = features.device.type == "cpu"
     if features.dtype == torch.bfloat16 and is_on_cpu and ONEDNN_HAS_BFLOAT16:
         # The products are added up in float32, but given in bfloat16, which is off by 1e-3. So the
@@ -41,7 +43,8 @@ def style_loss(difference: Tensor) -> Tensor:
     With M = M' this is eq. 4, 1 / (4 N^2 M^2) * sum (G - A)^2.
     Source: eq. 4.
     """
-    return difference.square().sum() / (4 * len(difference) ** 2)
+    size: Tensor = torch.linalg.vector_norm(difference)
+    return size.square() / (4 * len(difference) ** 2)
 
 
 def add_style_gradient(gradient: Tensor, features: Tensor, scaled: Tensor) -> None:
@@ -82,21 +85,24 @@ def _pieces(x: Tensor) -> Sequence[Tensor]:
     return torch.split(x.view(-1), PIECE) if x.device.type == "cpu" else [x]
 
 
-def tv_loss(image: Tensor, gradient: Tensor) -> Tensor:
+def tv_loss(image: Tensor, gradient: Tensor | None = None) -> Tensor:
     """Total variation: the squared differences of all horizontal and vertical neighbours.
 
     image: (3, H, W). gradient: (3, H, W), its own is written into it. Returns ().
     Source: Mahendran and Vedaldi, the regulariser V^beta with beta = 2.
     """
+    if gradient is not None:
+        gradient.zero_()
+    # On a CPU the channels one by one, in a third of the memory.
+    parts = range(len(image)) if image.device.type == "cpu" else [slice(None)]
     loss = image.new_zeros(())
-    gradient.zero_()
-    for channel in range(len(image)):  # one by one, in a third of the memory
-        plane, own = image[channel], gradient[channel]
+    for part in parts:
         for dim in (-1, -2):
-            steps = plane.diff(dim=dim)
-            count = steps.shape[dim]
-            own.narrow(dim, 1, count).add_(steps, alpha=2)
-            own.narrow(dim, 0, count).sub_(steps, alpha=2)
+            steps = image[part].diff(dim=dim)
+            if gradient is not None:
+                count = steps.shape[dim]
+                gradient[part].narrow(dim, 1, count).add_(steps, alpha=2)
+                gradient[part].narrow(dim, 0, count).sub_(steps, alpha=2)
             loss = loss + torch.linalg.vector_norm(steps).square()
             del steps
     return loss

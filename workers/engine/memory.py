@@ -1,11 +1,13 @@
 """How much memory a pass may take."""
 
 import os
+import time
 from pathlib import Path
 
 import torch
 
 SHARE = 0.6  # of what is free: the rest is for the renders' own state, and for other processes
+TOLD_SECONDS = 1.0  # so long a GPU's driver is believed; to ask it takes as long as a small step
 CGROUP = Path("/sys/fs/cgroup")  # version 2, where a container's limits are
 
 
@@ -27,12 +29,27 @@ def is_exhausted(error: BaseException) -> bool:
 def free_bytes(device: torch.device) -> float:
     """What a device has left for this process."""
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return free + cached
+        return _left_on_gpu(device)
     if device.type == "mps":
         return torch.mps.recommended_max_memory()
     return min(_available_bytes(), _left_in_container())
+
+
+def _left_on_gpu(device: torch.device) -> int:
+    held = torch.cuda.memory_stats_as_nested_dict(device)
+    reserved, used = (
+        held[name]["all"]["current"] for name in ("reserved_bytes", "allocated_bytes")
+    )
+    at, ours = _told.get(device, (0.0, 0))
+    if time.monotonic() - at > TOLD_SECONDS:
+        ours = torch.cuda.mem_get_info(device)[0] + reserved
+        _told[device] = time.monotonic(), ours
+    return int(ours - used)
+
+
+# When each GPU's driver was asked, and what torch had or could have had then: that changes only
+# with what other processes take.
+_told: dict[torch.device, tuple[float, int]] = {}
 
 
 def _available_bytes() -> int:

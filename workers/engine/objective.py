@@ -1,6 +1,6 @@
 """What a render minimises, and the direction in which it grows."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from workers.engine.errors import PlanError
+from workers.engine.graphs import Branches, side_by_side
 from workers.engine.losses import (
     add_content_gradient,
     add_style_gradient,
@@ -114,20 +115,18 @@ class Objective:
         if not self._has_targets:
             self._has_targets = True
             del self.canvas  # as large as an image, and asked for no more
-        content = style = image.new_zeros(())
-        for layer, weight in self._content.items():
-            found = self._content_sums[layer]
-            content = content + weight * found
-            self._pulls[layer] = plan.content_weight * weight
-            if plan.normalize_gradients:  # |F - P|, squared, is twice the loss
-                self._pulls[layer] /= (2 * found).sqrt() + TINY
-        for layer, weight in self._style.items():
-            for region in self._regions:
-                style = style + weight * self._settle_style(region, layer, weight)
-        tv = tv_loss(image, gradient)
-        if plan.normalize_gradients:
-            gradient /= gradient.norm() + TINY
-        gradient *= plan.tv_weight
+        contents, styles = [image.new_zeros(())], [image.new_zeros(())]
+        with Branches(image.device) as beside:
+            for layer, weight in self._content.items():
+                with beside.branch():
+                    contents.append(self._settle_content(layer, weight))
+            for layer, weight in self._style.items():
+                for region in self._regions:
+                    with beside.branch():
+                        styles.append(self._settle_style(region, layer, weight))
+            with beside.branch():
+                tv = self._settle_tv(image, gradient)
+        content, style = (torch.stack(losses).sum() for losses in (contents, styles))
         total = plan.content_weight * content + plan.style_weight * style + plan.tv_weight * tv
         return torch.stack((total, content, style, tv))
 
@@ -139,15 +138,32 @@ class Objective:
             for region in self._regions:
                 region.pull(layer, features, gradient, top)
 
+    def _settle_content(self, layer: str, weight: float) -> Tensor:
+        """The loss of one layer, weighted; keeps what `pull` needs."""
+        found = self._content_sums[layer]
+        self._pulls[layer] = self.plan.content_weight * weight
+        if self.plan.normalize_gradients:  # |F - P|, squared, is twice the loss
+            self._pulls[layer] /= (2 * found).sqrt() + TINY
+        return weight * found
+
+    def _settle_tv(self, image: Tensor, gradient: Tensor) -> Tensor:
+        if not self.plan.tv_weight:
+            gradient.zero_()
+            return tv_loss(image)
+        loss = tv_loss(image, gradient)
+        if self.plan.normalize_gradients:
+            gradient /= gradient.norm() + TINY
+        gradient *= self.plan.tv_weight
+        return loss
+
     def _settle_style(self, region: "_Guided", layer: str, weight: float) -> Tensor:
-        """The loss of one Gram; keeps what `pull` needs."""
+        """The loss of one Gram, weighted; keeps what `pull` needs."""
         positions = region.positions(layer)
         gram = region.sums[layer].div_(positions)
-        loss = gram.new_zeros(())
-        whole = torch.zeros_like(gram)
+        loss, whole = gram.new_zeros(()), torch.zeros_like(gram)
         for grams, share in region.shares:
             difference = gram - grams[layer]
-            loss = loss + share * style_loss(difference)
+            loss = torch.add(loss, style_loss(difference), alpha=weight * share)
             whole.add_(difference, alpha=share)
         factor = self.plan.style_weight * weight / positions / len(gram) ** 2
         if self.plan.normalize_gradients:
@@ -175,14 +191,16 @@ def evaluate(
     *,
     budget_bytes: int | None = None,
     heed: Callable[[], None] = lambda: None,
-) -> tuple[Tensor, Tensor]:
-    """The losses of images, and the gradients of their totals, in one passage.
+) -> Iterator[Tensor]:
+    """The losses of images, and then the gradients of their totals, in one passage.
+
+    `losses, gradients = evaluate(objectives, images)`
 
     objectives: one for each image, of one network, pooling and precision.
     images: (B, 3, H, W), float32, 0..255.
     budget_bytes: what features and gradients may take; less memory is more time, and the same
     result. heed: called now and then; may raise.
-    Returns (B, 4), each in the order of `Losses`, and (B, 3, H, W); on the device, not waited for.
+    Gives (B, 4), each in the order of `Losses`, and (B, 3, H, W); on the device, not waited for.
     """
     plan = objectives[0].plan
     for objective, image in zip(objectives, images, strict=True):
@@ -199,9 +217,10 @@ def evaluate(
     )
     passage.down()
     gradients = torch.empty_like(images)
-    losses = [o.settle(*each) for o, *each in zip(objectives, images, gradients, strict=True)]
+    each = list(zip(objectives, images, gradients, strict=True))
+    yield torch.stack([o.settle(*its) for o, *its in side_by_side(each, images.device)])
     passage.up(gradients)
-    return torch.stack(losses), gradients
+    yield gradients
 
 
 class _Company:

@@ -1,7 +1,13 @@
 """Images and their blurred copies, one for each octave: what L-BFGS begins from."""
 
+from functools import cache
+
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from workers.engine.convolution import cudnn
+from workers.engine.graphs import side_by_side
 
 SIDE_MIN = 4  # px; a smaller image is left as it is
 
@@ -33,20 +39,42 @@ def smoothed_squares(images: Tensor, levels: int) -> Tensor:
 def dots(a: Tensor, b: Tensor) -> Tensor:
     """The dot product of each image of a with that of b, (B,).
 
-    On a CPU one after the other: a sum's last bits would depend on what else is added up beside it.
+    One after the other: a sum's last bits would depend on what else is added up beside it.
     """
-    a, b = a.flatten(1), b.flatten(1)
-    if a.device.type == "cpu":
-        return torch.stack([torch.dot(*pair) for pair in zip(a, b, strict=True)])
-    found: Tensor = torch.linalg.vecdot(a, b)
-    return found
+    pairs = zip(a.flatten(1), b.flatten(1), strict=True)
+    return torch.stack([torch.dot(*pair) for pair in side_by_side(pairs, a.device)])
 
 
 def _halved(image: Tensor) -> Tensor:
-    """At half the size, rounded down: weights 1, 3, 3, 1 of 8 along each side, zeros beyond it.
+    """At half the size, rounded down: weights 1, 3, 3, 1 of 8 along each side, zeros beyond it."""
+    if image.device.type == "cpu":
+        return _halved_by_slices(image)
+    channels = image.shape[1]
+    kernels = _tent(image.device, image.dtype).expand(channels, 1, -1, -1)
+    with cudnn(image.dtype):
+        return functional.conv2d(image, kernels, stride=2, padding=1, groups=channels)
 
-    By slices, since oneDNN spreads one channel over sixteen before it convolves it.
-    """
+
+def _add_enlarged(image: Tensor, out: Tensor) -> None:
+    """Bilinear, zeros beyond: four times what is adjoint to `_halved`."""
+    if image.device.type == "cpu":
+        _add_enlarged_by_slices(image, out)
+        return
+    height, width = out.shape[-2:]
+    padded = functional.pad(image, (1, 1, 1, 1))
+    enlarged = functional.interpolate(padded, scale_factor=2, mode="bilinear")
+    out += enlarged[..., 2 : 2 + height, 2 : 2 + width]
+
+
+@cache
+def _tent(device: torch.device, dtype: torch.dtype) -> Tensor:
+    weights = torch.full((4,), 1 / 8, dtype=dtype, device=device)
+    weights[1:3] = 3 / 8
+    return torch.outer(weights, weights)
+
+
+def _halved_by_slices(image: Tensor) -> Tensor:
+    """Since oneDNN spreads one channel over sixteen before it convolves it."""
     for dim in (-2, -1):
         even, odd = _halves(image, dim)
         count = odd.shape[dim]
@@ -57,8 +85,7 @@ def _halved(image: Tensor) -> Tensor:
     return image
 
 
-def _add_enlarged(image: Tensor, out: Tensor) -> None:
-    """Bilinear, zeros beyond: four times what is adjoint to `_halved`."""
+def _add_enlarged_by_slices(image: Tensor, out: Tensor) -> None:
     wide = image.new_zeros((*image.shape[:-1], out.shape[-1]))
     for x, larger, dim in ((image, wide, -1), (wide, out, -2)):
         even, odd = _halves(larger, dim)

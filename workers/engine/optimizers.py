@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from workers.engine.graphs import Branches, side_by_side
 from workers.engine.octaves import dots, smooth, smoothed_squares
 
 OptimizerName = Literal["lbfgs", "adam"]
@@ -99,42 +100,55 @@ class Lbfgs(Optimizer):
         self._first_step = first_step
         self._longest_step = longest_step
         self._levels = levels
-        self._count = 0  # displacements seen so far; the newest in row (count - 1) % history
-        # (history, n), as soon as there is one: how the image moved, how the gradient changed then.
-        self._s = self._y = torch.empty(0)
-        self._curvature: _Curvature | None = None
+        self._is_begun = False  # there was a look, and so there is:
+        self._pairs: _Pairs
+        self._curvature: _Curvature
 
     @staticmethod
     def see(optimizers: Sequence["Lbfgs"], before: Sequence[Look | None], here: Look) -> None:
+        Lbfgs._begin(optimizers, here)
         chosen = [one for one, last in zip(optimizers, before, strict=True) if last]
         if not chosen:
             return
         # The oldest is forgotten before its place is taken: should what follows fail, all is well.
-        curvature = _Curvature.of(chosen, here.images).shifted()
-        for one, own in zip(chosen, curvature.split(), strict=True):
-            one._count += 1
-            one._curvature = own
+        curvature = _Curvature.of(chosen).shifted()
+        curvature.keep(chosen)
+        for one in chosen:
+            one._pairs.advance()
         pairs = [
-            one._write(last, now)
+            one._pairs.write(last, now)
             for one, last, now in zip(optimizers, before, here.split(), strict=True)
             if last
         ]
         s, y = (stacked(images) for images in zip(*pairs, strict=True))
-        along = dots(s, y)
-        is_curved = along > CURVATURE_MIN * dots(s, s).sqrt() * dots(y, y).sqrt()
-        # Of older y with the newest s nobody asks: the two systems are triangular.
-        products = [one._products(one._s, each) for one, each in zip(chosen, y, strict=True)]
-        scale = along / smoothed_squares(y, chosen[0]._levels)
-        curvature.learn(is_curved, torch.stack(products), scale)
+        with Branches(y.device) as beside:
+            with beside.branch():
+                along, ss, yy = dots(s, y), dots(s, s), dots(y, y)
+            with beside.branch():
+                squares = smoothed_squares(y, chosen[0]._levels)
+            # Of older y with the newest s nobody asks: the two systems are triangular.
+            products = Lbfgs._products(chosen, [one._pairs.s for one in chosen], y)
+        is_curved = along > CURVATURE_MIN * ss.sqrt() * yy.sqrt()
+        curvature.learn(is_curved, products, along / squares)
+        curvature.keep(chosen)
 
     @staticmethod
     def moved(optimizers: Sequence["Lbfgs"], here: Look) -> Tensor:
-        curvature = _Curvature.of(optimizers, here.images)
-        steps = Lbfgs._directions(optimizers, curvature, here.gradients)
+        Lbfgs._begin(optimizers, here)
+        steps = Lbfgs._directions(optimizers, _Curvature.of(optimizers), here.gradients)
         steps.mul_(_column([one._learning_rate for one in optimizers], steps))
         limits = optimizers[0]._longest_step / _mean_sizes(steps).clamp_min(TINY)
         steps.mul_(limits.clamp_max(1))
         return torch.sub(here.images, steps, out=steps)
+
+    @staticmethod
+    def _begin(optimizers: Sequence["Lbfgs"], here: Look) -> None:
+        """Gives its memory to each that has none yet."""
+        for one in optimizers:
+            if not one._is_begun:
+                one._pairs = _Pairs.none(one._history, here.images[:1])
+                one._curvature = _Curvature.none(one._history, here.images)
+                one._is_begun = True
 
     @staticmethod
     def _directions(
@@ -147,69 +161,125 @@ class Lbfgs(Optimizer):
         """
         first = optimizers[0]
         steps = gradients.clone()
-        products = [
-            one._products(one._s, step) for one, step in zip(optimizers, steps, strict=True)
-        ]
-        a = curvature.solved(torch.stack(products), is_upper=True)
-        for one, step, factors in zip(optimizers, steps, a, strict=True):
-            one._add(one._y, -factors, step)
+        s, y = zip(*((one._pairs.s, one._pairs.y) for one in optimizers), strict=True)
+        a = curvature.solved(Lbfgs._products(optimizers, s, steps), is_upper=True)
+        Lbfgs._add(optimizers, y, -a, steps)
         smooth(steps, first._levels)
         guess = first._first_step / _mean_sizes(steps).clamp_min(TINY)
         steps.mul_(torch.where(curvature.is_known, curvature.scale, guess))
-        products = [
-            one._products(one._y, step) for one, step in zip(optimizers, steps, strict=True)
-        ]
-        b = curvature.sy.diagonal(dim1=1, dim2=2) * a - torch.stack(products)
-        c = curvature.solved(b, is_upper=False)
-        for one, step, factors in zip(optimizers, steps, c, strict=True):
-            one._add(one._s, factors, step)
+        b = curvature.sy.diagonal(dim1=1, dim2=2) * a - Lbfgs._products(optimizers, y, steps)
+        Lbfgs._add(optimizers, s, curvature.solved(b, is_upper=False), steps)
         return steps
 
+    @staticmethod
+    def _products(optimizers: Sequence["Lbfgs"], rows: Sequence[Tensor], images: Tensor) -> Tensor:
+        """Of each image with its rows, (B, history), the oldest first."""
+        each = side_by_side(zip(optimizers, rows, images, strict=True), images.device)
+        return torch.stack([one._pairs.products(its, image) for one, its, image in each])
+
+    @staticmethod
+    def _add(
+        optimizers: Sequence["Lbfgs"], rows: Sequence[Tensor], factors: Tensor, images: Tensor
+    ) -> None:
+        """To each image its rows, each with its factor, (B, history), the oldest first."""
+        each = zip(optimizers, rows, factors, images, strict=True)
+        for one, its, some, image in side_by_side(each, images.device):
+            one._pairs.add(its, some, image)
+
     def growth_bytes(self, image: Tensor) -> int:
-        return 2 * max(0, self._history - self._count) * image.nbytes
+        left = self._pairs.left if self._is_begun else self._history
+        return 2 * left * image.nbytes
 
     def state_dict(self) -> dict[str, Tensor]:
-        if self._curvature is None:
+        if not self._is_begun or not int(self._pairs.moves):
             return {}
-        pairs = {"s": self._s[self._written].clone(), "y": self._y[self._written].clone()}
-        return pairs | self._curvature._asdict() | {"count": torch.tensor(self._count)}
+        known = {name: numbers.clone() for name, numbers in self._curvature._asdict().items()}
+        return self._pairs.state_dict() | known
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self._count = int(state["count"]) if state else 0
-        self._curvature = None
+        self._is_begun = bool(state)
         if state:
-            self._curvature = _Curvature(*(state[name] for name in _Curvature._fields))
-            rows, n = state["s"].shape
-            self._s, self._y = (state["s"].new_empty((self._history, n)) for _ in "sy")
-            self._s[:rows], self._y[:rows] = state["s"], state["y"]
+            self._pairs = _Pairs.restored(self._history, state)
+            known = (state[name].clone() for name in _Curvature._fields)
+            self._curvature = _Curvature(*known)
+
+
+class _Pairs(NamedTuple):
+    """How an image moved and how the gradient changed then, for the last moves: one row for each.
+
+    s, y: (history, n). On a CPU a row takes memory once it is written, and until then is left out;
+    elsewhere it is zeros, and nobody waits to learn how many are written.
+    moves: (), int64, so far. order: (history,), int64, the rows, that of the newest last.
+    """
+
+    s: Tensor
+    y: Tensor
+    moves: Tensor
+    order: Tensor
+
+    @staticmethod
+    def none(history: int, image: Tensor) -> "_Pairs":
+        make = torch.empty if image.device.type == "cpu" else torch.zeros
+        s, y = (
+            make((history, image.numel()), dtype=image.dtype, device=image.device) for _ in "sy"
+        )
+        numbers = torch.arange(history + 1, device=image.device)
+        return _Pairs(s, y, numbers[0].clone(), numbers[:-1].clone())
+
+    @staticmethod
+    def restored(history: int, state: Mapping[str, Tensor]) -> "_Pairs":
+        rows = len(state["s"])
+        pairs = _Pairs.none(history, state["s"][:1])
+        pairs.s[:rows], pairs.y[:rows] = state["s"], state["y"]
+        pairs.moves.copy_(state["count"])
+        pairs.order.add_(pairs.moves).remainder_(history)
+        return pairs
+
+    def state_dict(self) -> dict[str, Tensor]:
+        written = slice(min(int(self.moves), len(self.s)))
+        return {
+            "s": self.s[written].clone(),
+            "y": self.y[written].clone(),
+            "count": self.moves.clone(),
+        }
+
+    @property
+    def left(self) -> int:
+        """How many rows will take more memory."""
+        return 0 if self.s.device.type != "cpu" else max(0, len(self.s) - int(self.moves))
+
+    def advance(self) -> None:
+        """The oldest row is the newest from now on."""
+        self.moves.add_(1)
+        self.order.add_(1).remainder_(len(self.s))
+
+    def write(self, last: Look, here: Look) -> Look:
+        """How image and gradient changed, (1, 3, H, W) each, in the newest row."""
+        changes = []
+        for rows, before, after in zip((self.s, self.y), last, here, strict=True):
+            if rows.device.type == "cpu":
+                change = torch.sub(after, before, out=rows[self.order[-1]].view_as(after))
+            else:
+                change = after - before
+                rows.index_copy_(0, self.order[-1:], change.view(1, -1))
+            changes.append(change)
+        return Look(*changes)
+
+    def products(self, rows: Tensor, image: Tensor) -> Tensor:
+        """The dot products of `s` or `y` with an image, (history,), the oldest row first."""
+        products = torch.mv(rows[self._written], image.flatten())
+        if self.left:
+            products = functional.pad(products, (0, self.left))
+        return products[self.order]
+
+    def add(self, rows: Tensor, factors: Tensor, image: Tensor) -> None:
+        """Adds rows of `s` or `y`, each with its factor, (history,), to a contiguous image."""
+        placed = image.new_empty(len(rows)).index_copy_(0, self.order, factors.to(image.dtype))
+        image.view(-1).addmv_(rows[self._written].mT, placed[self._written])
 
     @property
     def _written(self) -> slice:
-        return slice(min(self._count, self._history))
-
-    def _write(self, last: Look, here: Look) -> Look:
-        """How image and gradient changed, (1, 3, H, W) each, in the newest row."""
-        if self._count == 1:
-            shape = self._history, here.images.numel()  # a row takes memory once it is written
-            self._s, self._y = (here.images.new_empty(shape) for _ in "sy")
-        row = (self._count - 1) % self._history
-        s, y = (rows[row].view_as(here.images) for rows in (self._s, self._y))
-        torch.sub(here.images, last.images, out=s)
-        torch.sub(here.gradients, last.gradients, out=y)
-        return Look(s, y)
-
-    def _products(self, rows: Tensor, image: Tensor) -> Tensor:
-        """The dot products of `_s` or `_y` with an image, (history,), the oldest row first."""
-        products = image.new_zeros(self._history)
-        if self._count:
-            torch.mv(rows[self._written], image.flatten(), out=products[self._written])
-        return products.roll(-self._count)
-
-    def _add(self, rows: Tensor, factors: Tensor, image: Tensor) -> None:
-        """Adds rows of `_s` or `_y`, each with its factor, (history,), to a contiguous image."""
-        if self._count:
-            factors = factors.roll(self._count)[self._written].to(image.dtype)
-            image.view(-1).addmv_(rows[self._written].mT, factors)
+        return slice(len(self.s) - self.left)
 
 
 class _Curvature(NamedTuple):
@@ -226,22 +296,22 @@ class _Curvature(NamedTuple):
     scale: Tensor
 
     @staticmethod
-    def of(optimizers: Sequence[Lbfgs], like: Tensor) -> "_Curvature":
-        """What is known of each, stacked."""
-        known = [o._curvature or _Curvature._unknown(o._history, like) for o in optimizers]
-        return _Curvature(*(torch.stack(numbers) for numbers in zip(*known, strict=True)))
-
-    @staticmethod
-    def _unknown(history: int, like: Tensor) -> "_Curvature":
-        # In float64 where there is: errors of these few numbers would add up.
-        exact = torch.float32 if like.device.type == "mps" else torch.float64
+    def none(history: int, like: Tensor) -> "_Curvature":
+        exact = _exact(like)  # errors of these few numbers would add up
         curved = torch.zeros(history, dtype=exact, device=like.device)
         sy = torch.eye(history, dtype=exact, device=like.device)
         return _Curvature(curved, sy, like.new_zeros((1, 1, 1)))
 
-    def split(self) -> "list[_Curvature]":
-        """Of each image; what is learned afterwards is seen there, too."""
-        return [_Curvature(*numbers) for numbers in zip(*self, strict=True)]
+    @staticmethod
+    def of(optimizers: Sequence[Lbfgs]) -> "_Curvature":
+        """What is known of each, stacked."""
+        known = [one._curvature for one in optimizers]
+        return _Curvature(*(torch.stack(numbers) for numbers in zip(*known, strict=True)))
+
+    def keep(self, optimizers: Sequence[Lbfgs]) -> None:
+        """Writes to each what is its own."""
+        for whole, *own in zip(self, *(one._curvature for one in optimizers), strict=True):
+            torch._foreach_copy_(own, list(whole))
 
     def shifted(self) -> "_Curvature":
         """With a place for a newest displacement, and without the oldest: a copy."""
@@ -282,15 +352,18 @@ class Adam(Optimizer):
     ) -> None:
         self._learning_rate = learning_rate
         self._betas = betas
-        self._looks = 0
-        self._moments: tuple[Tensor, ...] = ()  # means of the gradient and of its square
+        # As soon as there was a look: how many, (), and means of the gradient and of its square.
+        self._looks: Tensor
+        self._moments: tuple[Tensor, ...] = ()
 
     @staticmethod
     def see(optimizers: Sequence["Adam"], _before: Sequence[Look | None], here: Look) -> None:
         gradients = torch.split(here.gradients, 1)
         for one in optimizers:
-            one._looks += 1
-            one._moments = one._moments or tuple(torch.zeros_like(gradients[0]) for _ in "12")
+            if not one._moments:
+                one._looks = torch.zeros((), dtype=_exact(here.images), device=here.images.device)
+                one._moments = tuple(torch.zeros_like(gradients[0]) for _ in "12")
+        torch._foreach_add_([one._looks for one in optimizers], 1)
         firsts, seconds = zip(*(one._moments for one in optimizers), strict=True)
         first, second = optimizers[0]._betas
         # In place and all at once, as torch's own Adam does it; a GPU gets one call for each.
@@ -301,13 +374,12 @@ class Adam(Optimizer):
     @staticmethod
     def moved(optimizers: Sequence["Adam"], here: Look) -> Tensor:
         firsts, seconds = map(stacked, zip(*(one._moments for one in optimizers), strict=True))
-        factors, shares = [], []  # both moments began at 0: after few looks they are too small
-        for one in optimizers:
-            first, second = (1 - beta**one._looks for beta in one._betas)
-            factors.append(one._learning_rate / first)
-            shares.append(second)
-        sizes = (seconds / _column(shares, seconds)).sqrt_().add_(TINY)
-        steps = (firsts * _column(factors, firsts)).div_(sizes)
+        # Both moments began at 0: after few looks they are too small.
+        looks = torch.stack([one._looks for one in optimizers]).view(-1, 1, 1, 1)
+        first, second = (1 - beta**looks for beta in optimizers[0]._betas)
+        factors = _column([one._learning_rate for one in optimizers], looks) / first
+        sizes = (seconds / second.to(seconds.dtype)).sqrt_().add_(TINY)
+        steps = (firsts * factors.to(firsts.dtype)).div_(sizes)
         return torch.sub(here.images, steps, out=steps)
 
     def growth_bytes(self, image: Tensor) -> int:
@@ -317,11 +389,12 @@ class Adam(Optimizer):
         if not self._moments:
             return {}
         first, second = (moment.clone() for moment in self._moments)
-        return {"looks": torch.tensor(self._looks), "first": first, "second": second}
+        return {"looks": self._looks.clone(), "first": first, "second": second}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self._looks = int(state["looks"]) if state else 0
         self._moments = (state["first"].clone(), state["second"].clone()) if state else ()
+        if state:
+            self._looks = state["looks"].to(_exact(state["first"]), copy=True)
 
 
 def stacked(images: Sequence[Tensor]) -> Tensor:
@@ -334,8 +407,12 @@ def _column(values: Sequence[float], like: Tensor) -> Tensor:
     return torch.stack([like.new_full((1, 1, 1), value) for value in values])
 
 
+def _exact(like: Tensor) -> torch.dtype:
+    """float64, where there is."""
+    return torch.float32 if like.device.type == "mps" else torch.float64
+
+
 def _mean_sizes(images: Tensor) -> Tensor:
-    """The mean absolute value of each image, (B, 1, 1, 1); on a CPU one by one, as in `dots`."""
-    each = [images] if images.device.type != "cpu" else torch.split(images, 1)
-    sums = [torch.linalg.vector_norm(some, 1, dim=(1, 2, 3), keepdim=True) for some in each]
-    return torch.cat(sums) / images[0].numel()
+    """The mean absolute value of each image, (B, 1, 1, 1); one by one, as in `dots`."""
+    sums = [torch.linalg.vector_norm(image, 1) for image in side_by_side(images, images.device)]
+    return torch.stack(sums).view(-1, 1, 1, 1) / images[0].numel()

@@ -17,12 +17,13 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from workers.engine import switches
 from workers.engine.convolution import Convolution, mask
 from workers.engine.errors import ShapeError
-from workers.engine.vgg import CHANNELS, DTYPES, LAYERS, POOLED, Pooling, Precision, Vgg
+from workers.engine.graphs import Branches, side_by_side
+from workers.engine.pools import Pooling, pool, unpool
+from workers.engine.vgg import CHANNELS, DTYPES, LAYERS, POOLED, Precision, Vgg
 
 HALO = 4  # each convolution of a block sees one row further, and no block has more than four
 # Strips begin where Winograd's tiles do, so that a strip's features are those of the whole to the
@@ -182,6 +183,7 @@ class Passage:
             self._strips = plan_strips(self._blocks, len(images), precision, budget_bytes)
         self._inputs: list[Tensor] = [_channels_last(images)]
         self._kept: dict[int, list[Tensor]] = {}
+        self._beside = Branches(images.device)  # what listens does not hold up the way down
 
     @property
     def is_whole(self) -> bool:
@@ -190,20 +192,21 @@ class Passage:
 
     def down(self) -> None:
         """Passes the images, and lets the listener hear each tapped layer."""
-        for k in range(len(self._blocks)):
-            pooled = None
-            if k + 1 < len(self._blocks):
-                pooled = self._between("features", k + 1)
-                self._inputs.append(pooled)
-            kept = list[Tensor]()
-            for strip in self._strips[k]:
-                for i, y in enumerate(self._pass(k, strip)):
-                    self._leave(k, i, strip, y[:, strip.inside], pooled)
-                    if self._is_kept(k) and not self._is_one_way:
-                        kept.append(y)
-                self._beat()
-            if kept:
-                self._kept[k] = kept
+        with self._beside:
+            for k in range(len(self._blocks)):
+                pooled = None
+                if k + 1 < len(self._blocks):
+                    pooled = self._between("features", k + 1)
+                    self._inputs.append(pooled)
+                kept = list[Tensor]()
+                for strip in self._strips[k]:
+                    for i, y in enumerate(self._pass(k, strip)):
+                        self._leave(k, i, strip, y[:, strip.inside], pooled)
+                        if self._is_kept(k) and not self._is_one_way:
+                            kept.append(y)
+                    self._beat()
+                if kept:
+                    self._kept[k] = kept
 
     def up(self, gradient: Tensor) -> None:
         """Adds the gradient of the images, (B, 3, H, W), float32, to what is there."""
@@ -241,14 +244,15 @@ class Passage:
         layer, rows = block.layers[i], None
         if layer in self._taps:
             for b in range(len(y)):
-                self._listener.hear(b, layer, y[b], strip.core.start)
+                with self._beside.branch():
+                    self._listener.hear(b, layer, y[b], strip.core.start)
         if pooled is not None and i + 1 == len(block.layers):
             rows = pooled[:, _halved(strip.core)]
-            self._pool(y, rows)
+            pool(y, rows, self._pooling)
         if i >= block.tapped and not self._is_kept(k) and not self._is_one_way:
             if rows is not None and self._pooling == "max":  # the gradient is that of the largest
                 largest = self._vgg.arena.take(self._place(k, i + 1), tuple(y.shape), self._dtype)
-                self._unpool(y, rows, largest)
+                unpool(y, rows, largest, self._pooling)
                 y = largest
             switches.pack(y, self._switches(k, i)[:, strip.core])
 
@@ -286,9 +290,9 @@ class Passage:
                 switches.unpack(self._switches(k, i)[:, strip.seen], y)
             if above is not None and i + 1 == len(block.layers):
                 rows = above[:, _halved(strip.core)]
-                self._unpool(y[:, inside], rows, gradient[:, inside])
+                unpool(y[:, inside], rows, gradient[:, inside], self._pooling)
             if layer in self._taps:
-                for b in range(len(y)):
+                for b in side_by_side(range(len(y)), y.device):
                     self._listener.pull(b, layer, y[b, inside], gradient[b, inside], top)
             mask(gradient, y)
             del y  # what is convolved may have its memory, which is in the caches
@@ -332,33 +336,6 @@ class Passage:
         is_brief = name == "gradient" or self._is_kept(k)
         place = f"{name} {k % 2}" if is_brief else f"{name} of {k}"
         return self._vgg.arena.take(f"between {place}", shape, self._dtype)
-
-    def _pool(self, y: Tensor, out: Tensor) -> None:
-        y = _channels_first(y)
-        if self._pooling == "avg":
-            torch.ops.aten.avg_pool2d.out(y, [2, 2], out=_channels_first(out))
-        else:
-            out.copy_(_channels_last(functional.max_pool2d(y, 2)))
-
-    def _unpool(self, y: Tensor, above: Tensor, out: Tensor) -> None:
-        batch, height, width, channels = above.shape
-        paired = out[:, : 2 * height, : 2 * width]  # a pool leaves out an odd row or column
-        out[:, 2 * height :].zero_()
-        out[:, : 2 * height, 2 * width :].zero_()
-        if self._pooling == "avg":
-            shape = (batch, height, 2, width, 2, channels)
-            across, down = out.stride(2), out.stride(1)
-            strides = (out.stride(0), 2 * down, down, 2 * across, across, 1)
-            paired = paired.as_strided(shape, strides)
-            spread = above[:, :, None, :, None].expand(shape)
-            torch.mul(spread, 1 / 4, out=paired)
-        else:
-            y, above = _channels_first(y), _channels_first(above)
-            _, indices = functional.max_pool2d(y, 2, return_indices=True)
-            found = torch.ops.aten.max_pool2d_with_indices_backward(
-                above, y, [2, 2], [2, 2], [0, 0], [1, 1], False, indices
-            )
-            out.copy_(_channels_last(found))
 
 
 def plan_strips(
@@ -441,10 +418,6 @@ def _beginning(y: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def _halved(rows: slice) -> slice:
     return slice(rows.start // 2, rows.stop // 2)
-
-
-def _channels_first(x: Tensor) -> Tensor:
-    return x.permute(0, 3, 1, 2)
 
 
 def _channels_last(x: Tensor) -> Tensor:

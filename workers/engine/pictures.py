@@ -5,6 +5,8 @@ float32 until the file's own bits are known.
 An image is float32 (1, 3, H, W), RGB, 0..255, on the device.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -27,9 +29,24 @@ def to_image(picture: Tensor, device: torch.device | str = "cpu") -> Tensor:
     return picture.to(device).permute(2, 0, 1).unsqueeze(0).float().contiguous()
 
 
-def to_picture(image: Tensor) -> Tensor:
-    """The picture of an image, not rounded yet: float32 (H, W, 3), on the host."""
-    return image[0].permute(1, 2, 0).contiguous().cpu()
+def to_picture(image: Tensor) -> Callable[[], Tensor]:
+    """The picture of an image as it is now, not rounded yet: float32 (H, W, 3), on the host.
+
+    What is returned waits for it, in any thread; whoever took it does not.
+    """
+    picture = image[0].permute(1, 2, 0).contiguous()
+    if picture.device.type != "cuda":
+        return picture.cpu
+    on_host = torch.empty(picture.shape, pin_memory=True)
+    on_host.copy_(picture, non_blocking=True)
+    is_there = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    is_there.record()
+
+    def wait() -> Tensor:
+        is_there.synchronize()
+        return on_host
+
+    return wait
 
 
 def to_mask(picture: Tensor, canvas: Tensor) -> Tensor:

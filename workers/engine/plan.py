@@ -7,7 +7,8 @@ from typing import Any, Literal, get_args
 
 from workers.engine.errors import PlanError
 from workers.engine.optimizers import OptimizerName
-from workers.engine.vgg import Pooling, Precision, layer_of
+from workers.engine.pools import Pooling
+from workers.engine.vgg import Precision, layer_of
 
 Init = Literal["noise", "content", "style", "asset"]
 

@@ -4,8 +4,9 @@ import math
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -17,8 +18,9 @@ from workers.engine.optimizers import Adam, Lbfgs, Look, Optimizer, stacked
 from workers.engine.passage import blocks, least_pass_bytes, whole_bytes
 from workers.engine.pictures import clamped, noise, resized, to_image, to_mask, to_picture
 from workers.engine.plan import Plan
+from workers.engine.pools import Pooling
 from workers.engine.styles import StyleCache, StyleTarget, style_target
-from workers.engine.vgg import CHANNELS, DTYPES, Pooling, Precision, Vgg, layer_of
+from workers.engine.vgg import CHANNELS, DTYPES, Precision, Vgg, layer_of
 
 # How much L-BFGS remembers depends on the canvas alone, not on a machine's memory: one plan is one
 # picture. Canvases of up to 1.6 million pixels get all of it.
@@ -149,8 +151,7 @@ class Render:
     @property
     def pass_bytes(self) -> int:
         """What the features of its passes take if they are kept whole."""
-        height, width = self._image.shape[-2:]
-        return whole_bytes(blocks(self._objective.layers, height, width), self.plan.precision)
+        return self._pass_bytes
 
     @property
     def spare_bytes(self) -> int:
@@ -160,6 +161,7 @@ class Render:
 
     def give_back(self) -> None:
         """Frees what passes of this network wrote into; the next one takes what it needs."""
+        self._vgg.graphs.clear()
         self._vgg.arena.clear()
 
     def step(self) -> Progress:
@@ -185,18 +187,22 @@ class Render:
         budget_bytes, heed: as in `evaluate`.
         Returns, for each render, what went wrong with it alone.
         """
-        began = renders[0]._clock()
-        images = _next_images(renders)
-        objectives = [render._objective for render in renders]
-        found, gradients = evaluate(objectives, images, budget_bytes=budget_bytes, heed=heed)
-        here = Look(images, gradients)
-        _remember(renders, here)
-        losses = [Losses(*row) for row in found.tolist()]  # waits for the device, once
-        seconds = renders[0]._clock() - began
+        first = renders[0]
+        began = first._clock()
+        step = partial(_look_further, renders, budget_bytes, heed)
+        most_bytes = len(renders) * max(render.pass_bytes for render in renders)
+        graphs = first._vgg.graphs
+        if first.device.type != "cuda" or (budget_bytes or most_bytes) < most_bytes:
+            found = graphs.pass_by(step)
+        else:
+            heed()  # it is over before anybody could ask again
+            found = graphs.run(step, [render._objective for render in renders])
+        losses = [Losses(*row) for row in found.tolist()]
+        seconds = first._clock() - began
         errors: list[Exception | None] = []
-        for render, look, loss in zip(renders, here.split(), losses, strict=True):
+        for render, loss in zip(renders, losses, strict=True):
             try:
-                render._accept(look, loss, seconds)
+                render._accept(loss, seconds)
             except Exception as error:  # this render's alone: its company goes on
                 errors.append(error)
             else:
@@ -205,6 +211,10 @@ class Render:
 
     def image(self) -> Tensor:
         """The picture so far: float32 (H, W, 3), 0..255, on the host, of the canvas's size."""
+        return self.snapshot()()
+
+    def snapshot(self) -> Callable[[], Tensor]:
+        """Takes the picture so far; what is returned waits for it, in any thread."""
         return to_picture(resized(self._image, *self._content.shape[:2]))
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -216,10 +226,10 @@ class Render:
             "iteration": torch.tensor(self.iteration),
             "losses": torch.tensor(self.progress.losses, dtype=torch.float64),
             "best": torch.tensor(self._best, dtype=torch.float64),
-            "image": self._image,
+            "image": self._image.clone(),
         }
         if self._look:
-            state["gradient"] = self._look.gradients
+            state["gradient"] = self._look.gradients.clone()
         state |= {OPTIMIZER + name: t for name, t in self._optimizer.state_dict().items()}
         return {name: tensor.cpu() for name, tensor in state.items()}
 
@@ -231,7 +241,7 @@ class Render:
         """
         iteration = int(state["iteration"])
         scale = self._scale_at(iteration + 1)
-        if scale != self._scale:
+        if scale != self._scale or self._look:  # what it has stays where it is, and is let go
             self._enter(scale, lambda canvas: canvas)
         if state["image"].shape != self._image.shape:
             raise ShapeError(
@@ -244,8 +254,10 @@ class Render:
         least, since = state["best"].tolist()
         self._best = least, int(since)
         here = {name: tensor.to(self._vgg.device) for name, tensor in state.items()}
-        self._image = here["image"]
-        self._look = Look(here["image"], here["gradient"]) if "gradient" in here else None
+        self._image = here["image"].clone()
+        self._look = None
+        if "gradient" in here:
+            self._look = Look(self._image, here["gradient"].clone())
         self._optimizer.load_state_dict(
             {
                 name.removeprefix(OPTIMIZER): tensor
@@ -254,19 +266,27 @@ class Render:
             }
         )
 
-    def _accept(self, look: Look, losses: Losses, seconds: float) -> None:
+    def _keep(self, look: Look) -> None:
+        """The last look, which stays where it is."""
+        if self._look is None:
+            self._look = Look(*(images.clone() for images in look))
+            self._image = self._look.images
+        else:
+            torch._foreach_copy_(list(self._look), list(look))
+
+    def _accept(self, losses: Losses, seconds: float) -> None:
         """What was seen of the next image."""
         iteration = self.iteration + (1 if self._is_started else 0)
         if not math.isfinite(losses.total):
             raise Diverged(f"the loss became {losses.total} in iteration {iteration}: {losses}")
         self._is_started = True
-        self._image, self._look = look.images, look
         self.progress = Progress(iteration, self.plan.iterations, losses, seconds)
         if losses.total < self._best[0] * (1 - PROGRESS_MIN):
             self._best = losses.total, iteration
         scale = self._scale_at(iteration + 1)
         if scale != self._scale and not self.is_finished:
-            self._enter(scale, lambda canvas: resized(look.images, *canvas.shape[-2:]))
+            image = self._image
+            self._enter(scale, lambda canvas: resized(image, *canvas.shape[-2:]))
 
     def _scale_at(self, iteration: int) -> int:
         """The size at which an iteration is made: the coarser ones share half of them."""
@@ -289,6 +309,8 @@ class Render:
         # size brings the next one 1 % lower after 50 iterations (256 px, eight pairs).
         plan = replace(self.plan, style_weight=self.plan.style_weight / shrink**2)
         self._objective = Objective(plan, self._vgg, canvas, self._regions(canvas, shrink))
+        passed = blocks(self._objective.layers, *canvas.shape[-2:])
+        self._pass_bytes = whole_bytes(passed, plan.precision)
 
     def _regions(self, canvas: Tensor, shrink: int) -> list[Region]:
         """The styles with their shares, those without a mask together."""
@@ -325,6 +347,20 @@ class Render:
         size = (*style.picture.shape, shrink)
         key = (style.asset, size, layers, vgg.weights.digest, plan.pooling, plan.precision)
         return self._cache.get(key, make)
+
+
+def _look_further(
+    renders: Sequence[Render], budget_bytes: int | None, heed: Callable[[], None]
+) -> Iterator[Tensor]:
+    """The next look of each render. Gives its losses as soon as they are known, (B, 4)."""
+    images = _next_images(renders)
+    objectives = [render._objective for render in renders]
+    evaluation = evaluate(objectives, images, budget_bytes=budget_bytes, heed=heed)
+    yield next(evaluation)
+    here = Look(images, next(evaluation))
+    _remember(renders, here)
+    for render, look in zip(renders, here.split(), strict=True):
+        render._keep(look)
 
 
 def _next_images(renders: Sequence[Render]) -> Tensor:

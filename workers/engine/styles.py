@@ -8,7 +8,8 @@ from torch import Tensor
 
 from workers.engine.losses import gram_sum
 from workers.engine.passage import Passage, blocks
-from workers.engine.vgg import Pooling, Precision, Vgg, layer_of
+from workers.engine.pools import Pooling
+from workers.engine.vgg import Precision, Vgg, layer_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,15 +12,16 @@ from workers.engine.convolution import (
     ONEDNN_HAS_BFLOAT16,
     Convolution,
     Direct,
+    DirectStem,
     Packed,
     PackedStem,
     UnfoldedStem,
     has_fast_bfloat16,
 )
 from workers.engine.errors import PlanError, WeightsError
+from workers.engine.graphs import Graphs
 from workers.engine.winograd import Winograd
 
-Pooling = Literal["max", "avg"]
 Precision = Literal["float32", "bfloat16"]
 DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -89,7 +90,7 @@ class Vgg:
     """One network on one device, shared by all renders there.
 
     The parameters are brought to a precision when the first render asks for it, and stay.
-    arena: what its passes write into.
+    arena: what its passes write into. graphs: their steps, recorded.
     pulse: rises with each strip of a pass, whatever it is for: as long as it does, the device is
     well. Any thread may read it.
     """
@@ -98,6 +99,7 @@ class Vgg:
         self.weights = weights
         self.device = torch.device(device)
         self.arena = Arena(self.device)
+        self.graphs = Graphs(self.device, self.arena)
         self.pulse = 0
         self._convolutions: dict[tuple[str, Precision, int], Convolution] = {}
 
@@ -121,7 +123,9 @@ class Vgg:
             mean = self.weights.mean.to(self.device, torch.float32)
             if is_packed:
                 return PackedStem(weight, bias, mean, size, self.arena)
-            return UnfoldedStem(weight, bias, mean, self.arena)
+            if self.device.type == "cpu":
+                return UnfoldedStem(weight, bias, mean, self.arena)
+            return DirectStem(weight, bias, mean, self.arena)
         if tile:
             return Winograd(weight, bias, tile, self.arena)
         if is_packed:

@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from workers.engine.objective import Losses
 from workers.engine.plan import Plan
-from workers.engine.vgg import Pooling, Weights
+from workers.engine.pools import Pooling
+from workers.engine.vgg import Weights
 
 DEPTHS = (2, 2, 4, 4, 4)  # convolutions between two pools, as the network's authors print them
 NAMES = [f"{b}_{i}" for b, depth in enumerate(DEPTHS, 1) for i in range(1, depth + 1)]

@@ -636,11 +636,12 @@ class Count:
 
     def give_back(self) -> None: ...
 
-    def image(self) -> Tensor:
-        return torch.full((1, 1, 3), float(self.iteration))
+    def snapshot(self) -> Callable[[], Tensor]:
+        image = torch.full((1, 1, 3), float(self.iteration))
+        return lambda: image
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"iteration": torch.tensor(self.iteration), "image": self.image()}
+        return {"iteration": torch.tensor(self.iteration), "image": self.snapshot()()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self.iteration = int(state["iteration"])

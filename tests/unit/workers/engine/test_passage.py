@@ -21,7 +21,8 @@ from workers.engine.passage import (
     plan_strips,
     whole_bytes,
 )
-from workers.engine.vgg import CHANNELS, LAYERS, Pooling, Precision, Vgg
+from workers.engine.pools import Pooling
+from workers.engine.vgg import CHANNELS, LAYERS, Precision, Vgg
 
 TAPS = ("1_2", "2_1", "3_1", "3_4")
 LITTLE = 1  # byte: the thinnest strips

@@ -9,7 +9,7 @@ from workers.engine.pictures import clamped, noise, resized, to_image, to_mask, 
 def test_a_picture_survives_the_way_in_and_out(content: Tensor) -> None:
     image = to_image(content)
     assert image.shape == (1, 3, 64, 64)
-    assert torch.equal(to_picture(image), content.float())
+    assert torch.equal(to_picture(image)(), content.float())
 
 
 def test_channels_come_first_inside() -> None:
@@ -20,7 +20,7 @@ def test_channels_come_first_inside() -> None:
 def test_an_image_is_not_rounded() -> None:
     """How many bits a file has is known where it is written."""
     image = torch.tensor([0.25, 0.5, 254.75]).view(1, 3, 1, 1)
-    found = to_picture(image)
+    found = to_picture(image)()
     assert found.tolist() == [[[0.25, 0.5, 254.75]]]
     assert found.dtype == torch.float32
 

@@ -291,7 +291,7 @@ def test_a_render_starts_where_its_plan_says(
         "style": resized(to_image(style), 64, 64),
         "asset": resized(to_image(asset), 64, 64),
     }
-    assert torch.equal(render.image(), to_picture(starts[init]))
+    assert torch.equal(render.image(), to_picture(starts[init])())
     assert render.progress.iteration == 0
 
 

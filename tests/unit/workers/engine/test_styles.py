@@ -7,8 +7,9 @@ from tests.unit.workers.engine.reference import error
 from workers.engine import passage
 from workers.engine.errors import ShapeError
 from workers.engine.pictures import to_image
+from workers.engine.pools import Pooling
 from workers.engine.styles import StyleCache, StyleTarget, style_target
-from workers.engine.vgg import Pooling, Vgg
+from workers.engine.vgg import Vgg
 
 
 def target(size_bytes: int) -> StyleTarget:

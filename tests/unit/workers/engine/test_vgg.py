@@ -19,12 +19,12 @@ from workers.engine.convolution import (
 )
 from workers.engine.errors import PlanError, WeightsError
 from workers.engine.passage import Passage
+from workers.engine.pools import Pooling
 from workers.engine.vgg import (
     CHANNELS,
     LAYERS,
     SHAPES,
     TAPS,
-    Pooling,
     Precision,
     Vgg,
     Weights,
