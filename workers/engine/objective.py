@@ -15,6 +15,7 @@ from workers.engine.losses import (
     content_loss,
     gram_sum,
     style_loss,
+    style_losses,
     tv_loss,
 )
 from workers.engine.passage import Passage, blocks
@@ -63,6 +64,11 @@ class Objective:
         self._content = {layer_of(name): w for name, w in plan.content_layers.items()}
         self._style = {layer_of(name): w for name, w in plan.style_layers.items()}
         self._regions = [_Guided(region, self._style, self._sizes) for region in regions]
+        each = [(w, region, layer) for region in self._regions for layer, w in self._style.items()]
+        self._weights = content.new_tensor([w * region.share for w, region, _ in each])
+        self._rest = content.new_zeros(())  # of the style loss, that no image is without
+        for weight, region, layer in each:
+            self._rest += weight * region.rests[layer]
         self._targets: dict[str, Tensor] = {}  # content features
         self._has_targets = False  # a pass that was given up half way leaves them incomplete
         self._clear()
@@ -106,30 +112,6 @@ class Objective:
                 flat = region.seen(layer, features, top)
                 self._add(region.sums, layer, gram_sum(flat))
 
-    def settle(self, image: Tensor, gradient: Tensor) -> Tensor:
-        """After the way down: the losses, (4,) as in `Losses`; on the device, and not waited for.
-
-        gradient: (3, H, W); that of tv, weighted, is written into it.
-        """
-        plan = self.plan
-        if not self._has_targets:
-            self._has_targets = True
-            del self.canvas  # as large as an image, and asked for no more
-        contents, styles = [image.new_zeros(())], [image.new_zeros(())]
-        with Branches(image.device) as beside:
-            for layer, weight in self._content.items():
-                with beside.branch():
-                    contents.append(self._settle_content(layer, weight))
-            for layer, weight in self._style.items():
-                for region in self._regions:
-                    with beside.branch():
-                        styles.append(self._settle_style(region, layer, weight))
-            with beside.branch():
-                tv = self._settle_tv(image, gradient)
-        content, style = (torch.stack(losses).sum() for losses in (contents, styles))
-        total = plan.content_weight * content + plan.style_weight * style + plan.tv_weight * tv
-        return torch.stack((total, content, style, tv))
-
     def pull(self, layer: str, features: Tensor, gradient: Tensor, top: int) -> None:
         if layer in self._content:
             target = self._targets[layer][top : top + len(features)]
@@ -138,15 +120,22 @@ class Objective:
             for region in self._regions:
                 region.pull(layer, features, gradient, top)
 
-    def _settle_content(self, layer: str, weight: float) -> Tensor:
-        """The loss of one layer, weighted; keeps what `pull` needs."""
-        found = self._content_sums[layer]
-        self._pulls[layer] = self.plan.content_weight * weight
-        if self.plan.normalize_gradients:  # |F - P|, squared, is twice the loss
-            self._pulls[layer] /= (2 * found).sqrt() + TINY
-        return weight * found
+    def _settle_content(self) -> Tensor:
+        """The content loss; keeps what `pull` needs."""
+        if not self._has_targets:
+            self._has_targets = True
+            del self.canvas  # as large as an image, and asked for no more
+        loss = self._rest.new_zeros(())
+        for layer, weight in self._content.items():
+            found = self._content_sums[layer]
+            loss = torch.add(loss, found, alpha=weight)
+            self._pulls[layer] = self.plan.content_weight * weight
+            if self.plan.normalize_gradients:  # |F - P|, squared, is twice the loss
+                self._pulls[layer] /= (2 * found).sqrt() + TINY
+        return loss
 
     def _settle_tv(self, image: Tensor, gradient: Tensor) -> Tensor:
+        """The total variation; its gradient, weighted, is written into `gradient`."""
         if not self.plan.tv_weight:
             gradient.zero_()
             return tv_loss(image)
@@ -156,22 +145,11 @@ class Objective:
         gradient *= self.plan.tv_weight
         return loss
 
-    def _settle_style(self, region: "_Guided", layer: str, weight: float) -> Tensor:
-        """The loss of one Gram, weighted; keeps what `pull` needs."""
-        positions = region.positions(layer)
-        gram = region.sums[layer].div_(positions)
-        loss, whole = gram.new_zeros(()), torch.zeros_like(gram)
-        for grams, share in region.shares:
-            difference = gram - grams[layer]
-            loss = torch.add(loss, style_loss(difference), alpha=weight * share)
-            whole.add_(difference, alpha=share)
-        factor = self.plan.style_weight * weight / positions / len(gram) ** 2
-        if self.plan.normalize_gradients:
-            # |F S|, squared, is tr(S G S) over the positions: known before the way back.
-            size = ((whole @ gram) * whole).sum().clamp_min(0) / positions
-            factor = factor / (size.sqrt() / len(gram) ** 2 + TINY)
-        region.scaled[layer] = whole.mul_(factor).to(DTYPES[self.plan.precision])
-        return loss
+    def _total(self, content: Tensor, style: Tensor, tv: Tensor) -> Tensor:
+        """(4,), as in `Losses`."""
+        plan = self.plan
+        total = plan.content_weight * content + plan.style_weight * style + plan.tv_weight * tv
+        return torch.stack((total, content, style, tv))
 
     def _clear(self) -> None:
         self._is_learning = False
@@ -217,10 +195,59 @@ def evaluate(
     )
     passage.down()
     gradients = torch.empty_like(images)
-    each = list(zip(objectives, images, gradients, strict=True))
-    yield torch.stack([o.settle(*its) for o, *its in side_by_side(each, images.device)])
+    yield _settle(objectives, images, gradients)
     passage.up(gradients)
     yield gradients
+
+
+def _settle(objectives: Sequence[Objective], images: Tensor, gradients: Tensor) -> Tensor:
+    """After the way down: the losses, (B, 4). Keeps what `pull` needs.
+
+    Those of tv, weighted, are written into the gradients.
+    """
+    tvs = []
+    with Branches(images.device) as beside:
+        for objective, *its in zip(objectives, images, gradients, strict=True):
+            with beside.branch():
+                tvs.append(objective._settle_tv(*its))
+        styles = _settle_styles(objectives)
+    each = zip(objectives, styles, tvs, strict=True)
+    return torch.stack(
+        [o._total(o._settle_content(), *its) for o, *its in side_by_side(each, images.device)]
+    )
+
+
+def _settle_styles(objectives: Sequence[Objective]) -> list[Tensor]:
+    """The style loss of each. All Grams at once: each alone would take a GPU as long."""
+    heard = [(o, region, layer) for o in objectives for region in o._regions for layer in o._style]
+    if not heard:
+        return [objective._rest for objective in objectives]
+    grams = [region.sums[layer] for _, region, layer in heard]
+    torch._foreach_div_(grams, [region.positions[layer] for _, region, layer in heard])
+    targets = [region.targets[layer] for _, region, layer in heard]
+    differences = torch._foreach_sub(grams, targets)
+    counts = [len(objective._weights) for objective in objectives]
+    losses = torch.split(style_losses(differences), counts)
+    factors = []
+    for (objective, region, layer), gram in zip(heard, grams, strict=True):
+        weight = objective.plan.style_weight * objective._style[layer] * region.share
+        factors.append(weight / region.positions[layer] / len(gram) ** 2)
+    scaled = torch._foreach_mul(differences, factors)
+    for i, (objective, region, layer) in enumerate(heard):
+        if objective.plan.normalize_gradients:
+            # |F S|, squared, is tr(S G S) over the positions: known before the way back.
+            whole = differences[i] * region.share
+            size = ((whole @ grams[i]) * whole).sum().clamp_min(0) / region.positions[layer]
+            scaled[i].div_(size.sqrt() / len(whole) ** 2 + TINY)
+    dtype = DTYPES[objectives[0].plan.precision]
+    told = [torch.empty_like(each, dtype=dtype) for each in scaled]
+    torch._foreach_copy_(told, scaled)
+    for (_, region, layer), each in zip(heard, told, strict=True):
+        region.scaled[layer] = each
+    return [
+        objective._rest + torch.dot(its, objective._weights)
+        for objective, its in zip(objectives, losses, strict=True)
+    ]
 
 
 class _Company:
@@ -251,32 +278,39 @@ class _Recorder:
 
 
 class _Guided:
-    """A region's Grams, for one look."""
+    """A region's Grams, for one look.
+
+    Of several styles it needs to know one target alone: by shares, sum |G - A_i|^2 is
+    |G - A|^2, where A is their mean, and a rest that does not depend on G.
+    share: of the whole. targets: (C, C). rests: (), the style loss that is left at the target.
+    positions: how many positions of a layer it has; those at its edge count in part.
+    """
 
     def __init__(
         self, region: Region, layers: Iterable[str], sizes: Mapping[str, tuple[int, int]]
     ) -> None:
-        self.shares = [(target.grams, share) for target, share in region.styles]
-        self._positions: dict[str, Tensor | float] = {}
+        self.share = sum(share for _, share in region.styles)
+        self.targets: dict[str, Tensor] = {}
+        self.rests: dict[str, Tensor | float] = {}
+        self.positions: dict[str, float] = {}
         self._guides: dict[str, Tensor] = {}  # (h, w, 1), a layer's part of the mask
         for layer in layers:
+            self.targets[layer], self.rests[layer] = _mean(
+                [(target.grams[layer], share) for target, share in region.styles]
+            )
             height, width = sizes[layer]
-            self._positions[layer] = height * width
+            self.positions[layer] = height * width
             if region.mask is not None:
                 if not region.mask.any():
                     raise PlanError("a mask is black everywhere, accepted: some of it white")
                 guide = functional.adaptive_avg_pool2d(region.mask[None], (height, width))[0]
                 self._guides[layer] = guide.unsqueeze(-1)
-                self._positions[layer] = guide.square().sum()
+                self.positions[layer] = float(guide.square().sum())
         self.clear()
 
     def clear(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.scaled: dict[str, Tensor] = {}  # as `add_style_gradient` takes them
-
-    def positions(self, layer: str) -> Tensor | float:
-        """How many positions of a layer it has; those at its edge count in part."""
-        return self._positions[layer]
 
     def seen(self, layer: str, features: Tensor, top: int) -> Tensor:
         """(M, C): the features of some rows, dimmed where the mask is."""
@@ -293,3 +327,16 @@ class _Guided:
         mine = torch.zeros_like(gradient)
         add_style_gradient(mine.flatten(0, 1), self.seen(layer, features, top), scaled)
         gradient += mine * self._guides[layer][top : top + len(features)]
+
+
+def _mean(grams: Sequence[tuple[Tensor, float]]) -> tuple[Tensor, Tensor | float]:
+    """The mean by shares, and what they themselves lose at it."""
+    (first, _), *others = grams
+    whole = sum(share for _, share in grams)
+    if not others or not whole:
+        return first, 0.0
+    mean = torch.zeros_like(first)
+    for gram, share in grams:
+        mean.add_(gram, alpha=share / whole)
+    rest = torch.stack([share * style_loss(gram - mean) for gram, share in grams]).sum()
+    return mean, rest

@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.unit.workers.engine import reference
 from tests.unit.workers.engine.reference import Part, error
 from workers.engine.errors import PlanError, ShapeError
-from workers.engine.objective import Losses, Objective, Region, evaluate
+from workers.engine.objective import Losses, Objective, Region, _settle, evaluate
 from workers.engine.pictures import noise, to_image
 from workers.engine.plan import Plan
 from workers.engine.styles import style_target
@@ -215,7 +215,7 @@ def pulled(found: Objective, vgg: Vgg, image: Tensor, layer: str) -> Tensor:
     found.begin(image[0], lambda: None)
     for name, maps in features.items():
         found.hear(name, maps, 0)
-    found.settle(image[0], torch.empty_like(image[0]))
+    _settle([found], image, torch.empty_like(image))
     gradient = torch.zeros_like(features[layer])
     found.pull(layer, features[layer], gradient, 0)
     return gradient
