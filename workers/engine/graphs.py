@@ -6,10 +6,10 @@ H200, of which its kernels took 2.2 ms.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from itertools import count
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 from weakref import ref
 
 import torch
@@ -37,7 +37,7 @@ class Graphs:
         self._device = device
         self._arena = arena
         self._known: OrderedDict[tuple[int, ...], _Company] = OrderedDict()
-        self._pool: Any = None  # memory that all of them use in turns
+        self._memory: _Memory | None = None  # that all of them use in turns
         self._latest: _Recorded | None = None  # may still be running
 
     def run(self, step: Step, parties: Sequence[object]) -> Tensor:
@@ -65,7 +65,7 @@ class Graphs:
         """Gives everything back."""
         for key in list(self._known):
             self._forget(key)
-        self._pool = None
+        self._memory = None
 
     def _company(self, parties: Sequence[object]) -> "_Company":
         """What is known of it; forgotten when somebody in it is gone."""
@@ -82,8 +82,8 @@ class Graphs:
         if company.recorded and company.generation != self._arena.generation:
             self._drop(company)  # something that it writes into is gone
         if company.recorded is None and company.steps >= WARM:
-            self._pool = self._pool or torch.cuda.graph_pool_handle()
-            company.recorded = _Recorded(step(), self._pool)
+            self._memory = self._memory or _Memory()
+            company.recorded = _Recorded(step(), self._memory)
             company.generation = self._arena.generation
         company.steps += 1
         return company.recorded
@@ -111,15 +111,31 @@ class _Company:
         self.generation = 0
 
 
+class _Memory:
+    """What recorded steps allocate, which lie over each other: one runs after the other.
+
+    A pool must not be used again once no graph holds it any more; so one does for good.
+    """
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+        self._holder = torch.cuda.CUDAGraph()
+        with self.recording(self._holder):
+            torch.zeros(1, device="cuda")
+
+    def recording(self, graph: torch.cuda.CUDAGraph) -> AbstractContextManager[None]:
+        # What other threads do meanwhile is no concern of this one.
+        return torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local")
+
+
 class _Recorded:
     """A step, in two parts: what leads to its result, and the rest."""
 
-    def __init__(self, step: Iterator[Tensor], pool: Any) -> None:
+    def __init__(self, step: Iterator[Tensor], memory: _Memory) -> None:
         self._first, self._rest = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        mode = "thread_local"  # what other threads do meanwhile is no concern of this one
-        with torch.cuda.graph(self._first, pool=pool, capture_error_mode=mode):
+        with memory.recording(self._first):
             self._given = next(step)
-        with torch.cuda.graph(self._rest, pool=pool, capture_error_mode=mode):
+        with memory.recording(self._rest):
             for _ in step:
                 raise AssertionError("a step gives one result")
         self._on_host = torch.empty_like(self._given, device="cpu", pin_memory=True)
@@ -138,11 +154,13 @@ class _Recorded:
 class Branches:
     """Work that runs beside what follows, until the `with` is left, while a step is recorded.
 
-    What is done in one branch must not touch what another does. Elsewhere they follow each other.
+    What is done in one branch must not touch what another does. Elsewhere they follow each other,
+    and so they do within a branch: what that has freed may be written over by another one as soon
+    as the way that both came from has gone on.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._is_open = device.type == "cuda" and _is_recording()
+        self._is_open = device.type == "cuda" and _may_branch()
         self._streams: set[torch.cuda.Stream] = set()
 
     def __enter__(self) -> Self:
@@ -157,7 +175,7 @@ class Branches:
         if not self._is_open:
             yield
             return
-        stream = _stream(torch.cuda.current_device(), next(_turns) % STREAMS)
+        stream = _streams(torch.cuda.current_device())[next(_turns) % STREAMS]
         stream.wait_stream(torch.cuda.current_stream())
         self._streams.add(stream)
         with torch.cuda.stream(stream):
@@ -176,9 +194,12 @@ _turns = count()
 
 
 @cache
-def _stream(device: int, _index: int) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+def _streams(device: int) -> list[torch.cuda.Stream]:
+    return [torch.cuda.Stream(device) for _ in range(STREAMS)]  # type: ignore[no-untyped-call]
 
 
-def _is_recording() -> bool:
-    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+def _may_branch() -> bool:
+    """Whether a step is recorded, and this is not a branch of it."""
+    if not torch.cuda.is_available() or not torch.cuda.is_current_stream_capturing():
+        return False
+    return torch.cuda.current_stream() not in _streams(torch.cuda.current_device())

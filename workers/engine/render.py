@@ -190,13 +190,13 @@ class Render:
         first = renders[0]
         began = first._clock()
         step = partial(_look_further, renders, budget_bytes, heed)
-        most_bytes = len(renders) * max(render.pass_bytes for render in renders)
+        whole_bytes = len(renders) * max(render.pass_bytes for render in renders)
         graphs = first._vgg.graphs
-        if first.device.type != "cuda" or (budget_bytes or most_bytes) < most_bytes:
-            found = graphs.pass_by(step)
-        else:
+        if first.device.type == "cuda" and (budget_bytes is None or whole_bytes <= budget_bytes):
             heed()  # it is over before anybody could ask again
             found = graphs.run(step, [render._objective for render in renders])
+        else:
+            found = graphs.pass_by(step)
         losses = [Losses(*row) for row in found.tolist()]
         seconds = first._clock() - began
         errors: list[Exception | None] = []
