@@ -473,7 +473,7 @@ def main() -> None:
     found["machine"] = {
         "date": today,
         "device": arguments.device,
-        "processor": _processor(),
+        "processor": torch.cuda.get_device_name() if bench.is_on_gpu else _processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "precision": bench.plan.precision,

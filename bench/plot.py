@@ -21,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("figures", nargs="?", type=Path, help="a JSON file of bench.engine")
     arguments = parser.parse_args()
-    source = arguments.figures or max(RESULTS.glob("*.json"))
+    source = arguments.figures or max(RESULTS.glob("*.json"), key=lambda f: f.stat().st_mtime)
     found = json.loads(source.read_text())
     races = {name: goals for name, goals in found.get("quality", {}).items() if " x " in name}
     if not races:

@@ -40,7 +40,7 @@ def to_picture(image: Tensor) -> Callable[[], Tensor]:
     on_host = torch.empty(picture.shape, pin_memory=True)
     on_host.copy_(picture, non_blocking=True)
     is_there = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    is_there.record()
+    is_there.record(torch.cuda.current_stream(picture.device))
 
     def wait() -> Tensor:
         is_there.synchronize()
