@@ -200,6 +200,10 @@ def _streams(device: int) -> list[torch.cuda.Stream]:
 
 def _may_branch() -> bool:
     """Whether a step is recorded, and this is not a branch of it."""
-    if not torch.cuda.is_available() or not torch.cuda.is_current_stream_capturing():
+    is_recorded = (
+        torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        and torch.cuda.is_current_stream_capturing()
+    )
+    if not is_recorded:
         return False
     return torch.cuda.current_stream() not in _streams(torch.cuda.current_device())

@@ -16,11 +16,12 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from workers.engine import octaves, pools
+from tests.unit.workers.engine.streams import Races, capturing
+from workers.engine import graphs, octaves, pools
 from workers.engine.objective import evaluate
 from workers.engine.optimizers import Look
 from workers.engine.plan import Plan
-from workers.engine.render import Render, Style, _next_images, _remember
+from workers.engine.render import Render, Style, _look_further, _next_images, _remember
 from workers.engine.vgg import SHAPES, Precision, Vgg, Weights
 
 PLAN = Plan(init="noise", pyramid=1, tv_weight=1.0)
@@ -29,6 +30,7 @@ COMPANIES = {
     "other optimisers": [PLAN, replace(PLAN, optimizer="adam"), replace(PLAN, init="style")],
     "normalised": [replace(PLAN, normalize_gradients=True)] * 2,
     "max": [replace(PLAN, pooling="max")],
+    "three": [PLAN] * 3,
 }
 
 
@@ -121,6 +123,35 @@ def test_a_step_waits_for_nothing_and_stays_on_the_device(
     assert losses.device.type == "cuda"
     with pytest.raises(DataDependentOutputException):
         losses[0, 0].item()  # it would have been seen
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("plans", COMPANIES.values(), ids=COMPANIES)
+def test_branches_of_a_recorded_step_do_not_race(
+    vgg: Vgg, plans: list[Plan], precision: Precision
+) -> None:
+    assert races(renders(vgg, plans, precision)) == set()
+
+
+def test_branches_of_branches_would_race(vgg: Vgg) -> None:
+    company = renders(vgg, [PLAN] * 3)
+    with mock.patch.object(graphs, "_may_branch", _always):
+        found = races(company)
+    assert "aten.dot.default may get what aten.stack.default still uses" in found
+
+
+def _always() -> bool:
+    """Wherever a step is recorded."""
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
+def races(company: list[Render]) -> set[str]:
+    """Of two recorded steps."""
+    step(company)  # which L-BFGS begins with
+    with capturing() as cuda, Races(cuda) as seen:
+        for _ in range(2):
+            list(_look_further(company, None, lambda: None))
+    return seen.found
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

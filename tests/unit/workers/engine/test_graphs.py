@@ -1,57 +1,20 @@
 """How work branches while a step is recorded, without a GPU: with streams that note who waits."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from unittest import mock
 
 import pytest
 import torch
 
-from workers.engine import graphs
+from tests.unit.workers.engine.streams import Cuda, capturing
 from workers.engine.graphs import STREAMS, Branches, side_by_side
 
 GPU = torch.device("cuda")
 
 
-class Stream:
-    """Stands for one of CUDA's."""
-
-    def __init__(self, _device: int | None = None) -> None:
-        self.waited_for: list[Stream] = []
-
-    def wait_stream(self, other: "Stream") -> None:
-        self.waited_for.append(other)
-
-
-class Cuda:
-    """What of torch.cuda is asked for, while a graph is captured."""
-
-    def __init__(self) -> None:
-        self.main = self.current = Stream()
-        self.is_capturing = True
-
-    @contextmanager
-    def stream(self, stream: Stream) -> Iterator[None]:
-        before, self.current = self.current, stream
-        yield
-        self.current = before
-
-
 @pytest.fixture
 def cuda() -> Iterator[Cuda]:
-    fake = Cuda()
-    graphs._streams.cache_clear()
-    with mock.patch.multiple(
-        torch.cuda,
-        is_available=lambda: True,
-        is_current_stream_capturing=lambda: fake.is_capturing,
-        current_device=lambda: 0,
-        current_stream=lambda: fake.current,
-        stream=fake.stream,
-        Stream=Stream,
-    ):
-        yield fake
-    graphs._streams.cache_clear()
+    with capturing() as cuda:
+        yield cuda
 
 
 def test_what_is_done_with_each_has_a_stream_that_starts_and_ends_with_the_others(
