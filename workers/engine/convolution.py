@@ -19,7 +19,7 @@ from workers.engine.arena import Arena
 from workers.engine.graphs import side_by_side
 
 KERNEL = 3
-_PADDED_BY_1 = [1, 1], [1, 1], [1, 1], 1  # padding, stride, dilation, groups
+_PADDED_BY_1 = [1, 1], [1, 1], [1, 1], 1  # padding, stride, dilation, groups; or stride first
 # Whether oneDNN computes in bfloat16 here, adding up in float32; with AVX-512 it does. Elsewhere
 # torch has plain loops, and some of them add up in bfloat16.
 ONEDNN_HAS_BFLOAT16: bool = (
@@ -30,7 +30,6 @@ BFLOAT16_GAIN = 1.5  # a lesser one is made up for by Winograd's tiles, which fl
 # Of so much at most, oneDNN's result has memory of its own. C's allocator has a small piece at
 # hand, its pages mapped; larger ones it returns to the system each time.
 OWN_BYTES = 2**23
-_PADDED_BY_1_OF_CUDNN = [1, 1], [1, 1], [1, 1], 1  # stride, padding, dilation, groups
 STEM_WIDTH = 16  # channels
 STEM_ROWS = 32  # the image's rows that are unfolded at a time, so that they stay in the caches
 
@@ -72,7 +71,7 @@ class Direct(Convolution):
         if x.device.type == "cuda" and x.dtype != torch.float32:  # with the ReLU on the way
             with cudnn(x.dtype):
                 y = torch.cudnn_convolution_relu(
-                    x.permute(0, 3, 1, 2), self._weight, self._bias, *_PADDED_BY_1_OF_CUDNN
+                    x.permute(0, 3, 1, 2), self._weight, self._bias, *_PADDED_BY_1
                 )
             return y.permute(0, 2, 3, 1).contiguous()
         return self._convolved(x, self._weight, self._bias).clamp_min_(0)
