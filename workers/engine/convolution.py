@@ -101,19 +101,20 @@ class DirectStem(Direct):
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, mean: Tensor, arena: Arena) -> None:
-        self._colors = weight.shape[1]
-        super().__init__(functional.pad(weight, (0, 0, 0, 0, 0, STEM_WIDTH - self._colors)), bias)
+        colors = weight.shape[1]
+        super().__init__(functional.pad(weight, (0, 0, 0, 0, 0, STEM_WIDTH - colors)), bias)
+        self.inputs = colors
         self._mean = mean
         self._arena = arena
 
     def forward(self, x: Tensor, place: Place) -> Tensor:
         shape = *x.shape[:3], STEM_WIDTH
         pixels = self._arena.take("stem pixels", shape, self._bias.dtype).zero_()
-        torch.sub(x, self._mean, out=pixels[..., : self._colors])
+        torch.sub(x, self._mean, out=pixels[..., : self.inputs])
         return super().forward(pixels, place)
 
     def backward(self, gradient: Tensor, place: Place) -> Tensor:
-        return super().backward(gradient, place)[..., : self._colors]
+        return super().backward(gradient, place)[..., : self.inputs]
 
 
 class Packed(Convolution):

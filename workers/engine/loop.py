@@ -335,18 +335,17 @@ class Loop:
         except _Left:
             return
         except Exception as error:
-            if memory.is_exhausted(error):
+            is_exhausted = memory.is_exhausted(error)
+            if is_exhausted:
                 error.with_traceback(None)  # whose frames hold what the pass took
-            if memory.is_exhausted(error) and len(company) > 1:
-                renders[0].give_back()
+            renders[0].give_back()
+            if is_exhausted and len(company) > 1:
                 for run in company:
                     self._step([run], self._budget(run))
-            elif memory.is_exhausted(error) and budget_bytes > LEAST_BYTES:
-                renders[0].give_back()
+            elif is_exhausted and budget_bytes > LEAST_BYTES:
                 company[0]._most_bytes = budget_bytes // 2
                 self._step(company, self._budget(company[0]))
             else:
-                renders[0].give_back()
                 self._end(company, error)
             return
         self.pulse += 1

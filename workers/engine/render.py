@@ -190,9 +190,9 @@ class Render:
         first = renders[0]
         began = first._clock()
         step = partial(_look_further, renders, budget_bytes, heed)
-        whole_bytes = len(renders) * max(render.pass_bytes for render in renders)
+        needed_bytes = len(renders) * max(render.pass_bytes for render in renders)
         graphs = first._vgg.graphs
-        if first.device.type == "cuda" and (budget_bytes is None or whole_bytes <= budget_bytes):
+        if first.device.type == "cuda" and (budget_bytes is None or needed_bytes <= budget_bytes):
             heed()  # it is over before anybody could ask again
             found = graphs.run(step, [render._objective for render in renders])
         else:

@@ -17,6 +17,7 @@ from workers.engine.convolution import (
     STEM_ROWS,
     Convolution,
     Direct,
+    DirectStem,
     Packed,
     PackedStem,
     UnfoldedStem,
@@ -32,6 +33,7 @@ BUILDS: dict[str, Callable[[Tensor, Tensor], Convolution]] = {
     "winograd 4": lambda weight, bias: Winograd(weight, bias, 4, Arena()),
 }
 STEMS: dict[str, Callable[[Tensor, Tensor], Convolution]] = {
+    "direct": lambda weight, bias: DirectStem(weight, bias, MEAN, Arena()),
     "packed": lambda weight, bias: PackedStem(weight, bias, MEAN, (20, 30), Arena()),
     "unfolded": lambda weight, bias: UnfoldedStem(weight, bias, MEAN, Arena()),
 }
