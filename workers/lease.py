@@ -23,7 +23,7 @@ from shared.errors import (
 _log = structlog.get_logger(__name__)
 
 FIRST_SECONDS = 300.0  # for what no steps are counted of: loading, the first iteration, saving
-_HEED_SECONDS = 1.0  # a wish to cancel is looked for at least so often
+_CHECK_SECONDS = 1.0  # a wish to cancel is looked for at least so often
 _PAUSE_FIRST_SECONDS, _PAUSE_MAX_SECONDS = 0.5, 5.0  # before an outage is tried again
 
 
@@ -57,7 +57,7 @@ class Lease:
     """What one claim allows, as its worker may believe it.
 
     with Lease(...) as lease:
-        ...  # `heed` often; `tell` what there is to see
+        ...  # `check` often; `tell` what there is to see
         lease.conclude(move)
 
     Its thread writes progress, renews the lease while the work is alive, and hears wishes. It also
@@ -116,7 +116,7 @@ class Lease:
         self._left.set()
         self._thread.join()
 
-    def heed(self) -> None:
+    def check(self) -> None:
         """Raise LeaseLost, Cancelled, DeadlineExceeded or HandedBack if it is time to.
 
         After Cancelled and DeadlineExceeded there is nothing left to write.
@@ -154,7 +154,7 @@ class Lease:
         return not self._was_alive
 
     def wait(self, seconds: float) -> None:
-        """Sleep, unless there is something to heed."""
+        """Sleep, unless there is something to check."""
         self._changed.wait(seconds)
 
     @property
@@ -188,7 +188,7 @@ class Lease:
             raise LeaseLost(f"job {self._claim.job_id}: the lease could not be renewed in time")
 
     def _keep(self) -> None:
-        pause = min(self._terms.progress_seconds, _HEED_SECONDS)
+        pause = min(self._terms.progress_seconds, _CHECK_SECONDS)
         while not self._over:
             try:
                 self._turn()
@@ -228,7 +228,7 @@ class Lease:
         is_due = is_told or now - self._renewed_at >= terms.renew_seconds
         if self._is_alive(now) and is_due:
             return self._report()
-        if now - self._heard_at < _HEED_SECONDS:
+        if now - self._heard_at < _CHECK_SECONDS:
             return None
         self._heard_at = now
         return jobs.heard(self._database, self._claim)

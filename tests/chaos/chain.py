@@ -50,7 +50,7 @@ class Chain:
     def is_finished(self) -> bool:
         return self._is_started and self.iteration >= self.plan.iterations
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """There is nothing."""
 
     def image(self) -> Tensor:
@@ -82,9 +82,9 @@ class Chain:
         renders: Sequence["Chain"],
         *,
         budget_bytes: int | None = None,  # noqa: ARG004  # a link takes none
-        heed: Callable[[], None] = lambda: None,
+        check: Callable[[], None] = lambda: None,
     ) -> list[Exception | None]:
-        heed()
+        check()
         began = time.perf_counter()
         time.sleep(renders[0].plan.learning_rate / 1000)
         for render in renders:

@@ -1,4 +1,4 @@
-"""A 3 x 3 convolution with its ReLU, and the way back through either, without autograd.
+"""A 3 x 3 convolution with its ReLU, and the backward pass of either, without autograd.
 
 Features lie channels last, (B, H, W, C), contiguous: a layer's positions are the rows of a matrix.
 """
@@ -247,7 +247,7 @@ def has_fast_bfloat16() -> bool:
 
 
 def mask(gradient: Tensor, y: Tensor) -> None:
-    """The way back through a ReLU whose output is y, in place."""
+    """The backward pass of a ReLU whose output is y, in place."""
     if y.dtype == torch.bfloat16 and y.device.type == "cpu":
         # Read as integers, what is not negative compares as it does as a number, and no value is
         # widened and rounded on the way: a third of the time, the same bits.

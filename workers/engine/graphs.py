@@ -49,13 +49,13 @@ class Graphs:
         with torch.cuda.device(self._device):
             recorded = self._recorded(step, self._company(parties))
             if recorded is None:
-                return self.pass_by(step)
+                return self.run_eagerly(step)
             if recorded is not self._latest:  # which would be billed to this one
                 torch.cuda.synchronize()
                 self._latest = recorded
             return recorded.replay()
 
-    def pass_by(self, step: Step) -> Tensor:
+    def run_eagerly(self, step: Step) -> Tensor:
         """One step that is not recorded, on any device; what it gave, on the host."""
         self._latest = None
         given, *_ = step()

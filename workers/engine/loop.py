@@ -48,7 +48,7 @@ class Stepped(Protocol):
     @property
     def spare_bytes(self) -> int: ...
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Frees what passes keep for the next one."""
 
     def snapshot(self) -> Callable[[], Tensor]:
@@ -65,11 +65,11 @@ class Stepped(Protocol):
 
     @staticmethod
     def step_together(
-        renders: Sequence[Any], *, budget_bytes: int | None, heed: Callable[[], None]
+        renders: Sequence[Any], *, budget_bytes: int | None, check: Callable[[], None]
     ) -> list[Exception | None]:
-        """The next step of each; what went wrong with each. The first one looks at the start.
+        """The next step of each; what went wrong with each. The first one evaluates the start.
 
-        heed: to be called now and then; what it raises ends the step with nothing changed.
+        check: to be called now and then; what it raises ends the step with nothing changed.
         """
 
 
@@ -92,9 +92,9 @@ class Run:
     `Loop` calls what has an underscore, from its own thread, which alone touches the render.
     """
 
-    def __init__(self, build: Callable[[], Stepped], capture_every: int, is_alone: bool) -> None:
+    def __init__(self, build: Callable[[], Stepped], snapshot_every: int, is_alone: bool) -> None:
         self._build = build
-        self._capture_every = capture_every
+        self._snapshot_every = snapshot_every
         self._is_alone = is_alone
         self._render: Stepped | None = None
         self._is_leaving = False
@@ -170,7 +170,7 @@ class Run:
     def _tell(self) -> None:
         current = self._render
         assert current is not None
-        is_due = current.is_finished or self._captures(current.iteration)
+        is_due = current.is_finished or self._is_snapshot_due(current.iteration)
         event = Event(current.progress, current.snapshot() if is_due else None)
         with self._news:
             self._events.append(event)
@@ -181,8 +181,8 @@ class Run:
         if current.is_finished:
             self._end(None)
 
-    def _captures(self, iteration: int) -> bool:
-        return bool(self._capture_every and iteration and iteration % self._capture_every == 0)
+    def _is_snapshot_due(self, iteration: int) -> bool:
+        return bool(self._snapshot_every and iteration and iteration % self._snapshot_every == 0)
 
     def _end(self, error: Exception | None) -> None:
         self._render = None
@@ -232,16 +232,16 @@ class Loop:
 
     @contextmanager
     def admit(
-        self, build: Callable[[], Stepped], capture_every: int = 0, *, is_alone: bool = False
+        self, build: Callable[[], Stepped], snapshot_every: int = 0, *, is_alone: bool = False
     ) -> Iterator[Run]:
         """Has a render stepped to its end, or until the `with` is left.
 
         build: makes the render; called on the loop's thread, because it touches the device.
-        capture_every: iterations between events that carry the picture; 0 for none but the last.
+        snapshot_every: iterations between events that carry the picture; 0 for none but the last.
         is_alone: it shares no pass; on a GPU its company might change its last bits.
         Raises LoopClosed if the loop takes no renders any more.
         """
-        run = Run(build, capture_every, is_alone)
+        run = Run(build, snapshot_every, is_alone)
         with self._bell:
             if self._is_closed:
                 raise LoopClosed("the loop is closed")
@@ -306,7 +306,7 @@ class Loop:
                 raise
         for other in runs:
             if other._render is not None:
-                other._render.give_back()
+                other._render.release()
         return run._company()
 
     @staticmethod
@@ -330,7 +330,7 @@ class Loop:
         renders = [run._render for run in company if run._render is not None]
         try:
             errors = renders[0].step_together(
-                renders, budget_bytes=budget_bytes, heed=lambda: self._heed(company)
+                renders, budget_bytes=budget_bytes, check=lambda: self._check(company)
             )
         except _Left:
             return
@@ -338,7 +338,7 @@ class Loop:
             is_exhausted = memory.is_exhausted(error)
             if is_exhausted:
                 error.with_traceback(None)  # whose frames hold what the pass took
-            renders[0].give_back()
+            renders[0].release()
             if is_exhausted and len(company) > 1:
                 for run in company:
                     self._step([run], self._budget(run))
@@ -356,7 +356,7 @@ class Loop:
             else:
                 run._report()
 
-    def _heed(self, company: Sequence[Run]) -> None:
+    def _check(self, company: Sequence[Run]) -> None:
         """Between strips: gives a pass up that nobody waits for."""
         self.pulse += 1
         if self._is_closed or all(run._is_leaving for run in company):

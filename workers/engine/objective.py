@@ -49,7 +49,7 @@ class Region(NamedTuple):
 class Objective:
     """The report's loss of an image, against targets that are computed once.
 
-    content: (1, 3, H, W), float32, 0..255; its size is the canvas. Kept until it was looked at.
+    content: (1, 3, H, W), float32, 0..255; its size is the canvas. Kept until its features are.
     Source: Gatys et al. 2015, eq. 7; several styles add up by their shares. Regions are guided
     Grams: Gatys et al. 2017, "Controlling Perceptual Factors in Neural Style Transfer",
     arXiv:1611.07865, eq. 5, with the mask averaged over what a position covers.
@@ -78,12 +78,12 @@ class Objective:
         """The layers that it listens to, as `4_2`."""
         return {layer_of(name) for name in (*self.plan.content_layers, *self.plan.style_layers)}
 
-    def begin(self, image: Tensor, heed: Callable[[], None]) -> None:
-        """Before the passage of an image, (3, H, W). `heed` as in `evaluate`."""
+    def begin(self, image: Tensor, check: Callable[[], None]) -> None:
+        """Before the passage of an image, (3, H, W). `check` as in `evaluate`."""
         self._clear()
         if self._has_targets or not self._content:
             return
-        # Most renders start from the content, and hear its features at their first look.
+        # Most renders start from the content, whose features are those of their first evaluation.
         self._is_learning = torch.equal(image, self.canvas[0])
         for layer in self._content:
             shape = (*self._sizes[layer], CHANNELS[layer][1])
@@ -97,11 +97,11 @@ class Objective:
                 _Recorder(self._targets),
                 pooling=self.plan.pooling,
                 precision=self.plan.precision,
-                is_one_way=True,
-                heed=heed,
-            ).down()
+                is_forward_only=True,
+                check=check,
+            ).forward()
 
-    def hear(self, layer: str, features: Tensor, top: int) -> None:
+    def on_features(self, layer: str, features: Tensor, top: int) -> None:
         if layer in self._content:
             target = self._targets[layer][top : top + len(features)]
             if self._is_learning:
@@ -112,16 +112,16 @@ class Objective:
                 flat = region.seen(layer, features, top)
                 self._add(region.sums, layer, gram_sum(flat))
 
-    def pull(self, layer: str, features: Tensor, gradient: Tensor, top: int) -> None:
+    def add_gradient(self, layer: str, features: Tensor, gradient: Tensor, top: int) -> None:
         if layer in self._content:
             target = self._targets[layer][top : top + len(features)]
-            add_content_gradient(gradient, features, target, self._pulls[layer])
+            add_content_gradient(gradient, features, target, self._factors[layer])
         if layer in self._style:
             for region in self._regions:
-                region.pull(layer, features, gradient, top)
+                region.add_gradient(layer, features, gradient, top)
 
-    def _settle_content(self) -> Tensor:
-        """The content loss; keeps what `pull` needs."""
+    def _content_loss(self) -> Tensor:
+        """The content loss; keeps what `add_gradient` needs."""
         if not self._has_targets:
             self._has_targets = True
             del self.canvas  # as large as an image, and asked for no more
@@ -129,12 +129,12 @@ class Objective:
         for layer, weight in self._content.items():
             found = self._content_sums[layer]
             loss = torch.add(loss, found, alpha=weight)
-            self._pulls[layer] = self.plan.content_weight * weight
+            self._factors[layer] = self.plan.content_weight * weight
             if self.plan.normalize_gradients:  # |F - P|, squared, is twice the loss
-                self._pulls[layer] /= (2 * found).sqrt() + TINY
+                self._factors[layer] /= (2 * found).sqrt() + TINY
         return loss
 
-    def _settle_tv(self, image: Tensor, gradient: Tensor) -> Tensor:
+    def _tv_loss(self, image: Tensor, gradient: Tensor) -> Tensor:
         """The total variation; its gradient, weighted, is written into `gradient`."""
         if not self.plan.tv_weight:
             gradient.zero_()
@@ -154,7 +154,7 @@ class Objective:
     def _clear(self) -> None:
         self._is_learning = False
         self._content_sums: dict[str, Tensor] = {}
-        self._pulls: dict[str, Tensor | float] = {}
+        self._factors: dict[str, Tensor | float] = {}
         for region in self._regions:
             region.clear()
 
@@ -168,7 +168,7 @@ def evaluate(
     images: Tensor,
     *,
     budget_bytes: int | None = None,
-    heed: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[Tensor]:
     """The losses of images, and then the gradients of their totals, in one passage.
 
@@ -177,12 +177,12 @@ def evaluate(
     objectives: one for each image, of one network, pooling and precision.
     images: (B, 3, H, W), float32, 0..255.
     budget_bytes: what features and gradients may take; less memory is more time, and the same
-    result. heed: called now and then; may raise.
-    Gives (B, 4), each in the order of `Losses`, and (B, 3, H, W); on the device, not waited for.
+    result. check: called now and then; may raise.
+    Yields (B, 4), each in the order of `Losses`, and (B, 3, H, W); on the device, not waited for.
     """
     plan = objectives[0].plan
     for objective, image in zip(objectives, images, strict=True):
-        objective.begin(image, heed)
+        objective.begin(image, check)
     passage = Passage(
         objectives[0].vgg,
         images,
@@ -191,17 +191,17 @@ def evaluate(
         pooling=plan.pooling,
         precision=plan.precision,
         budget_bytes=budget_bytes,
-        heed=heed,
+        check=check,
     )
-    passage.down()
+    passage.forward()
     gradients = torch.empty_like(images)
-    yield _settle(objectives, images, gradients)
-    passage.up(gradients)
+    yield _losses(objectives, images, gradients)
+    passage.backward(gradients)
     yield gradients
 
 
-def _settle(objectives: Sequence[Objective], images: Tensor, gradients: Tensor) -> Tensor:
-    """After the way down: the losses, (B, 4). Keeps what `pull` needs.
+def _losses(objectives: Sequence[Objective], images: Tensor, gradients: Tensor) -> Tensor:
+    """After the forward pass: the losses, (B, 4). Keeps what `add_gradient` needs.
 
     Those of tv, weighted, are written into the gradients.
     """
@@ -209,40 +209,40 @@ def _settle(objectives: Sequence[Objective], images: Tensor, gradients: Tensor) 
     with Branches(images.device) as beside:
         for objective, *its in zip(objectives, images, gradients, strict=True):
             with beside.branch():
-                tvs.append(objective._settle_tv(*its))
-        styles = _settle_styles(objectives)
+                tvs.append(objective._tv_loss(*its))
+        styles = _style_losses(objectives)
     each = zip(objectives, styles, tvs, strict=True)
     return torch.stack(
-        [o._total(o._settle_content(), *its) for o, *its in side_by_side(each, images.device)]
+        [o._total(o._content_loss(), *its) for o, *its in side_by_side(each, images.device)]
     )
 
 
-def _settle_styles(objectives: Sequence[Objective]) -> list[Tensor]:
+def _style_losses(objectives: Sequence[Objective]) -> list[Tensor]:
     """The style loss of each. All Grams at once: each alone would take a GPU as long."""
-    heard = [(o, region, layer) for o in objectives for region in o._regions for layer in o._style]
-    if not heard:
+    guided = [(o, region, layer) for o in objectives for region in o._regions for layer in o._style]
+    if not guided:
         return [objective._rest for objective in objectives]
-    grams = [region.sums[layer] for _, region, layer in heard]
-    torch._foreach_div_(grams, [region.positions[layer] for _, region, layer in heard])
-    targets = [region.targets[layer] for _, region, layer in heard]
+    grams = [region.sums[layer] for _, region, layer in guided]
+    torch._foreach_div_(grams, [region.positions[layer] for _, region, layer in guided])
+    targets = [region.targets[layer] for _, region, layer in guided]
     differences = torch._foreach_sub(grams, targets)
     counts = [len(objective._weights) for objective in objectives]
     losses = torch.split(style_losses(differences), counts)
     factors = []
-    for (objective, region, layer), gram in zip(heard, grams, strict=True):
+    for (objective, region, layer), gram in zip(guided, grams, strict=True):
         weight = objective.plan.style_weight * objective._style[layer] * region.share
         factors.append(weight / region.positions[layer] / len(gram) ** 2)
     scaled = torch._foreach_mul(differences, factors)
-    for i, (objective, region, layer) in enumerate(heard):
+    for i, (objective, region, layer) in enumerate(guided):
         if objective.plan.normalize_gradients:
-            # |F S|, squared, is tr(S G S) over the positions: known before the way back.
+            # |F S|, squared, is tr(S G S) over the positions: known before the backward pass.
             whole = differences[i] * region.share
             size = ((whole @ grams[i]) * whole).sum().clamp_min(0) / region.positions[layer]
             scaled[i].div_(size.sqrt() / len(whole) ** 2 + TINY)
     dtype = DTYPES[objectives[0].plan.precision]
-    told = [torch.empty_like(each, dtype=dtype) for each in scaled]
-    torch._foreach_copy_(told, scaled)
-    for (_, region, layer), each in zip(heard, told, strict=True):
+    rounded = [torch.empty_like(each, dtype=dtype) for each in scaled]
+    torch._foreach_copy_(rounded, scaled)
+    for (_, region, layer), each in zip(guided, rounded, strict=True):
         region.scaled[layer] = each
     return [
         objective._rest + torch.dot(its, objective._weights)
@@ -251,34 +251,36 @@ def _settle_styles(objectives: Sequence[Objective]) -> list[Tensor]:
 
 
 class _Company:
-    """The objectives of a batch, each of which hears its own image."""
+    """The objectives of a batch, each of which listens to its own image."""
 
     def __init__(self, objectives: Sequence[Objective]) -> None:
         self._objectives = objectives
 
-    def hear(self, index: int, layer: str, features: Tensor, top: int) -> None:
-        self._objectives[index].hear(layer, features, top)
+    def on_features(self, index: int, layer: str, features: Tensor, top: int) -> None:
+        self._objectives[index].on_features(layer, features, top)
 
-    def pull(self, index: int, layer: str, features: Tensor, gradient: Tensor, top: int) -> None:
-        self._objectives[index].pull(layer, features, gradient, top)
+    def add_gradient(
+        self, index: int, layer: str, features: Tensor, gradient: Tensor, top: int
+    ) -> None:
+        self._objectives[index].add_gradient(layer, features, gradient, top)
 
 
 class _Recorder:
-    """Keeps the features that it hears."""
+    """Keeps the features that it is given."""
 
     def __init__(self, kept: Mapping[str, Tensor]) -> None:
         self._kept = kept
 
-    def hear(self, _index: int, layer: str, features: Tensor, top: int) -> None:
+    def on_features(self, _index: int, layer: str, features: Tensor, top: int) -> None:
         if layer in self._kept:
             self._kept[layer][top : top + len(features)].copy_(features)
 
-    def pull(self, *_: object) -> None:
-        raise AssertionError("features are recorded on the way down")
+    def add_gradient(self, *_: object) -> None:
+        raise AssertionError("features are recorded on the way forward")
 
 
 class _Guided:
-    """A region's Grams, for one look.
+    """A region's Grams, for one evaluation.
 
     Of several styles it needs to know one target alone: by shares, sum |G - A_i|^2 is
     |G - A|^2, where A is their mean, and a rest that does not depend on G.
@@ -318,7 +320,7 @@ class _Guided:
             features = features * self._guides[layer][top : top + len(features)]
         return features.flatten(0, 1)
 
-    def pull(self, layer: str, features: Tensor, gradient: Tensor, top: int) -> None:
+    def add_gradient(self, layer: str, features: Tensor, gradient: Tensor, top: int) -> None:
         scaled = self.scaled[layer]
         if layer not in self._guides:
             flat = gradient.flatten(0, 1)

@@ -22,20 +22,20 @@ CURVATURE_MIN = 1e-10  # the cosine between s and y below which a pair is noise
 TINY = 1e-30  # keeps a gradient of zeros from being divided by zero
 
 
-class Look(NamedTuple):
+class Evaluation(NamedTuple):
     """Images and the gradients there, (B, 3, H, W) each, any float dtype and device."""
 
     images: Tensor
     gradients: Tensor
 
     @staticmethod
-    def of(looks: "Collection[Look]") -> "Look":
+    def of(evaluations: "Collection[Evaluation]") -> "Evaluation":
         """A batch of them; one alone is that itself."""
-        return Look(*(stacked(each) for each in zip(*looks, strict=True)))
+        return Evaluation(*(stacked(each) for each in zip(*evaluations, strict=True)))
 
-    def split(self) -> "list[Look]":
+    def split(self) -> "list[Evaluation]":
         """Of each image alone, (1, 3, H, W)."""
-        return [Look(*each) for each in zip(*(torch.split(x, 1) for x in self), strict=True)]
+        return [Evaluation(*each) for each in zip(*(torch.split(x, 1) for x in self), strict=True)]
 
 
 class Optimizer(ABC):
@@ -43,16 +43,18 @@ class Optimizer(ABC):
 
     @staticmethod
     @abstractmethod
-    def see(optimizers: Sequence[Any], before: Sequence[Look | None], here: Look) -> None:
-        """Remembers what a look at images tells, each in the optimiser at its place.
+    def update(
+        optimizers: Sequence[Any], before: Sequence[Evaluation | None], here: Evaluation
+    ) -> None:
+        """Remembers what an evaluation of images tells, each in the optimiser at its place.
 
-        optimizers: of one class. before: the last look at each image, B = 1; None at its start.
-        No look is modified.
+        optimizers: of one class. before: the last one of each image, B = 1; None at its start.
+        No evaluation is modified.
         """
 
     @staticmethod
     @abstractmethod
-    def moved(optimizers: Sequence[Any], here: Look) -> Tensor:
+    def step(optimizers: Sequence[Any], here: Evaluation) -> Tensor:
         """The next images, (B, 3, H, W), after `see` of `here`. Changes nothing."""
 
     @abstractmethod
@@ -61,7 +63,7 @@ class Optimizer(ABC):
 
     @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:
-        """All that the next steps depend on, beside the last look. Later steps do not touch it."""
+        """All that the next steps depend on, beside the last evaluation: a copy."""
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -100,12 +102,14 @@ class Lbfgs(Optimizer):
         self._first_step = first_step
         self._longest_step = longest_step
         self._levels = levels
-        self._is_begun = False  # there was a look, and so there is:
+        self._is_begun = False  # there was an evaluation, and so there is:
         self._pairs: _Pairs
         self._curvature: _Curvature
 
     @staticmethod
-    def see(optimizers: Sequence["Lbfgs"], before: Sequence[Look | None], here: Look) -> None:
+    def update(
+        optimizers: Sequence["Lbfgs"], before: Sequence[Evaluation | None], here: Evaluation
+    ) -> None:
         Lbfgs._begin(optimizers, here)
         chosen = [one for one, last in zip(optimizers, before, strict=True) if last]
         if not chosen:
@@ -133,7 +137,7 @@ class Lbfgs(Optimizer):
         curvature.keep(chosen)
 
     @staticmethod
-    def moved(optimizers: Sequence["Lbfgs"], here: Look) -> Tensor:
+    def step(optimizers: Sequence["Lbfgs"], here: Evaluation) -> Tensor:
         Lbfgs._begin(optimizers, here)
         steps = Lbfgs._directions(optimizers, _Curvature.of(optimizers), here.gradients)
         steps.mul_(_column([one._learning_rate for one in optimizers], steps))
@@ -142,7 +146,7 @@ class Lbfgs(Optimizer):
         return torch.sub(here.images, steps, out=steps)
 
     @staticmethod
-    def _begin(optimizers: Sequence["Lbfgs"], here: Look) -> None:
+    def _begin(optimizers: Sequence["Lbfgs"], here: Evaluation) -> None:
         """Gives its memory to each that has none yet."""
         for one in optimizers:
             if not one._is_begun:
@@ -253,7 +257,7 @@ class _Pairs(NamedTuple):
         self.moves.add_(1)
         self.order.add_(1).remainder_(len(self.s))
 
-    def write(self, last: Look, here: Look) -> Look:
+    def write(self, last: Evaluation, here: Evaluation) -> Evaluation:
         """How image and gradient changed, (1, 3, H, W) each, in the newest row."""
         changes = []
         for rows, before, after in zip((self.s, self.y), last, here, strict=True):
@@ -263,7 +267,7 @@ class _Pairs(NamedTuple):
                 change = after - before
                 rows.index_copy_(0, self.order[-1:], change.view(1, -1))
             changes.append(change)
-        return Look(*changes)
+        return Evaluation(*changes)
 
     def products(self, rows: Tensor, image: Tensor) -> Tensor:
         """The dot products of `s` or `y` with an image, (history,), the oldest row first."""
@@ -352,18 +356,20 @@ class Adam(Optimizer):
     ) -> None:
         self._learning_rate = learning_rate
         self._betas = betas
-        # As soon as there was a look: how many, (), and means of the gradient and of its square.
-        self._looks: Tensor
+        # After an evaluation: how many, (), and means of the gradient and of its square.
+        self._count: Tensor
         self._moments: tuple[Tensor, ...] = ()
 
     @staticmethod
-    def see(optimizers: Sequence["Adam"], _before: Sequence[Look | None], here: Look) -> None:
+    def update(
+        optimizers: Sequence["Adam"], _before: Sequence[Evaluation | None], here: Evaluation
+    ) -> None:
         gradients = torch.split(here.gradients, 1)
         for one in optimizers:
             if not one._moments:
-                one._looks = torch.zeros((), dtype=_exact(here.images), device=here.images.device)
+                one._count = torch.zeros((), dtype=_exact(here.images), device=here.images.device)
                 one._moments = tuple(torch.zeros_like(gradients[0]) for _ in "12")
-        torch._foreach_add_([one._looks for one in optimizers], 1)
+        torch._foreach_add_([one._count for one in optimizers], 1)
         firsts, seconds = zip(*(one._moments for one in optimizers), strict=True)
         first, second = optimizers[0]._betas
         # In place and all at once, as torch's own Adam does it; a GPU gets one call for each.
@@ -372,12 +378,12 @@ class Adam(Optimizer):
         torch._foreach_addcmul_(seconds, gradients, gradients, value=1 - second)
 
     @staticmethod
-    def moved(optimizers: Sequence["Adam"], here: Look) -> Tensor:
+    def step(optimizers: Sequence["Adam"], here: Evaluation) -> Tensor:
         firsts, seconds = map(stacked, zip(*(one._moments for one in optimizers), strict=True))
-        # Both moments began at 0: after few looks they are too small.
-        looks = torch.stack([one._looks for one in optimizers]).view(-1, 1, 1, 1)
-        first, second = (1 - beta**looks for beta in optimizers[0]._betas)
-        factors = _column([one._learning_rate for one in optimizers], looks) / first
+        # Both moments began at 0: after few gradients they are too small.
+        counts = torch.stack([one._count for one in optimizers]).view(-1, 1, 1, 1)
+        first, second = (1 - beta**counts for beta in optimizers[0]._betas)
+        factors = _column([one._learning_rate for one in optimizers], counts) / first
         sizes = (seconds / second.to(seconds.dtype)).sqrt_().add_(TINY)
         steps = (firsts * factors.to(firsts.dtype)).div_(sizes)
         return torch.sub(here.images, steps, out=steps)
@@ -389,12 +395,12 @@ class Adam(Optimizer):
         if not self._moments:
             return {}
         first, second = (moment.clone() for moment in self._moments)
-        return {"looks": self._looks.clone(), "first": first, "second": second}
+        return {"count": self._count.clone(), "first": first, "second": second}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self._moments = (state["first"].clone(), state["second"].clone()) if state else ()
         if state:
-            self._looks = state["looks"].to(_exact(state["first"]), copy=True)
+            self._count = state["count"].to(_exact(state["first"]), copy=True)
 
 
 def stacked(images: Sequence[Tensor]) -> Tensor:

@@ -1,11 +1,11 @@
-"""One pass of images through the network, and the way back of their gradients, within a budget.
+"""One pass of images through the network, forward and backward, within a budget.
 
 The layers between two pools are a *block*. What lies between blocks is kept: a tenth of all
 features. A block's own features are kept too if the budget allows. Else the block is passed in
-*strips* of rows, each with a *halo* of the rows around it that its convolutions see, and on the way
-back each strip is computed once more, down to the last layer that is tapped. Of those behind it the
-gradient needs only where their ReLUs let something through, and these *switches* are kept: a bit a
-feature. Both give the same gradients: a Gram is a sum over positions.
+*strips* of rows, each with a *halo* of the rows around it that its convolutions see, and in the
+backward pass each strip is computed once more, down to the last layer that is tapped. Of those
+behind it the gradient needs only where their ReLUs let something through, and these *switches* are
+kept: a bit a feature. Both give the same gradients: a Gram is a sum over positions.
 """
 
 import math
@@ -29,7 +29,7 @@ HALO = 4  # each convolution of a block sees one row further, and no block has m
 # Strips begin where Winograd's tiles do, so that a strip's features are those of the whole to the
 # last bits. A feature that is just above 0 in one and not in the other would switch a gradient.
 STRIP_STEP = 4
-ONE_WAY_BYTES = 2**23  # for the strips of a pass that only goes down
+FORWARD_ONLY_BYTES = 2**23  # for the strips of a pass that has no backward
 STRIP_ROWS_MIN = 16  # below, the halo costs more than the strip
 
 
@@ -39,11 +39,13 @@ class Listener(Protocol):
     features, gradient: (rows, W, C) of image `index`, from the row `top` of the layer on.
     """
 
-    def hear(self, index: int, layer: str, features: Tensor, top: int) -> None:
-        """Called once for each row of each tapped layer, on the way down."""
+    def on_features(self, index: int, layer: str, features: Tensor, top: int) -> None:
+        """Called once for each row of each tapped layer, in the forward pass."""
 
-    def pull(self, index: int, layer: str, features: Tensor, gradient: Tensor, top: int) -> None:
-        """Adds to the gradient what the layer itself gives, on the way up."""
+    def add_gradient(
+        self, index: int, layer: str, features: Tensor, gradient: Tensor, top: int
+    ) -> None:
+        """Adds to the gradient that of what is taken from this layer, in the backward pass."""
 
 
 @dataclass(frozen=True)
@@ -146,12 +148,12 @@ def blocks(taps: Collection[str], height: int, width: int) -> list[Block]:
 
 
 class Passage:
-    """The way of a batch of images of one size, once down and at most once up.
+    """The pass of a batch of images of one size, once forward and at most once backward.
 
     taps: the layers at which `listener` is called, as `4_2`.
     budget_bytes: what features and gradients may take; None for whatever they need.
-    is_one_way: nobody will go back up, and so no more is kept than a strip.
-    heed: called between strips; may raise, and so ends the passage.
+    is_forward_only: there will be no backward pass, and so no more is kept than a strip.
+    check: called between strips; may raise, and so ends the passage.
     """
 
     def __init__(
@@ -164,8 +166,8 @@ class Passage:
         pooling: Pooling,
         precision: Precision,
         budget_bytes: int | None = None,
-        is_one_way: bool = False,
-        heed: Callable[[], None] = lambda: None,
+        is_forward_only: bool = False,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._vgg = vgg
         self._images = images
@@ -174,24 +176,24 @@ class Passage:
         self._pooling = pooling
         self._precision = precision
         self._dtype = DTYPES[precision]
-        self._heed = heed
-        self._is_one_way = is_one_way
+        self._check = check
+        self._is_forward_only = is_forward_only
         self._blocks = blocks(taps, *images.shape[-2:])
-        if is_one_way:
-            self._strips = [block.fitting(ONE_WAY_BYTES, precision) for block in self._blocks]
+        if is_forward_only:
+            self._strips = [block.fitting(FORWARD_ONLY_BYTES, precision) for block in self._blocks]
         else:
             self._strips = plan_strips(self._blocks, len(images), precision, budget_bytes)
         self._inputs: list[Tensor] = [_channels_last(images)]
         self._kept: dict[int, list[Tensor]] = {}
-        self._beside = Branches(images.device)  # what listens does not hold up the way down
+        self._beside = Branches(images.device)  # what listens does not hold up the forward pass
 
     @property
     def is_whole(self) -> bool:
         """Every block's features are kept."""
         return all(len(strips) == 1 for strips in self._strips)
 
-    def down(self) -> None:
-        """Passes the images, and lets the listener hear each tapped layer."""
+    def forward(self) -> None:
+        """Passes the images, and gives each tapped layer to the listener."""
         with self._beside:
             for k in range(len(self._blocks)):
                 pooled = None
@@ -200,15 +202,15 @@ class Passage:
                     self._inputs.append(pooled)
                 kept = list[Tensor]()
                 for strip in self._strips[k]:
-                    for i, y in enumerate(self._pass(k, strip)):
-                        self._leave(k, i, strip, y[:, strip.inside], pooled)
-                        if self._is_kept(k) and not self._is_one_way:
+                    for i, y in enumerate(self._forward(k, strip)):
+                        self._hand_on(k, i, strip, y[:, strip.inside], pooled)
+                        if self._is_kept(k) and not self._is_forward_only:
                             kept.append(y)
                     self._beat()
                 if kept:
                     self._kept[k] = kept
 
-    def up(self, gradient: Tensor) -> None:
+    def backward(self, gradient: Tensor) -> None:
         """Adds the gradient of the images, (B, 3, H, W), float32, to what is there."""
         above: Tensor | None = None  # the gradient of the next block's input
         for k in reversed(range(len(self._blocks))):
@@ -218,17 +220,17 @@ class Passage:
             for strip in self._strips[k]:
                 features = self._kept.pop(k, None)
                 if features is None:
-                    features = list(islice(self._pass(k, strip), self._blocks[k].tapped))
-                below = self._return(k, strip, features, above, below)
+                    features = list(islice(self._forward(k, strip), self._blocks[k].tapped))
+                below = self._backward(k, strip, features, above, below)
                 self._beat()
             above = below
 
     def _beat(self) -> None:
         """Between two strips."""
         self._vgg.pulse += 1
-        self._heed()
+        self._check()
 
-    def _pass(self, k: int, strip: Strip) -> Iterator[Tensor]:
+    def _forward(self, k: int, strip: Strip) -> Iterator[Tensor]:
         """The features of a strip, layer by layer, each to be used before the next is asked for."""
         block, y = self._blocks[k], None
         for i, (_, convolution) in enumerate(self._convolutions(k)):
@@ -238,25 +240,25 @@ class Passage:
             y = convolution.forward(x, place)
             yield y
 
-    def _leave(self, k: int, i: int, strip: Strip, y: Tensor, pooled: Tensor | None) -> None:
+    def _hand_on(self, k: int, i: int, strip: Strip, y: Tensor, pooled: Tensor | None) -> None:
         """Hands on what is needed of a strip's own rows of a layer, before they are overwritten."""
         block = self._blocks[k]
         layer, rows = block.layers[i], None
         if layer in self._taps:
             for b in range(len(y)):
                 with self._beside.branch():
-                    self._listener.hear(b, layer, y[b], strip.core.start)
+                    self._listener.on_features(b, layer, y[b], strip.core.start)
         if pooled is not None and i + 1 == len(block.layers):
             rows = pooled[:, _halved(strip.core)]
             pool(y, rows, self._pooling)
-        if i >= block.tapped and not self._is_kept(k) and not self._is_one_way:
+        if i >= block.tapped and not self._is_kept(k) and not self._is_forward_only:
             if rows is not None and self._pooling == "max":  # the gradient is that of the largest
                 largest = self._vgg.arena.take(self._place(k, i + 1), tuple(y.shape), self._dtype)
                 unpool(y, rows, largest, self._pooling)
                 y = largest
             switches.pack(y, self._switches(k, i)[:, strip.core])
 
-    def _return(
+    def _backward(
         self,
         k: int,
         strip: Strip,
@@ -293,7 +295,7 @@ class Passage:
                 unpool(y[:, inside], rows, gradient[:, inside], self._pooling)
             if layer in self._taps:
                 for b in side_by_side(range(len(y)), y.device):
-                    self._listener.pull(b, layer, y[b, inside], gradient[b, inside], top)
+                    self._listener.add_gradient(b, layer, y[b, inside], gradient[b, inside], top)
             mask(gradient, y)
             del y  # what is convolved may have its memory, which is in the caches
             gradient = convolution.backward(gradient, place)

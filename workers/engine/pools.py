@@ -1,4 +1,4 @@
-"""The pools between blocks, 2 x 2, and the way back through them.
+"""The pools between blocks, 2 x 2, forward and backward.
 
 Features lie channels last, (B, H, W, C). A pool leaves out an odd row or column.
 """

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from workers.engine.errors import Diverged, PlanError, ShapeError
 from workers.engine.objective import Losses, Objective, Region, evaluate
-from workers.engine.optimizers import Adam, Lbfgs, Look, Optimizer, stacked
+from workers.engine.optimizers import Adam, Evaluation, Lbfgs, Optimizer, stacked
 from workers.engine.passage import blocks, least_pass_bytes, whole_bytes
 from workers.engine.pictures import clamped, noise, resized, to_image, to_mask, to_picture
 from workers.engine.plan import Plan
@@ -75,7 +75,7 @@ class Company(NamedTuple):
 class Render:
     """An image on its way from its start to the plan's last iteration.
 
-    The first step looks at the start, each other moves the image and looks at it again.
+    The first step evaluates the start, each other moves the image and evaluates it again.
 
     content: uint8 (H, W, 3); its size is the canvas.
     init: the picture to start from with `plan.init == "asset"`, of any size.
@@ -107,9 +107,9 @@ class Render:
         self._clock = clock
         self._content = content
         self._styles = styles
-        self._is_started = False  # the start was looked at
+        self._is_started = False  # the start was evaluated
         self._best = math.inf, 0  # the least loss so far, and its iteration
-        self._look: Look | None = None  # at the image, once there was one
+        self._last: Evaluation | None = None  # the image's, once there was one
         height, width = to_image(content).shape[-2:]
         fitting = min(height, width) // SCALE_SIDE_MIN
         each_moves = 1 + plan.iterations // 2
@@ -126,7 +126,7 @@ class Render:
     @property
     def is_finished(self) -> bool:
         """At the last iteration, or where more of them would change little."""
-        if self._look is None:
+        if self._last is None:
             return False
         _, since = self._best
         patience = self.plan.patience
@@ -159,13 +159,13 @@ class Render:
         growth_bytes = self._optimizer.growth_bytes(self._image)
         return self._vgg.arena.size_bytes - growth_bytes - STEP_IMAGES * self._image.nbytes
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Frees what passes of this network wrote into; the next one takes what it needs."""
         self._vgg.graphs.clear()
         self._vgg.arena.clear()
 
     def step(self) -> Progress:
-        """The next look at the image, moved before unless it is the first.
+        """The next evaluation of the image, moved before unless it is the first.
 
         Raises Diverged if the loss is not finite.
         """
@@ -179,24 +179,24 @@ class Render:
         renders: "Sequence[Render]",
         *,
         budget_bytes: int | None = None,
-        heed: Callable[[], None] = lambda: None,
+        check: Callable[[], None] = lambda: None,
     ) -> list[Exception | None]:
-        """The next look of each render, in one pass.
+        """The next evaluation of each render, in one pass.
 
         renders: of one `company`.
-        budget_bytes, heed: as in `evaluate`.
+        budget_bytes, check: as in `evaluate`.
         Returns, for each render, what went wrong with it alone.
         """
         first = renders[0]
         began = first._clock()
-        step = partial(_look_further, renders, budget_bytes, heed)
+        step = partial(_step, renders, budget_bytes, check)
         needed_bytes = len(renders) * max(render.pass_bytes for render in renders)
         graphs = first._vgg.graphs
         if first.device.type == "cuda" and (budget_bytes is None or needed_bytes <= budget_bytes):
-            heed()  # it is over before anybody could ask again
+            check()  # it is over before anybody could ask again
             found = graphs.run(step, [render._objective for render in renders])
         else:
-            found = graphs.pass_by(step)
+            found = graphs.run_eagerly(step)
         losses = [Losses(*row) for row in found.tolist()]
         seconds = first._clock() - began
         errors: list[Exception | None] = []
@@ -228,8 +228,8 @@ class Render:
             "best": torch.tensor(self._best, dtype=torch.float64),
             "image": self._image.clone(),
         }
-        if self._look:
-            state["gradient"] = self._look.gradients.clone()
+        if self._last:
+            state["gradient"] = self._last.gradients.clone()
         state |= {OPTIMIZER + name: t for name, t in self._optimizer.state_dict().items()}
         return {name: tensor.cpu() for name, tensor in state.items()}
 
@@ -241,7 +241,7 @@ class Render:
         """
         iteration = int(state["iteration"])
         scale = self._scale_at(iteration + 1)
-        if scale != self._scale or self._look:  # what it has stays where it is, and is let go
+        if scale != self._scale or self._last:  # what it has stays where it is, and is let go
             self._enter(scale, lambda canvas: canvas)
         if state["image"].shape != self._image.shape:
             raise ShapeError(
@@ -255,9 +255,9 @@ class Render:
         self._best = least, int(since)
         here = {name: tensor.to(self._vgg.device) for name, tensor in state.items()}
         self._image = here["image"].clone()
-        self._look = None
+        self._last = None
         if "gradient" in here:
-            self._look = Look(self._image, here["gradient"].clone())
+            self._last = Evaluation(self._image, here["gradient"].clone())
         self._optimizer.load_state_dict(
             {
                 name.removeprefix(OPTIMIZER): tensor
@@ -266,16 +266,16 @@ class Render:
             }
         )
 
-    def _keep(self, look: Look) -> None:
-        """The last look, which stays where it is."""
-        if self._look is None:
-            self._look = Look(*(images.clone() for images in look))
-            self._image = self._look.images
+    def _keep(self, evaluation: Evaluation) -> None:
+        """The last one, which stays where it is."""
+        if self._last is None:
+            self._last = Evaluation(*(images.clone() for images in evaluation))
+            self._image = self._last.images
         else:
-            torch._foreach_copy_(list(self._look), list(look))
+            torch._foreach_copy_(list(self._last), list(evaluation))
 
     def _accept(self, losses: Losses, seconds: float) -> None:
-        """What was seen of the next image."""
+        """The losses of the next image."""
         iteration = self.iteration + (1 if self._is_started else 0)
         if not math.isfinite(losses.total):
             raise Diverged(f"the loss became {losses.total} in iteration {iteration}: {losses}")
@@ -302,7 +302,7 @@ class Render:
         canvas = _shrunk(to_image(self._content, self.device), shrink)
         self._scale = scale
         self._image = start(canvas)
-        self._look = None
+        self._last = None
         self._best = math.inf, self.iteration
         self._optimizer = _optimizer(self.plan, canvas)
         # The content loss is a sum over positions, of which there are fewer: one balance at each
@@ -338,7 +338,7 @@ class Render:
                 pooling=plan.pooling,
                 precision=plan.precision,
             )
-            self.give_back()  # a painting may be larger than the canvas, and is seen once
+            self.release()  # a painting may be larger than the canvas, and is seen once
             return target
 
         if not style.asset:
@@ -349,42 +349,42 @@ class Render:
         return self._cache.get(key, make)
 
 
-def _look_further(
-    renders: Sequence[Render], budget_bytes: int | None, heed: Callable[[], None]
+def _step(
+    renders: Sequence[Render], budget_bytes: int | None, check: Callable[[], None]
 ) -> Iterator[Tensor]:
-    """The next look of each render. Gives its losses as soon as they are known, (B, 4)."""
+    """The next evaluation of each render. Yields the losses as soon as they are known, (B, 4)."""
     images = _next_images(renders)
     objectives = [render._objective for render in renders]
-    evaluation = evaluate(objectives, images, budget_bytes=budget_bytes, heed=heed)
+    evaluation = evaluate(objectives, images, budget_bytes=budget_bytes, check=check)
     yield next(evaluation)
-    here = Look(images, next(evaluation))
-    _remember(renders, here)
-    for render, look in zip(renders, here.split(), strict=True):
-        render._keep(look)
+    here = Evaluation(images, next(evaluation))
+    _update_optimizers(renders, here)
+    for render, own in zip(renders, here.split(), strict=True):
+        render._keep(own)
 
 
 def _next_images(renders: Sequence[Render]) -> Tensor:
-    """Where each render is looked at next, (B, 3, H, W): its start, or one move further."""
+    """Where each render is evaluated next, (B, 3, H, W): its start, or one move further."""
     images = {i: render._image for i, render in enumerate(renders)}
     for kind, places in _by_optimizer(renders):
-        looks = {i: look for i in places if (look := renders[i]._look)}
-        if looks:
-            moved = kind.moved([renders[i]._optimizer for i in looks], Look.of(looks.values()))
+        last = {i: one for i in places if (one := renders[i]._last)}
+        if last:
+            moved = kind.step([renders[i]._optimizer for i in last], Evaluation.of(last.values()))
             # Projected here, not clipped when saved: what is evaluated is what a file can hold, and
             # the optimiser reads the displacement that is left. Straight-through, the unprojected
             # displacement and a gradient masked at the bounds ended within 2 % of it (128 px, 100
             # iterations, from content and from noise); this is the simplest.
-            images |= dict(zip(looks, torch.split(clamped(moved), 1), strict=True))
+            images |= dict(zip(last, torch.split(clamped(moved), 1), strict=True))
     return stacked(list(images.values()))
 
 
-def _remember(renders: Sequence[Render], here: Look) -> None:
-    """Lets each optimiser see a look at all renders' images."""
-    looks = here.split()
+def _update_optimizers(renders: Sequence[Render], here: Evaluation) -> None:
+    """Gives each optimiser the evaluation of its own image."""
+    each = here.split()
     for kind, places in _by_optimizer(renders):
-        seen = here if len(places) == len(renders) else Look.of([looks[i] for i in places])
-        before = [renders[i]._look for i in places]
-        kind.see([renders[i]._optimizer for i in places], before, seen)
+        seen = here if len(places) == len(renders) else Evaluation.of([each[i] for i in places])
+        before = [renders[i]._last for i in places]
+        kind.update([renders[i]._optimizer for i in places], before, seen)
 
 
 def _by_optimizer(renders: Sequence[Render]) -> Iterable[tuple[type[Optimizer], list[int]]]:

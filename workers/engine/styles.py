@@ -37,7 +37,9 @@ def style_target(
     """The Grams of a style image, (1, 3, H, W), at its own size, which need not be the canvas's."""
     taps = {layer_of(name) for name in layers}
     sums = _Sums()
-    Passage(vgg, image, taps, sums, pooling=pooling, precision=precision, is_one_way=True).down()
+    Passage(
+        vgg, image, taps, sums, pooling=pooling, precision=precision, is_forward_only=True
+    ).forward()
     positions = {
         layer: block.height * block.width
         for block in blocks(taps, *image.shape[-2:])
@@ -47,17 +49,17 @@ def style_target(
 
 
 class _Sums:
-    """Adds up the Grams that it hears."""
+    """Adds up the Grams of the features that it is given."""
 
     def __init__(self) -> None:
         self.found: dict[str, Tensor] = {}
 
-    def hear(self, _index: int, layer: str, features: Tensor, _top: int) -> None:
+    def on_features(self, _index: int, layer: str, features: Tensor, _top: int) -> None:
         more = gram_sum(features.flatten(0, 1))
         self.found[layer] = self.found[layer] + more if layer in self.found else more
 
-    def pull(self, *_: object) -> None:
-        raise AssertionError("a style is only heard")
+    def add_gradient(self, *_: object) -> None:
+        raise AssertionError("a style has no gradient")
 
 
 class StyleCache:

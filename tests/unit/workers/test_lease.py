@@ -116,11 +116,11 @@ def test_a_lease_is_over_before_the_database_lets_others_in(
     lease = lease_of(database, job, clock=clock)
 
     clock.ahead = 49
-    lease.heed()
+    lease.check()
     clock.ahead = 51
 
     with pytest.raises(LeaseLost):
-        lease.heed()
+        lease.check()
 
 
 def test_an_outage_is_outlived_until_the_fence(tmp_path: Path, job: jobs.Job) -> None:
@@ -136,7 +136,7 @@ def test_an_outage_is_outlived_until_the_fence(tmp_path: Path, job: jobs.Job) ->
         clock = Clock()
         with lease_of(Away(gone.engine), job, clock=clock) as lease:
             time.sleep(0.1)
-            lease.heed()
+            lease.check()
             threading.Timer(0.3, lambda: setattr(clock, "ahead", 51)).start()
             with pytest.raises(LeaseLost):
                 lease.conclude(lambda: jobs.succeed(Away(gone.engine), job.claim, {}))
@@ -163,15 +163,15 @@ def test_a_worker_that_stops_is_heeded_at_once_unless_the_rest_is_short(
     stopping.set()
 
     with pytest.raises(HandedBack):
-        lease.heed()
+        lease.check()
     lease.finish()
 
-    lease.heed()
+    lease.check()
 
 
 def raises(lease: Lease, error: type[Exception]) -> bool:
     try:
-        lease.heed()
+        lease.check()
     except error:
         return True
     return False

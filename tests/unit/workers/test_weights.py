@@ -140,23 +140,23 @@ def test_torchvisions_weights_see_in_grey_levels_what_they_saw_normalised(
             x = module(x)
             if isinstance(module, nn.ReLU):
                 expected.append(x.clone())
-    heard: dict[str, Tensor] = {}
-    Passage(vgg, image, LAYERS, Hearing(heard), pooling="max", precision="float32").down()
+    found: dict[str, Tensor] = {}
+    Passage(vgg, image, LAYERS, Features(found), pooling="max", precision="float32").forward()
     for layer, theirs in zip(LAYERS, expected, strict=True):
-        ours = heard[layer].permute(2, 0, 1).unsqueeze(0)
+        ours = found[layer].permute(2, 0, 1).unsqueeze(0)
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.max().item())
 
 
-class Hearing:
-    """Copies the features that it hears: what a passage kept is overwritten by the next."""
+class Features:
+    """Copies the features: what a passage kept is overwritten by the next."""
 
-    def __init__(self, heard: dict[str, Tensor]) -> None:
-        self.heard = heard
+    def __init__(self, found: dict[str, Tensor]) -> None:
+        self.found = found
 
-    def hear(self, _index: int, layer: str, features: Tensor, _top: int) -> None:
-        self.heard[layer] = features.clone()
+    def on_features(self, _index: int, layer: str, features: Tensor, _top: int) -> None:
+        self.found[layer] = features.clone()
 
-    def pull(self, *_: object) -> None:
+    def add_gradient(self, *_: object) -> None:
         raise AssertionError("nothing asks for a gradient")
 
 

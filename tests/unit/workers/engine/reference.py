@@ -75,11 +75,11 @@ def evaluate(
     total = plan.content_weight * content + plan.style_weight * style + plan.tv_weight * tv
     goal = total
     if plan.normalize_gradients:
-        (pull,) = torch.autograd.grad(tv, x, retain_graph=True)
-        goal = plan.tv_weight * (x * (pull / pull.norm())).sum()
+        (slope,) = torch.autograd.grad(tv, x, retain_graph=True)
+        goal = plan.tv_weight * (x * (slope / slope.norm())).sum()
         for layer, weight, loss in terms:
-            (pull,) = torch.autograd.grad(loss, f[layer], retain_graph=True)
-            goal = goal + weight * (f[layer] * (pull / pull.norm())).sum()
+            (slope,) = torch.autograd.grad(loss, f[layer], retain_graph=True)
+            goal = goal + weight * (f[layer] * (slope / slope.norm())).sum()
     (gradient,) = torch.autograd.grad(goal, x)
     return Losses(*(term.item() for term in (total, content, style, tv))), gradient
 

@@ -17,7 +17,7 @@ from workers.engine.graphs import WARM, Graphs
 from workers.engine.loop import Loop
 from workers.engine.objective import evaluate
 from workers.engine.octaves import smooth
-from workers.engine.optimizers import Adam, Lbfgs, Look, Optimizer
+from workers.engine.optimizers import Adam, Evaluation, Lbfgs, Optimizer
 from workers.engine.plan import Plan
 from workers.engine.pools import Pooling
 from workers.engine.render import Render, Style
@@ -67,7 +67,7 @@ def stepped(renders: list[Render], times: int) -> list[Tensor]:
 
 @pytest.fixture
 def unrecorded() -> Iterator[None]:
-    with mock.patch.object(Graphs, "run", lambda self, step, _: self.pass_by(step)):
+    with mock.patch.object(Graphs, "run", lambda self, step, _: self.run_eagerly(step)):
         yield
 
 
@@ -112,9 +112,9 @@ def test_images_move_as_on_the_cpu(make: type[Optimizer]) -> None:
         one, last = make(), None
         image, depth = torch.full((1, 3, 16, 16), 90.0, device=device), bowl.to(device)
         for _ in range(30):
-            here = Look(image, depth * (image - 20))
-            make.see([one], [last], here)
-            image, last = make.moved([one], here), here
+            here = Evaluation(image, depth * (image - 20))
+            make.update([one], [last], here)
+            image, last = make.step([one], here), here
         ends.append(image.cpu())
     torch.testing.assert_close(ends[1], ends[0], rtol=1e-2, atol=0.1)
 
@@ -182,8 +182,8 @@ def test_a_render_that_diverges_leaves_its_company_untouched(
 ) -> None:
     good, bad = company(gpu, [PLAN, PLAN], content, style)
     stepped([good, bad], 5)
-    assert bad._look
-    bad._look.images.fill_(math.nan)
+    assert bad._last
+    bad._last.images.fill_(math.nan)
     errors = Render.step_together([good, bad])
     assert errors[0] is None
     assert isinstance(errors[1], Diverged)

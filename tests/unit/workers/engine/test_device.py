@@ -19,9 +19,9 @@ from torch.utils._pytree import tree_leaves
 from tests.unit.workers.engine.streams import Races, capturing
 from workers.engine import graphs, octaves, pools
 from workers.engine.objective import evaluate
-from workers.engine.optimizers import Look
+from workers.engine.optimizers import Evaluation
 from workers.engine.plan import Plan
-from workers.engine.render import Render, Style, _look_further, _next_images, _remember
+from workers.engine.render import Render, Style, _next_images, _step, _update_optimizers
 from workers.engine.vgg import SHAPES, Precision, Vgg, Weights
 
 PLAN = Plan(init="noise", pyramid=1, tv_weight=1.0)
@@ -88,7 +88,7 @@ def vgg(no_values: None) -> Vgg:
 
 
 def renders(vgg: Vgg, plans: list[Plan], precision: Precision = "bfloat16") -> list[Render]:
-    """As they are when they have looked at their starts."""
+    """As they are once their starts are evaluated."""
     picture = torch.empty((64, 48, 3), dtype=torch.uint8)
     made = [
         Render(replace(plan, precision=precision), vgg, picture, [Style(picture)]) for plan in plans
@@ -103,10 +103,10 @@ def step(renders: list[Render], budget_bytes: int | None = None) -> Tensor:
     images = _next_images(renders)
     objectives = [render._objective for render in renders]
     losses, gradients = evaluate(objectives, images, budget_bytes=budget_bytes)
-    here = Look(images, gradients)
-    _remember(renders, here)
-    for render, look in zip(renders, here.split(), strict=True):
-        render._image, render._look = look.images, look
+    here = Evaluation(images, gradients)
+    _update_optimizers(renders, here)
+    for render, own in zip(renders, here.split(), strict=True):
+        render._image, render._last = own.images, own
     return losses
 
 
@@ -150,7 +150,7 @@ def races(company: list[Render]) -> set[str]:
     step(company)  # which L-BFGS begins with
     with capturing() as cuda, Races(cuda) as seen:
         for _ in range(2):
-            list(_look_further(company, None, lambda: None))
+            list(_step(company, None, lambda: None))
     return seen.found
 
 

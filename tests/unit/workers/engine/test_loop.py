@@ -63,12 +63,12 @@ def test_a_run_tells_of_its_start_and_of_each_iteration_in_order(loop: Loop, mak
 
 
 @pytest.mark.parametrize(
-    ("capture_every", "captured"), [(0, [6]), (2, [2, 4, 6]), (4, [4, 6]), (1, [1, 2, 3, 4, 5, 6])]
+    ("snapshot_every", "captured"), [(0, [6]), (2, [2, 4, 6]), (4, [4, 6]), (1, [1, 2, 3, 4, 5, 6])]
 )
 def test_pictures_come_as_often_as_asked_and_at_the_end(
-    loop: Loop, make: Make, capture_every: int, captured: list[int]
+    loop: Loop, make: Make, snapshot_every: int, captured: list[int]
 ) -> None:
-    with loop.admit(lambda: make(PLAN), capture_every) as run:
+    with loop.admit(lambda: make(PLAN), snapshot_every) as run:
         events = list(run)
     assert [e.progress.iteration for e in events if e.image is not None] == captured
     assert all(e.image.shape == (32, 32, 3) for e in events if e.image is not None)
@@ -456,11 +456,11 @@ def test_a_render_that_is_left_ends_before_its_next_strip(
 def test_a_pass_goes_on_while_somebody_waits_for_it(
     loop: Loop, vgg: Vgg, small: Tensor, style: Tensor
 ) -> None:
-    is_built, may_look = threading.Event(), threading.Event()
+    is_built, may_go_on = threading.Event(), threading.Event()
 
     def on_take(name: str) -> None:
         if name == "relu2_1" and is_built.is_set():
-            may_look.wait()
+            may_go_on.wait()
 
     arena = Watched(on_take)
     shared = network(vgg, arena)
@@ -480,9 +480,9 @@ def test_a_pass_goes_on_while_somebody_waits_for_it(
             leaves = stack.enter_context(loop.admit(build_second))
         is_built.wait()
         leaves.leave()
-        may_look.set()
+        may_go_on.set()
         assert last(stays).progress.iteration == 6
-    assert arena.taken.count("stem padded") == 7  # no look was made twice
+    assert arena.taken.count("stem padded") == 7  # nothing was evaluated twice
 
 
 @pytest.mark.parametrize("init", ["noise", "content"])
@@ -562,7 +562,7 @@ def test_without_memory_in_any_way_a_render_is_told_and_no_other(
 def test_a_render_is_built_with_the_memory_that_passes_took(
     vgg: Vgg, small: Tensor, content: Tensor
 ) -> None:
-    """The painting is looked at as it is built: of 64 px, after passes of 32 px."""
+    """The painting is passed as it is built: of 64 px, after passes of 32 px."""
 
     def make(network: Vgg, style: Tensor) -> Render:
         return Render(PLAN, network, small, [Style(style)])
@@ -599,12 +599,12 @@ def test_the_pulse_rises_with_each_strip_and_stands_still_while_the_device_does(
     class Held(Render):
         @staticmethod
         def step_together(
-            renders: Sequence[Render], *, heed: Callable[[], None], **options: Any
+            renders: Sequence[Render], *, check: Callable[[], None], **options: Any
         ) -> list[Exception | None]:
             if renders[0].iteration == 3:
                 is_held.set()
                 may_go_on.wait()
-            return Render.step_together(renders, heed=heed, **options)
+            return Render.step_together(renders, check=check, **options)
 
     with Loop() as loop, loop.admit(lambda: Held(PLAN, vgg, small, [Style(style)])) as run:
         is_held.wait()
@@ -634,7 +634,7 @@ class Count:
     def progress(self) -> Progress:
         return Progress(self.iteration, self.iterations, Losses(0.0, 0.0, 0.0, 0.0), 0.0)
 
-    def give_back(self) -> None: ...
+    def release(self) -> None: ...
 
     def snapshot(self) -> Callable[[], Tensor]:
         image = torch.full((1, 1, 3), float(self.iteration))
@@ -648,10 +648,10 @@ class Count:
 
     @staticmethod
     def step_together(
-        renders: "Sequence[Count]", *, heed: Callable[[], None], **_: object
+        renders: "Sequence[Count]", *, check: Callable[[], None], **_: object
     ) -> list[Exception | None]:
         for render in renders:
-            heed()
+            check()
             render.iteration += 1
         return [None for _ in renders]
 

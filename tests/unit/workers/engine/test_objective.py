@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.unit.workers.engine import reference
 from tests.unit.workers.engine.reference import Part, error
 from workers.engine.errors import PlanError, ShapeError
-from workers.engine.objective import Losses, Objective, Region, _settle, evaluate
+from workers.engine.objective import Losses, Objective, Region, _losses, evaluate
 from workers.engine.pictures import noise, to_image
 from workers.engine.plan import Plan
 from workers.engine.styles import style_target
@@ -64,7 +64,7 @@ def objective(vgg: Vgg, plan: Plan, canvas: Tensor, parts: Sequence[Part]) -> Ob
     return Objective(plan, vgg, canvas, regions)
 
 
-def look(found: Objective, image: Tensor, **options: Any) -> tuple[Losses, Tensor]:
+def evaluated(found: Objective, image: Tensor, **options: Any) -> tuple[Losses, Tensor]:
     losses, gradient = evaluate([found], image, **options)
     return Losses(*losses[0].tolist()), gradient
 
@@ -78,7 +78,7 @@ def test_the_losses_are_the_reports_formulas_over_the_networks_features(
     vgg: Vgg, canvas: Tensor, stripes: Tensor, image: Tensor
 ) -> None:
     """In float64 and NumPy, with the Grams as plain sums, divided where the report divides."""
-    found, _ = look(objective(vgg, PLAN, canvas, [Part([(stripes, 1.0)])]), image)
+    found, _ = evaluated(objective(vgg, PLAN, canvas, [Part([(stripes, 1.0)])]), image)
 
     def features(picture: Tensor, layer: str) -> NDArray[np.float64]:
         maps: NDArray[np.float64] = reference.features(vgg.weights, picture, [layer])[layer].numpy()
@@ -143,7 +143,7 @@ def test_losses_and_gradient_are_those_of_autograd(
     expected, autograd = reference.evaluate(vgg.weights, plan, canvas, parts[chosen], image)
     for budget_bytes in (None, LITTLE):
         found = objective(vgg, plan, canvas, parts[chosen])
-        losses, gradient = look(found, image, budget_bytes=budget_bytes)
+        losses, gradient = evaluated(found, image, budget_bytes=budget_bytes)
         assert losses == pytest.approx(expected, rel=1e-5)
         assert error(gradient, autograd) < 1e-5
 
@@ -161,11 +161,11 @@ def test_strips_give_what_the_whole_gives(
     canvas = noise(height, width, seed=7)
     images = torch.cat([noise(height, width, seed=seed) for seed in (8, 9)])
 
-    def looks(budget_bytes: int | None) -> tuple[Tensor, Tensor]:
+    def evaluated_by(budget_bytes: int | None) -> tuple[Tensor, Tensor]:
         objectives = [objective(vgg, plan, canvas, regions) for plan in plans]
         return evaluate(objectives, images, budget_bytes=budget_bytes)
 
-    (whole, gradients), (strips, by_strips) = looks(None), looks(LITTLE)
+    (whole, gradients), (strips, by_strips) = evaluated_by(None), evaluated_by(LITTLE)
     torch.testing.assert_close(strips, whole, rtol=1e-6, atol=0)
     for b in range(2):
         assert error(by_strips[b], gradients[b]) < 1e-5
@@ -175,9 +175,9 @@ def test_the_gradient_says_how_the_total_changes(
     vgg: Vgg, canvas: Tensor, stripes: Tensor, image: Tensor
 ) -> None:
     found = objective(vgg, EVEN, canvas, [Part([(stripes, 1.0)])])
-    _, gradient = look(found, image)
+    _, gradient = evaluated(found, image)
     along = 0.05 * gradient / gradient.abs().mean()
-    uphill, downhill = (look(found, image + way * along)[0].total for way in (1, -1))
+    uphill, downhill = (evaluated(found, image + way * along)[0].total for way in (1, -1))
     expected = (gradient.double() * along.double()).sum().item()
     assert (uphill - downhill) / 2 == pytest.approx(expected, rel=0.01)
 
@@ -185,7 +185,7 @@ def test_the_gradient_says_how_the_total_changes(
 def test_normalized_gradients_are_as_long_as_their_weights(
     vgg: Vgg, canvas: Tensor, stripes: Tensor, disc: Tensor, image: Tensor
 ) -> None:
-    """The layer's own pull, and its direction that of autograd in float64."""
+    """The layer's own gradient, and its direction that of autograd in float64."""
     weights = {"relu1_1": 0.3, "relu2_2": 0.7, "relu3_1": 0.0}
     for plan in (
         replace(PLAN, content_layers={}, style_layers=weights, normalize_gradients=True),
@@ -207,28 +207,28 @@ def test_normalized_gradients_are_as_long_as_their_weights(
 
 
 def pulled(found: Objective, vgg: Vgg, image: Tensor, layer: str) -> Tensor:
-    """What a layer gives to its gradient at one look."""
+    """What a layer gives to its gradient in one evaluation."""
     features = {
         name: maps[0].permute(1, 2, 0).float().contiguous()
         for name, maps in reference.features(vgg.weights, image, found.layers).items()
     }
     found.begin(image[0], lambda: None)
     for name, maps in features.items():
-        found.hear(name, maps, 0)
-    _settle([found], image, torch.empty_like(image))
+        found.on_features(name, maps, 0)
+    _losses([found], image, torch.empty_like(image))
     gradient = torch.zeros_like(features[layer])
-    found.pull(layer, features[layer], gradient, 0)
+    found.add_gradient(layer, features[layer], gradient, 0)
     return gradient
 
 
 def test_a_normalized_gradient_of_nothing_is_nothing(vgg: Vgg, canvas: Tensor) -> None:
     plan = replace(PLAN, normalize_gradients=True, style_layers={}, tv_weight=0.0)
-    _, gradient = look(objective(vgg, plan, canvas, []), canvas)
+    _, gradient = evaluated(objective(vgg, plan, canvas, []), canvas)
     assert torch.equal(gradient, torch.zeros_like(gradient))
 
 
 def test_nothing_is_lost_where_content_and_style_are_the_image(vgg: Vgg, canvas: Tensor) -> None:
-    found, gradient = look(
+    found, gradient = evaluated(
         objective(vgg, replace(PLAN, tv_weight=0.0), canvas, [Part([(canvas, 1.0)])]), canvas
     )
     assert (found.content, found.style) == (0, 0)
@@ -239,7 +239,7 @@ def test_several_styles_add_up_by_their_shares(
     vgg: Vgg, canvas: Tensor, stripes: Tensor, disc: Tensor, image: Tensor
 ) -> None:
     def style_of(*styles: tuple[Tensor, float]) -> float:
-        return look(objective(vgg, PLAN, canvas, [Part(styles)]), image)[0].style
+        return evaluated(objective(vgg, PLAN, canvas, [Part(styles)]), image)[0].style
 
     expected = 0.25 * style_of((stripes, 1)) + 0.75 * style_of((disc, 1))
     assert style_of((stripes, 0.25), (disc, 0.75)) == pytest.approx(expected, rel=1e-6)
@@ -247,8 +247,8 @@ def test_several_styles_add_up_by_their_shares(
 
 def test_a_white_mask_is_no_mask(vgg: Vgg, canvas: Tensor, stripes: Tensor, image: Tensor) -> None:
     white = objective(vgg, EVEN, canvas, [Part([(stripes, 1.0)], torch.ones(40, 37))])
-    losses, gradient = look(white, image)
-    expected, whole = look(objective(vgg, EVEN, canvas, [Part([(stripes, 1.0)])]), image)
+    losses, gradient = evaluated(white, image)
+    expected, whole = evaluated(objective(vgg, EVEN, canvas, [Part([(stripes, 1.0)])]), image)
     assert losses == pytest.approx(expected, rel=1e-6)
     assert error(gradient, whole) < 1e-6
 
@@ -259,7 +259,7 @@ def test_a_style_pulls_only_where_its_mask_is_white(
     """And as far as the layers see: two convolutions, a pool, two more."""
     plan = replace(PLAN, content_weight=0.0, tv_weight=0.0)
     found = objective(vgg, plan, canvas, [Part([(stripes, 1.0)], half())])
-    _, gradient = look(found, image)
+    _, gradient = evaluated(found, image)
     assert gradient[..., :18].abs().amin(dim=(1, 2)).gt(0).any()
     assert not gradient[..., 18 + 1 + 6 + 1 :].any()
 
@@ -281,10 +281,10 @@ def test_content_is_learnt_at_the_first_look_whatever_is_looked_at(
     """From the content itself in passing; from any other image by a passage of its own."""
     parts = [Part([(stripes, 1.0)])]
     in_passing, apart = (objective(vgg, PLAN, canvas, parts) for _ in range(2))
-    first, _ = look(in_passing, canvas, budget_bytes=budget_bytes)
+    first, _ = evaluated(in_passing, canvas, budget_bytes=budget_bytes)
     assert first.content == 0
-    after, gradient = look(in_passing, image, budget_bytes=budget_bytes)
-    expected, same = look(apart, image, budget_bytes=budget_bytes)
+    after, gradient = evaluated(in_passing, image, budget_bytes=budget_bytes)
+    expected, same = evaluated(apart, image, budget_bytes=budget_bytes)
     assert after == expected
     assert torch.equal(gradient, same)
 
@@ -294,7 +294,7 @@ def test_content_is_learnt_once(vgg: Vgg, canvas: Tensor, image: Tensor) -> None
     counts = []
     for picture in (image, image, canvas):
         asked: list[None] = []
-        look(found, picture, heed=lambda asked=asked: asked.append(None))
+        evaluated(found, picture, check=lambda asked=asked: asked.append(None))
         counts.append(len(asked))
     assert counts == [3 + 6, 6, 6]  # blocks, down and up
 
@@ -306,25 +306,25 @@ class Enough(Exception):
 def ended_after(calls: int) -> Callable[[], None]:
     left = iter(range(calls))
 
-    def heed() -> None:
+    def check() -> None:
         if next(left, None) is None:
             raise Enough
 
-    return heed
+    return check
 
 
 @pytest.mark.parametrize("start", ["content", "noise"])
 def test_a_first_look_that_is_ended_leaves_nothing_behind(
     vgg: Vgg, canvas: Tensor, stripes: Tensor, image: Tensor, start: str
 ) -> None:
-    """As where memory ran out in it: the next look learns the content once more."""
+    """As where memory ran out in it: the next evaluation learns the content once more."""
     parts = [Part([(stripes, 1.0)])]
-    expected, same = look(objective(vgg, PLAN, canvas, parts), image)
+    expected, same = evaluated(objective(vgg, PLAN, canvas, parts), image)
     for calls in range(6):  # three blocks down and up
         found = objective(vgg, PLAN, canvas, parts)
         with pytest.raises(Enough):
-            look(found, canvas if start == "content" else image, heed=ended_after(calls))
-        again, gradient = look(found, image)
+            evaluated(found, canvas if start == "content" else image, check=ended_after(calls))
+        again, gradient = evaluated(found, image)
         assert again == expected
         assert torch.equal(gradient, same)
 
@@ -332,7 +332,7 @@ def test_a_first_look_that_is_ended_leaves_nothing_behind(
 def test_a_batchs_results_are_those_of_each_alone_to_the_bit(
     vgg: Vgg, canvas: Tensor, stripes: Tensor, disc: Tensor
 ) -> None:
-    """Of different layers, weights and styles; some have looked before."""
+    """Of different layers, weights and styles; some were evaluated before."""
     left = half()
     makes = [
         lambda: objective(vgg, PLAN, canvas, [Part([(stripes, 1.0)])]),
@@ -354,11 +354,11 @@ def test_a_batchs_results_are_those_of_each_alone_to_the_bit(
     ]
     images = torch.cat([canvas, *(noise(40, 37, seed=seed) for seed in (5, 6, 7))])
     together = [make() for make in makes]
-    look(together[1], images[:1])
+    evaluated(together[1], images[:1])
     losses, gradients = evaluate(together, images)
     for b, make in enumerate(makes):
         alone = make()
-        look(alone, images[b : b + 1])
+        evaluated(alone, images[b : b + 1])
         found, gradient = evaluate([alone], images[b : b + 1])
         assert torch.equal(found[0], losses[b])
         assert torch.equal(gradient[0], gradients[b])
@@ -368,9 +368,9 @@ def test_bfloat16_stays_close_to_float32(
     vgg: Vgg, canvas: Tensor, stripes: Tensor, image: Tensor
 ) -> None:
     parts = [Part([(stripes, 0.5)]), Part([(stripes, 0.5)], half())]
-    exact, gradient = look(objective(vgg, EVEN, canvas, parts), image)
+    exact, gradient = evaluated(objective(vgg, EVEN, canvas, parts), image)
     rounded = replace(EVEN, precision="bfloat16")
-    losses, close = look(objective(vgg, rounded, canvas, parts), image)
+    losses, close = evaluated(objective(vgg, rounded, canvas, parts), image)
     assert losses == pytest.approx(exact, rel=0.02)
     assert losses.style != exact.style
     assert close.dtype == torch.float32

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tests.unit.workers.engine.test_octaves import by_octaves
-from workers.engine.optimizers import TINY, Adam, Lbfgs, Look, Optimizer
+from workers.engine.optimizers import TINY, Adam, Evaluation, Lbfgs, Optimizer
 
 Function = Callable[[Tensor], Tensor]
 Make = Callable[[], Optimizer]
@@ -35,23 +35,27 @@ class Walk:
     """Images on their way, each with its optimiser: as an engine moves them, without bounds."""
 
     def __init__(
-        self, optimizers: list[Optimizer], function: Function, x: Tensor, look: Look | None = None
+        self,
+        optimizers: list[Optimizer],
+        function: Function,
+        x: Tensor,
+        last: Evaluation | None = None,
     ) -> None:
         self.optimizers = optimizers
         self._kind = type(optimizers[0])
         self._function = function
-        self.look = look or self._seen(x, [None] * len(x))
+        self.last = last or self._evaluated(x, [None] * len(x))
 
     def step(self) -> Tensor:
-        x = self._kind.moved(self.optimizers, self.look)
-        self.look = self._seen(x, list(self.look.split()))
+        x = self._kind.step(self.optimizers, self.last)
+        self.last = self._evaluated(x, list(self.last.split()))
         return x
 
-    def _seen(self, x: Tensor, before: Sequence[Look | None]) -> Look:
+    def _evaluated(self, x: Tensor, before: Sequence[Evaluation | None]) -> Evaluation:
         slopes = [gradient(self._function, each[None]) for each in x]
-        look = Look(x, torch.cat(slopes))
-        self._kind.see(self.optimizers, before, look)
-        return look
+        here = Evaluation(x, torch.cat(slopes))
+        self._kind.update(self.optimizers, before, here)
+        return here
 
 
 def ours(optimizer: Optimizer, function: Function, x: Tensor, steps: int) -> list[Tensor]:
@@ -169,7 +173,7 @@ def test_a_step_in_float32_is_that_of_two_loops_in_float64(levels: int) -> None:
     walk = Walk([Lbfgs(**settings)], bowl, start(13, 18, torch.float32))
     reference = TwoLoops(1.0, **settings)
     for _ in range(40):
-        x, slope = walk.look
+        x, slope = walk.last
         expected = reference.step(x, slope)
         error = (walk.step() - expected).norm() / (expected - x).norm()
         assert error < 1e-3  # the images' own rounding is in it: late steps are small
@@ -200,7 +204,7 @@ def test_a_restored_optimizer_goes_on_to_the_bit(make: Make, before: int) -> Non
     restored.load_state_dict(
         {name: t.clone() for name, t in first.optimizers[0].state_dict().items()}
     )
-    second = Walk([restored], bowl, first.look.images, first.look)
+    second = Walk([restored], bowl, first.last.images, first.last)
     assert all(torch.equal(first.step(), second.step()) for _ in range(10))
     states = first.optimizers[0].state_dict(), restored.state_dict()
     assert states[0].keys() == states[1].keys()
@@ -229,7 +233,7 @@ def test_an_image_moves_the_same_in_any_company_to_the_bit(
         [walk.optimizers[0] for walk in mixed],
         bowl,
         images,
-        Look.of([walk.look for walk in mixed]),
+        Evaluation.of([walk.last for walk in mixed]),
     )
     for _ in range(25):
         found = together.step()
@@ -269,9 +273,9 @@ def test_a_gradient_of_zeros_moves_nothing(make: Make) -> None:
 def test_a_step_modifies_neither_look_nor_memory(make: Make) -> None:
     walk = Walk([make()], rosenbrock, start())
     for _ in range(3):
-        kept = [each.clone() for each in walk.look]
-        moved = walk._kind.moved(walk.optimizers, walk.look)
-        last = walk.look
+        kept = [each.clone() for each in walk.last]
+        moved = walk._kind.step(walk.optimizers, walk.last)
+        last = walk.last
         assert torch.equal(walk.step(), moved)  # asked twice, it says the same
         assert all(map(torch.equal, last, kept))
 
@@ -311,30 +315,30 @@ def test_a_displacement_without_curvature_counts_for_nothing(levels: int) -> Non
     walk = Walk([lbfgs], bowl, start())
     walk.step()
     walk.step()
-    image, slope = walk.look
+    image, slope = walk.last
     nothing = [
         (image, slope),  # no displacement at all: every value was at its bound
         (image + 1, slope - 1),  # curved downwards
         (image + 2, slope - 1),  # not curved
     ]
-    last, kept = walk.look, lbfgs.state_dict()
-    expected = Lbfgs.moved([lbfgs], walk.look) - image
+    last, kept = walk.last, lbfgs.state_dict()
+    expected = Lbfgs.step([lbfgs], walk.last) - image
     for x, g in nothing:
-        Lbfgs.see([lbfgs], [last], Look(x, g))
-        last = Look(x, g)
-        found = Lbfgs.moved([lbfgs], Look(image, slope)) - image
+        Lbfgs.update([lbfgs], [last], Evaluation(x, g))
+        last = Evaluation(x, g)
+        found = Lbfgs.step([lbfgs], Evaluation(image, slope)) - image
         torch.testing.assert_close(found, expected)
     state = lbfgs.state_dict()
     assert state["curved"].tolist() == [*kept["curved"].tolist()[3:], 0, 0, 0]
-    Lbfgs.see([lbfgs], [last], Look(image + 3, slope))
+    Lbfgs.update([lbfgs], [last], Evaluation(image + 3, slope))
     assert lbfgs.state_dict()["curved"][-1] == 1
 
 
 def test_a_memory_of_nothing_but_downhill_curvature_begins_anew() -> None:
     x = start()
     lbfgs = Lbfgs(first_step=2.5)
-    Lbfgs.see([lbfgs], [Look(x, x)], Look(x + 1, x - 1))
-    moved = Lbfgs.moved([lbfgs], Look(x, gradient(rosenbrock, x)))
+    Lbfgs.update([lbfgs], [Evaluation(x, x)], Evaluation(x + 1, x - 1))
+    moved = Lbfgs.step([lbfgs], Evaluation(x, gradient(rosenbrock, x)))
     assert (moved - x).abs().mean().item() == pytest.approx(2.5)
 
 

@@ -31,7 +31,7 @@ EARLY = ("2_1", "3_2", "4_2")  # behind each, and in the first block, are layers
 
 
 class Cotangents:
-    """Keeps what it hears, and pulls each layer by numbers drawn once: the way up is linear."""
+    """Keeps the features, and adds gradients drawn once: the backward pass is linear."""
 
     def __init__(self, taps: tuple[str, ...], height: int, width: int, batch: int) -> None:
         shapes = {
@@ -41,18 +41,22 @@ class Cotangents:
             if layer in taps
         }
         generator = torch.Generator().manual_seed(8)
-        self.pulls = {layer: torch.randn(shapes[layer], generator=generator) for layer in shapes}
-        self.heard = {layer: torch.full(shapes[layer], torch.nan) for layer in shapes}
+        self.gradients = {
+            layer: torch.randn(shapes[layer], generator=generator) for layer in shapes
+        }
+        self.features = {layer: torch.full(shapes[layer], torch.nan) for layer in shapes}
         self.rows: Counter[tuple[str, int, str, int]] = Counter()
 
-    def hear(self, index: int, layer: str, features: Tensor, top: int) -> None:
-        self.heard[layer][index, top : top + len(features)] = features
-        self._count("hear", index, layer, features, top)
+    def on_features(self, index: int, layer: str, features: Tensor, top: int) -> None:
+        self.features[layer][index, top : top + len(features)] = features
+        self._count("on_features", index, layer, features, top)
 
-    def pull(self, index: int, layer: str, features: Tensor, gradient: Tensor, top: int) -> None:
-        assert torch.equal(features, self.heard[layer][index, top : top + len(features)])
-        gradient += self.pulls[layer][index, top : top + len(features)]
-        self._count("pull", index, layer, features, top)
+    def add_gradient(
+        self, index: int, layer: str, features: Tensor, gradient: Tensor, top: int
+    ) -> None:
+        assert torch.equal(features, self.features[layer][index, top : top + len(features)])
+        gradient += self.gradients[layer][index, top : top + len(features)]
+        self._count("add_gradient", index, layer, features, top)
 
     def _count(self, way: str, index: int, layer: str, features: Tensor, top: int) -> None:
         self.rows.update((way, index, layer, top + row) for row in range(len(features)))
@@ -70,7 +74,7 @@ def passed(
     *,
     pooling: Pooling = "avg",
     budget_bytes: int | None = None,
-    heed: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[Tensor, Cotangents]:
     listener = Cotangents(taps, *images.shape[-2:], len(images))
     passage = Passage(
@@ -81,17 +85,17 @@ def passed(
         pooling=pooling,
         precision="float32",
         budget_bytes=budget_bytes,
-        heed=heed,
+        check=check,
     )
     assert passage.is_whole == (budget_bytes is None)
-    passage.down()
-    return up(passage, images), listener
+    passage.forward()
+    return backward(passage, images), listener
 
 
-def up(passage: Passage, images: Tensor) -> Tensor:
+def backward(passage: Passage, images: Tensor) -> Tensor:
     """The gradient alone; what was there before is added to."""
     gradient = torch.full_like(images, 2.0)
-    passage.up(gradient)
+    passage.backward(gradient)
     return gradient - 2
 
 
@@ -174,14 +178,14 @@ def test_features_and_gradients_are_those_of_autograd(
 
     exact = images.double().requires_grad_()
     features = reference.features(vgg.weights, exact, TAPS, pooling)
-    pulls = {layer: pull.double().permute(0, 3, 1, 2) for layer, pull in listener.pulls.items()}
-    goal = sum((features[layer] * pulls[layer]).sum() for layer in TAPS)
+    added = {layer: one.double().permute(0, 3, 1, 2) for layer, one in listener.gradients.items()}
+    goal = sum((features[layer] * added[layer]).sum() for layer in TAPS)
     (expected,) = torch.autograd.grad(goal, exact)
     for layer in TAPS:
-        assert error(listener.heard[layer].permute(0, 3, 1, 2), features[layer]) < 1e-5
+        assert error(listener.features[layer].permute(0, 3, 1, 2), features[layer]) < 1e-5
     assert error(gradient, expected) < 1e-5
     assert set(listener.rows.values()) == {1}
-    assert len(listener.rows) == 2 * sum(len(x) * x.shape[1] for x in listener.heard.values())
+    assert len(listener.rows) == 2 * sum(len(x) * x.shape[1] for x in listener.features.values())
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max"])
@@ -194,7 +198,7 @@ def test_strips_give_what_the_whole_gives(
     whole, heard_whole = passed(vgg, images, taps, pooling=pooling)
     strips, heard_strips = passed(vgg, images, taps, pooling=pooling, budget_bytes=LITTLE)
     for layer in taps:
-        assert error(heard_strips.heard[layer], heard_whole.heard[layer]) < 1e-6
+        assert error(heard_strips.features[layer], heard_whole.features[layer]) < 1e-6
     assert error(strips, whole) < 1e-5
 
 
@@ -266,11 +270,11 @@ def test_the_images_of_a_batch_do_not_see_each_other(vgg: Vgg) -> None:
     together, listener = passed(vgg, batch)
     for b in range(3):
         one = Cotangents(TAPS, 24, 27, 1)
-        one.pulls = {layer: pull[b : b + 1] for layer, pull in listener.pulls.items()}
+        one.gradients = {layer: whole[b : b + 1] for layer, whole in listener.gradients.items()}
         passage = Passage(vgg, batch[b : b + 1], TAPS, one, pooling="avg", precision="float32")
-        passage.down()
-        assert torch.equal(up(passage, batch[b : b + 1])[0], together[b])
-        assert all(torch.equal(one.heard[tap][0], listener.heard[tap][b]) for tap in TAPS)
+        passage.forward()
+        assert torch.equal(backward(passage, batch[b : b + 1])[0], together[b])
+        assert all(torch.equal(one.features[tap][0], listener.features[tap][b]) for tap in TAPS)
 
 
 def test_a_passage_leaves_the_images_as_they_are(
@@ -286,7 +290,7 @@ def test_a_passage_leaves_the_images_as_they_are(
 @pytest.mark.parametrize("taps", [DEEP, EARLY])
 def test_bfloat16_stays_close_to_float32(vgg: Vgg, taps: tuple[str, ...], pooling: Pooling) -> None:
     images = image(48, 22)
-    exact, heard = passed(vgg, images, taps, pooling=pooling)
+    exact, expected = passed(vgg, images, taps, pooling=pooling)
     for budget_bytes in (None, LITTLE):
         listener = Cotangents(taps, 48, 22, 1)
         passage = Passage(
@@ -298,23 +302,23 @@ def test_bfloat16_stays_close_to_float32(vgg: Vgg, taps: tuple[str, ...], poolin
             precision="bfloat16",
             budget_bytes=budget_bytes,
         )
-        listener.pull = rounded(listener)  # type: ignore[method-assign]
-        passage.down()
-        gradient = up(passage, images)
+        listener.add_gradient = rounded(listener)  # type: ignore[method-assign]
+        passage.forward()
+        gradient = backward(passage, images)
         assert gradient.dtype == torch.float32
         assert 0 < error(gradient, exact) < 0.1
         for layer in taps:
-            assert 0 < error(listener.heard[layer], heard.heard[layer]) < 0.05
+            assert 0 < error(listener.features[layer], expected.features[layer]) < 0.05
 
 
 def rounded(listener: Cotangents) -> Callable[[int, str, Tensor, Tensor, int], None]:
-    """Pulls in bfloat16; strips of it need not be what was heard to the last bit."""
+    """Adds in bfloat16; features of strips need not be those of the whole to the last bit."""
 
-    def pull(index: int, layer: str, features: Tensor, gradient: Tensor, top: int) -> None:
+    def add_gradient(index: int, layer: str, features: Tensor, gradient: Tensor, top: int) -> None:
         assert features.dtype == gradient.dtype == torch.bfloat16
-        gradient += listener.pulls[layer][index, top : top + len(features)].bfloat16()
+        gradient += listener.gradients[layer][index, top : top + len(features)].bfloat16()
 
-    return pull
+    return add_gradient
 
 
 def test_everything_is_kept_where_it_fits() -> None:
@@ -438,11 +442,11 @@ def test_a_passage_stays_within_its_budget(vgg: Vgg, percent: int) -> None:
 def test_who_heeds_is_asked_between_strips_on_both_ways(vgg: Vgg) -> None:
     asked: list[None] = []
     images = image(81, 9)
-    passed(vgg, images, heed=lambda: asked.append(None))
+    passed(vgg, images, check=lambda: asked.append(None))
     assert len(asked) == 2 * 3  # blocks
     asked.clear()
     plan = plan_strips(blocks(TAPS, 81, 9), 1, "float32", LITTLE)
-    passed(vgg, images, budget_bytes=LITTLE, heed=lambda: asked.append(None))
+    passed(vgg, images, budget_bytes=LITTLE, check=lambda: asked.append(None))
     assert len(asked) == 2 * sum(map(len, plan)) > 2 * 6
 
 
@@ -459,11 +463,11 @@ def test_a_passage_that_is_ended_leaves_nothing_to_the_next(
     for last in range(1, 6):
         left = iter(range(last))
 
-        def heed(left: Iterator[int] = left) -> None:
+        def check(left: Iterator[int] = left) -> None:
             if next(left, None) is None:
                 raise Enough
 
         with pytest.raises(Enough):
-            passed(vgg, image(49, 11, seed=4), budget_bytes=budget_bytes, heed=heed)
+            passed(vgg, image(49, 11, seed=4), budget_bytes=budget_bytes, check=check)
         again, _ = passed(vgg, images, budget_bytes=budget_bytes)
         assert torch.equal(again, expected)

@@ -26,7 +26,7 @@ from workers.engine.styles import StyleCache, style_target
 from workers.engine.vgg import Vgg
 
 DEEP = Plan(init="noise", iterations=8, pyramid=1)
-NOISE = replace(  # three blocks: in the deeper two a look takes most of its time
+NOISE = replace(  # three blocks: in the deeper two an evaluation takes most of its time
     DEEP,
     content_layers={"relu3_2": 1.0},
     style_layers={"relu1_1": 0.3, "relu2_1": 0.3, "relu3_1": 0.4},
@@ -112,7 +112,7 @@ def assert_restored_goes_on(make: Callable[[], Render], before: int) -> Render:
     for _ in range(before):
         first.step()
     second.load_state_dict(safetensors.torch.load(safetensors.torch.save(first.state_dict())))
-    # Not a number before the first look: compared as they are written.
+    # Not a number before the first evaluation: compared as they are written.
     assert str(second.progress._replace(seconds=0)) == str(first.progress._replace(seconds=0))
     assert second.scale == first.scale
     assert second.is_finished == first.is_finished
@@ -135,7 +135,7 @@ def assert_restored_goes_on(make: Callable[[], Render], before: int) -> Render:
 def test_a_restored_render_goes_on_to_the_bit(
     vgg: Vgg, small: Tensor, style: Tensor, plan: Plan, before: int
 ) -> None:
-    """From the content, the first hears its targets as it looks, the second asks for them."""
+    """From the content, the first learns its targets on the way, the second asks for them."""
     render = assert_restored_goes_on(lambda: Render(plan, vgg, small, [Style(style)]), before)
     assert render.iteration == 3
 
@@ -145,7 +145,7 @@ def test_a_restored_render_goes_on_to_the_bit(
 def test_a_render_restored_within_a_pyramid_goes_on_to_the_bit(
     vgg: Vgg, content: Tensor, style: Tensor, optimizer: OptimizerName, before: int
 ) -> None:
-    """Of 9 looks the first 5 are at half the size: after them the next size is entered."""
+    """Of 9 evaluations the first 5 are at half the size: after them the next size is entered."""
     plan = replace(SHALLOW, optimizer=optimizer, pyramid=2)
     render = assert_restored_goes_on(lambda: Render(plan, vgg, content, [Style(style)]), before)
     assert (render.iteration, render.scale) == (8, 1)
@@ -154,16 +154,16 @@ def test_a_render_restored_within_a_pyramid_goes_on_to_the_bit(
 @pytest.mark.parametrize("pyramid", [1, 2])
 @pytest.mark.parametrize("before", [0, 2, 5, 8, 9])
 def test_a_restored_render_has_as_much_patience_left(vgg: Vgg, pyramid: int, before: int) -> None:
-    """Nothing ever falls here, so it ends 3 iterations after its best look at the last size."""
+    """Nothing ever falls here, so it ends 3 iterations after its best one at the last size."""
     plan = replace(SHALLOW, init="content", iterations=10, pyramid=pyramid, patience=3)
     picture = torch.full((64, 64, 3), 90, dtype=torch.uint8)
 
     def make() -> Render:
         return Render(plan, vgg, picture, [Style(picture)])
 
-    looks = 4 if pyramid == 1 else 10
-    render = assert_restored_goes_on(make, min(before, looks))
-    assert render.iteration == looks - 1
+    count = 4 if pyramid == 1 else 10
+    render = assert_restored_goes_on(make, min(before, count))
+    assert render.iteration == count - 1
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -194,19 +194,19 @@ def test_a_look_that_is_given_up_and_made_again_leaves_no_trace(
     whole = finished(Render(plan, vgg, small, [Style(style)]))
     render = Render(plan, vgg, small, [Style(style)])
 
-    def heed_until(calls: int) -> Callable[[], None]:
+    def check_until(calls: int) -> Callable[[], None]:
         left = iter(range(calls))
 
-        def heed() -> None:
+        def check() -> None:
             if next(left, None) is None:
                 raise Interrupted
 
-        return heed
+        return check
 
     while not render.is_finished:
         for calls in (0, 2, 4, 5):  # 3 blocks down and 3 up, after 3 for noise's content targets
             with pytest.raises(Interrupted):
-                Render.step_together([render], heed=heed_until(calls))
+                Render.step_together([render], check=check_until(calls))
         render.step()
     assert same(render, whole)
 
@@ -392,7 +392,7 @@ def test_the_coarser_sizes_share_half_of_the_iterations_and_the_canvas_has_the_r
     iterations: int,
     visited: list[tuple[int, int]],
 ) -> None:
-    """The first look at the start is on top."""
+    """That of the start comes on top."""
     plan = replace(SHALLOW, pyramid=pyramid, iterations=iterations)
     render = Render(plan, vgg, checks(*canvas), [Style(checks(64, 64))])
     found = []
@@ -419,7 +419,7 @@ def test_the_next_size_starts_from_the_last_picture_enlarged(
 
 
 def test_a_smaller_size_sees_smaller_pictures(vgg: Vgg, content: Tensor, style: Tensor) -> None:
-    """Its first look is that of a render of pictures that were halved before."""
+    """Its first evaluation is that of a render of pictures that were halved before."""
     plan = replace(NOISE, pyramid=2)
     first = Render(plan, vgg, content, [Style(style)]).step()
     halved = [
@@ -559,7 +559,7 @@ def test_a_render_gives_back_what_its_passes_took(vgg: Vgg, small: Tensor, style
     render = Render(NOISE, Vgg(vgg.weights), small, [Style(style)])
     render.step()
     assert render._vgg.arena.size_bytes >= render.pass_bytes
-    render.give_back()
+    render.release()
     assert render._vgg.arena.size_bytes == 0
     assert math.isfinite(render.step().losses.total)
 

@@ -26,7 +26,7 @@ def test_a_target_holds_the_gram_of_each_layer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of a size of its own, that no pool divides; in strips it is the same sum."""
-    monkeypatch.setattr(passage, "ONE_WAY_BYTES", strip_bytes)
+    monkeypatch.setattr(passage, "FORWARD_ONLY_BYTES", strip_bytes)
     image = to_image(style[:61, :43])
     found = style_target(vgg, image, ["relu1_1", "conv3_1"], pooling=pooling, precision="float32")
     expected = reference.features(vgg.weights, image, ["1_1", "3_1"], pooling)

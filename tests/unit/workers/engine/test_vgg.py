@@ -54,15 +54,15 @@ def test_the_layer_table_is_torchvisions() -> None:
 
 
 class Heard:
-    """Keeps what it hears."""
+    """Keeps the features."""
 
     def __init__(self) -> None:
         self.features: dict[str, Tensor] = {}
 
-    def hear(self, _index: int, layer: str, features: Tensor, _top: int) -> None:
+    def on_features(self, _index: int, layer: str, features: Tensor, _top: int) -> None:
         self.features[layer] = features.clone()
 
-    def pull(self, *_: object) -> None:
+    def add_gradient(self, *_: object) -> None:
         raise AssertionError("nobody asked for a gradient")
 
 
@@ -86,7 +86,7 @@ def test_every_layer_is_what_torchvision_computes_from_the_same_weights(
     with torch.no_grad():
         theirs = activations(model, image - vgg.weights.mean.view(3, 1, 1))
     ours = Heard()
-    Passage(vgg, image, LAYERS, ours, pooling=pooling, precision="float32").down()
+    Passage(vgg, image, LAYERS, ours, pooling=pooling, precision="float32").forward()
     assert tuple(ours.features) == LAYERS
     for layer, expected in zip(LAYERS, theirs, strict=True):
         found = ours.features[layer].permute(2, 0, 1)[None]
