@@ -1,5 +1,8 @@
 """Memory that every iteration uses again."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -28,6 +31,17 @@ class Arena:
             buffer = torch.empty(count, dtype=dtype, device=self._device)
             self._buffers[name, dtype] = buffer
         return buffer[:count].view(shape)
+
+    @contextmanager
+    def temporary(self) -> Iterator[None]:
+        """For what is not done again: gives back what grows until the `with` is left."""
+        before = {key: buffer.numel() for key, buffer in self._buffers.items()}
+        try:
+            yield
+        finally:
+            for key, buffer in list(self._buffers.items()):
+                if buffer.numel() > before.get(key, 0):
+                    del self._buffers[key]  # `take` said so, if somebody knew a smaller one
 
     def clear(self) -> None:
         """Gives everything back."""

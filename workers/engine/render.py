@@ -331,15 +331,13 @@ class Render:
         shrink = max(1, min(shrink, min(style.picture.shape[:2]) // SCALE_SIDE_MIN))
 
         def make() -> StyleTarget:
-            target = style_target(
+            return style_target(
                 vgg,
                 _shrunk(to_image(style.picture, vgg.device), shrink),
                 plan.style_layers,
                 pooling=plan.pooling,
                 precision=plan.precision,
             )
-            self.release()  # a painting may be larger than the canvas, and is seen once
-            return target
 
         if not style.asset:
             return make()

@@ -37,9 +37,11 @@ def style_target(
     """The Grams of a style image, (1, 3, H, W), at its own size, which need not be the canvas's."""
     taps = {layer_of(name) for name in layers}
     sums = _Sums()
-    Passage(
+    passage = Passage(
         vgg, image, taps, sums, pooling=pooling, precision=precision, is_forward_only=True
-    ).forward()
+    )
+    with vgg.arena.temporary():  # it may be larger than any canvas
+        passage.forward()
     positions = {
         layer: block.height * block.width
         for block in blocks(taps, *image.shape[-2:])

@@ -1,3 +1,5 @@
+from contextlib import suppress
+
 import torch
 
 from workers.engine.arena import Arena
@@ -57,3 +59,20 @@ def test_nothing_can_be_taken_too() -> None:
 
 def test_what_is_taken_lies_on_the_arenas_device() -> None:
     assert Arena("meta").take("features", (2**40,)).device.type == "meta"
+
+
+def test_what_is_temporary_leaves_nothing_behind_but_what_was_there() -> None:
+    arena = Arena()
+    kept = arena.take("kept", (5,))
+    arena.take("small", (2,))
+    generation = arena.generation
+    with suppress(torch.OutOfMemoryError), arena.temporary():
+        assert arena.take("kept", (4,)).data_ptr() == kept.data_ptr()
+        arena.take("new", (7,))
+        raise torch.OutOfMemoryError
+    assert arena.generation == generation
+    assert arena.size_bytes == 28
+    with arena.temporary():
+        arena.take("small", (3,))
+    assert arena.generation == generation + 1
+    assert arena.size_bytes == 20

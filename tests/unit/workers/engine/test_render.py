@@ -564,6 +564,24 @@ def test_a_render_gives_back_what_its_passes_took(vgg: Vgg, small: Tensor, style
     assert math.isfinite(render.step().losses.total)
 
 
+def test_a_painting_leaves_what_others_step_in_where_it_is(
+    vgg: Vgg, content: Tensor, small: Tensor, style: Tensor
+) -> None:
+    """Unless it needs more: they would have to fetch new memory, and a GPU to record anew."""
+    shared = Vgg(vgg.weights)
+    Render(NOISE, shared, content, [Style(style)]).step()
+    held = dict(shared.arena._buffers)
+    generation = shared.arena.generation
+    Render(NOISE, shared, small, [Style(content)])
+    assert {key: id(buffer) for key, buffer in shared.arena._buffers.items()} == {
+        key: id(buffer) for key, buffer in held.items()
+    }
+    assert shared.arena.generation == generation
+    Render(NOISE, shared, small, [Style(content.repeat(2, 2, 1))])
+    assert 0 < shared.arena.size_bytes < sum(buffer.nbytes for buffer in held.values())
+    assert shared.arena.generation > generation
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.9])
 def test_the_size_that_would_have_fitted_is_the_largest_that_does(
