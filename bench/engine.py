@@ -42,10 +42,10 @@ from workers import images, weights
 from workers.engine import passage
 from workers.engine.loop import Event, Loop
 from workers.engine.objective import evaluate
-from workers.engine.passage import blocks, whole_bytes
 from workers.engine.pictures import to_image
 from workers.engine.plan import Plan
 from workers.engine.render import COARSE_ITERATIONS, Render, Style
+from workers.engine.strips import blocks, whole_bytes
 from workers.engine.styles import StyleCache
 from workers.engine.vgg import CHANNELS, LAYERS, Precision, Vgg, resolve_precision
 

@@ -18,8 +18,9 @@ from workers.engine.losses import (
     style_losses,
     tv_loss,
 )
-from workers.engine.passage import Passage, blocks
+from workers.engine.passage import Passage
 from workers.engine.plan import Plan
+from workers.engine.strips import blocks
 from workers.engine.styles import StyleTarget
 from workers.engine.vgg import CHANNELS, DTYPES, Vgg, layer_of
 

@@ -12,13 +12,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from workers.engine.adam import Adam
 from workers.engine.errors import Diverged, PlanError, ShapeError
+from workers.engine.lbfgs import Lbfgs
 from workers.engine.objective import Losses, Objective, Region, evaluate
-from workers.engine.optimizers import Adam, Evaluation, Lbfgs, Optimizer, stacked
-from workers.engine.passage import blocks, least_pass_bytes, whole_bytes
+from workers.engine.optimizers import Evaluation, Optimizer, stacked
 from workers.engine.pictures import clamped, noise, resized, to_image, to_mask, to_picture
 from workers.engine.plan import Plan
 from workers.engine.pools import Pooling
+from workers.engine.strips import blocks, least_pass_bytes, whole_bytes
 from workers.engine.styles import StyleCache, StyleTarget, style_target
 from workers.engine.vgg import CHANNELS, DTYPES, Precision, Vgg, layer_of
 

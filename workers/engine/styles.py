@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from workers.engine.losses import gram_sum
-from workers.engine.passage import Passage, blocks
+from workers.engine.passage import Passage
 from workers.engine.pools import Pooling
+from workers.engine.strips import blocks
 from workers.engine.vgg import Precision, Vgg, layer_of
 
 

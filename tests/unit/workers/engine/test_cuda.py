@@ -12,12 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from workers.engine.adam import Adam
 from workers.engine.errors import Diverged
 from workers.engine.graphs import WARM, Graphs
+from workers.engine.lbfgs import Lbfgs
 from workers.engine.loop import Loop
 from workers.engine.objective import evaluate
 from workers.engine.octaves import smooth
-from workers.engine.optimizers import Adam, Evaluation, Lbfgs, Optimizer
+from workers.engine.optimizers import Evaluation, Optimizer
 from workers.engine.plan import Plan
 from workers.engine.pools import Pooling
 from workers.engine.render import Render, Style

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tests.unit.workers.engine.test_octaves import by_octaves
-from workers.engine.optimizers import TINY, Adam, Evaluation, Lbfgs, Optimizer
+from workers.engine.adam import Adam
+from workers.engine.lbfgs import Lbfgs
+from workers.engine.optimizers import TINY, Evaluation, Optimizer
 
 Function = Callable[[Tensor], Tensor]
 Make = Callable[[], Optimizer]
@@ -270,7 +272,7 @@ def test_a_gradient_of_zeros_moves_nothing(make: Make) -> None:
 
 
 @pytest.mark.parametrize("make", MAKES)
-def test_a_step_modifies_neither_look_nor_memory(make: Make) -> None:
+def test_a_step_modifies_neither_evaluation_nor_memory(make: Make) -> None:
     walk = Walk([make()], rosenbrock, start())
     for _ in range(3):
         kept = [each.clone() for each in walk.last]
