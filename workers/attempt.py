@@ -29,9 +29,10 @@ from workers import checkpoints, colors, images
 from workers.checkpoints import Checkpoints, Origin, Saved, Unusable
 from workers.engine import memory
 from workers.engine.errors import OutOfMemory, RunOver
+from workers.engine.footprint import fitting_side
 from workers.engine.loop import Event, Loop, Run, Stepped
 from workers.engine.plan import Plan
-from workers.engine.render import Render, Style, fitting_side
+from workers.engine.render import Render, Style
 from workers.engine.styles import StyleCache
 from workers.engine.vgg import Precision, Vgg, resolve_precision
 from workers.journal import Journal

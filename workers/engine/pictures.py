@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from workers.engine.errors import ShapeError
+from workers.engine.errors import PlanError, ShapeError
+from workers.engine.plan import Plan
 
 BLACK, WHITE = 0, 255
 GREY = (BLACK + WHITE) / 2
 # What the noise has beyond the need to break symmetry stays in the picture, as grain: after 80
 # iterations at 128 px the losses were the same as from 42.5, the total variation an eighth.
 NOISE_STD = 2.5
+SCALE_SIDE_MIN = 32  # px on the short side: two cells of the deepest layers
 
 
 def to_image(picture: Tensor, device: torch.device | str = "cpu") -> Tensor:
@@ -84,3 +86,31 @@ def noise(height: int, width: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     normal = torch.randn((1, 3, height, width), generator=generator, dtype=torch.float64)
     return clamped((GREY + NOISE_STD * normal).round()).float()
+
+
+def shrunk(image: Tensor, shrink: int) -> Tensor:
+    """At a size of the pyramid: each side divided by `shrink`."""
+    height, width = image.shape[-2:]
+    if shrink == 1:
+        return image
+    return resized(image, max(1, round(height / shrink)), max(1, round(width / shrink)))
+
+
+def start(plan: Plan, canvas: Tensor, style: Tensor, init: Tensor | None) -> Tensor:
+    """The image before the first iteration, of the canvas's size.
+
+    style, init: pictures; the latter is asked for where `plan.init` is "asset". Raises PlanError if
+    it is not given.
+    """
+    height, width = canvas.shape[-2:]
+    match plan.init:
+        case "content":
+            return canvas
+        case "noise":
+            return noise(height, width, plan.seed).to(canvas.device)
+        case "style":
+            return resized(to_image(style, canvas.device), height, width)
+        case "asset":
+            if init is None:
+                raise PlanError("init is 'asset', but no picture to start from was given")
+            return resized(to_image(init, canvas.device), height, width)

@@ -2,7 +2,6 @@
 
 import math
 import time
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,27 +11,27 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from workers.engine.adam import Adam
 from workers.engine.errors import Diverged, PlanError, ShapeError
-from workers.engine.lbfgs import Lbfgs
+from workers.engine.footprint import STEP_IMAGES, make_optimizer
 from workers.engine.objective import Losses, Objective, Region, evaluate
 from workers.engine.optimizers import Evaluation, Optimizer, stacked
-from workers.engine.pictures import clamped, noise, resized, to_image, to_mask, to_picture
+from workers.engine.pictures import (
+    SCALE_SIDE_MIN,
+    clamped,
+    resized,
+    shrunk,
+    start,
+    to_image,
+    to_mask,
+    to_picture,
+)
 from workers.engine.plan import Plan
 from workers.engine.pools import Pooling
-from workers.engine.strips import blocks, least_pass_bytes, whole_bytes
+from workers.engine.strips import blocks, whole_bytes
 from workers.engine.styles import StyleCache, StyleTarget, style_target
-from workers.engine.vgg import CHANNELS, DTYPES, Precision, Vgg, layer_of
+from workers.engine.vgg import Precision, Vgg
 
-# How much L-BFGS remembers depends on the canvas alone, not on a machine's memory: one plan is one
-# picture. Canvases of up to 1.6 million pixels get all of it.
-HISTORY_MAX, HISTORY_MIN = 20, 3
-HISTORY_BYTES = 3 * 2**28
-# What a render holds beside what it remembers, in images: the image and the one before with their
-# gradients; and what a step takes for a moment, most while L-BFGS smooths its step.
-STATE_IMAGES, STEP_IMAGES = 4, 1
 OPTIMIZER = "optimizer."  # prefix of the optimiser's tensors in a render's state
-SCALE_SIDE_MIN = 32  # px on the short side: two cells of the deepest layers
 COARSE_ITERATIONS = 25  # at one of the coarser sizes, at most: more led some pairs astray
 PROGRESS_MIN = 1e-3  # the share by which the loss must fall within `plan.patience` iterations
 
@@ -119,7 +118,7 @@ class Render:
         self._image: Tensor
         self._optimizer: Optimizer
         self._objective: Objective
-        self._enter(0, lambda canvas: _start(plan, canvas, styles[0].picture, init))
+        self._enter(0, lambda canvas: start(plan, canvas, styles[0].picture, init))
 
     @property
     def iteration(self) -> int:
@@ -301,12 +300,12 @@ class Render:
     def _enter(self, scale: int, start: Callable[[Tensor], Tensor]) -> None:
         """Goes on at a size of the pyramid, from an image of that size."""
         shrink = 2 ** (self._scales - 1 - scale)
-        canvas = _shrunk(to_image(self._content, self.device), shrink)
+        canvas = shrunk(to_image(self._content, self.device), shrink)
         self._scale = scale
         self._image = start(canvas)
         self._last = None
         self._best = math.inf, self.iteration
-        self._optimizer = _optimizer(self.plan, canvas)
+        self._optimizer = make_optimizer(self.plan, canvas)
         # The content loss is a sum over positions, of which there are fewer: one balance at each
         # size brings the next one 1 % lower after 50 iterations (256 px, eight pairs).
         plan = replace(self.plan, style_weight=self.plan.style_weight / shrink**2)
@@ -335,7 +334,7 @@ class Render:
         def make() -> StyleTarget:
             return style_target(
                 vgg,
-                _shrunk(to_image(style.picture, vgg.device), shrink),
+                shrunk(to_image(style.picture, vgg.device), shrink),
                 plan.style_layers,
                 pooling=plan.pooling,
                 precision=plan.precision,
@@ -393,59 +392,3 @@ def _by_optimizer(renders: Sequence[Render]) -> Iterable[tuple[type[Optimizer], 
     for i, render in enumerate(renders):
         places[type(render._optimizer)].append(i)
     return places.items()
-
-
-def least_bytes(plan: Plan, height: int, width: int) -> int:
-    """What a render of a canvas takes at least, in the thinnest strips."""
-    canvas = torch.empty((1, 3, height, width), device="meta")
-    remembered = _optimizer(plan, canvas).growth_bytes(canvas)
-    layers = {layer_of(name) for name in (*plan.content_layers, *plan.style_layers)}
-    passed = blocks(layers, height, width)
-    targets = sum(
-        DTYPES[plan.precision].itemsize * CHANNELS[layer_of(name)][1] * block.height * block.width
-        for name in plan.content_layers
-        for block in passed
-        if layer_of(name) in block.layers
-    )
-    images = (STATE_IMAGES + STEP_IMAGES) * canvas.nbytes
-    return images + remembered + targets + least_pass_bytes(passed, plan.precision)
-
-
-def fitting_side(plan: Plan, height: int, width: int, free_bytes: float) -> int:
-    """The long side, in px, up to which a canvas of these proportions has room; 0 if none has."""
-    long_side = max(height, width)
-
-    def is_fitting(side: int) -> bool:
-        sides = (max(SCALE_SIDE_MIN, round(s * side / long_side)) for s in (height, width))
-        return least_bytes(plan, *sides) <= free_bytes
-
-    return bisect_left(range(1, long_side + 1), True, key=lambda side: not is_fitting(side))
-
-
-def _optimizer(plan: Plan, canvas: Tensor) -> Optimizer:
-    if plan.optimizer == "adam":
-        return Adam(plan.learning_rate)
-    fitting = HISTORY_BYTES // (2 * canvas.nbytes)
-    return Lbfgs(plan.learning_rate, history=max(HISTORY_MIN, min(HISTORY_MAX, fitting)))
-
-
-def _shrunk(image: Tensor, shrink: int) -> Tensor:
-    height, width = image.shape[-2:]
-    if shrink == 1:
-        return image
-    return resized(image, max(1, round(height / shrink)), max(1, round(width / shrink)))
-
-
-def _start(plan: Plan, canvas: Tensor, style: Tensor, init: Tensor | None) -> Tensor:
-    height, width = canvas.shape[-2:]
-    match plan.init:
-        case "content":
-            return canvas
-        case "noise":
-            return noise(height, width, plan.seed).to(canvas.device)
-        case "style":
-            return resized(to_image(style, canvas.device), height, width)
-        case "asset":
-            if init is None:
-                raise PlanError("init is 'asset', but no picture to start from was given")
-            return resized(to_image(init, canvas.device), height, width)

@@ -39,9 +39,9 @@ from tests.png import levels_of_png
 from workers.attempt import Studio
 from workers.engine import memory
 from workers.engine.arena import Arena
+from workers.engine.footprint import fitting_side, least_bytes
 from workers.engine.loop import Loop
 from workers.engine.plan import Plan
-from workers.engine.render import fitting_side, least_bytes
 from workers.engine.vgg import Vgg
 from workers.lease import Terms
 from workers.runner import Runner

@@ -19,8 +19,6 @@ from workers.engine.render import (
     Progress,
     Render,
     Style,
-    fitting_side,
-    least_bytes,
 )
 from workers.engine.styles import StyleCache, style_target
 from workers.engine.vgg import Vgg
@@ -580,24 +578,6 @@ def test_a_painting_leaves_what_others_step_in_where_it_is(
     Render(NOISE, shared, small, [Style(content.repeat(2, 2, 1))])
     assert 0 < shared.arena.size_bytes < sum(buffer.nbytes for buffer in held.values())
     assert shared.arena.generation > generation
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("share", [0.01, 0.3, 0.9])
-def test_the_size_that_would_have_fitted_is_the_largest_that_does(
-    optimizer: OptimizerName, share: float
-) -> None:
-    plan = Plan(optimizer=optimizer)
-    free_bytes = share * least_bytes(plan, 600, 1000)
-    side = fitting_side(plan, 600, 1000, free_bytes)
-    assert 0 < side < 1000
-    assert least_bytes(plan, round(0.6 * side), side) <= free_bytes
-    assert least_bytes(plan, round(0.6 * (side + 1)), side + 1) > free_bytes
-
-
-def test_without_any_memory_no_size_fits_and_with_enough_the_canvas_does() -> None:
-    assert fitting_side(Plan(), 600, 1000, 0) == 0
-    assert fitting_side(Plan(), 600, 1000, least_bytes(Plan(), 600, 1000)) == 1000
 
 
 def test_what_the_state_will_still_take_is_not_spare(vgg: Vgg, small: Tensor) -> None:

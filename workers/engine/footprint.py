@@ -1,0 +1,57 @@
+"""How much memory a render takes, known before it is built."""
+
+from bisect import bisect_left
+
+import torch
+from torch import Tensor
+
+from workers.engine.adam import Adam
+from workers.engine.lbfgs import Lbfgs
+from workers.engine.optimizers import Optimizer
+from workers.engine.pictures import SCALE_SIDE_MIN
+from workers.engine.plan import Plan
+from workers.engine.strips import blocks, least_pass_bytes
+from workers.engine.vgg import CHANNELS, DTYPES, layer_of
+
+# How much L-BFGS remembers depends on the canvas alone, not on a machine's memory: one plan is one
+# picture. Canvases of up to 1.6 million pixels get all of it.
+HISTORY_MAX, HISTORY_MIN = 20, 3
+HISTORY_BYTES = 3 * 2**28
+# What a render holds beside what it remembers, in images: the image and the one before with their
+# gradients; and what a step takes for a moment, most while L-BFGS smooths its step.
+STATE_IMAGES, STEP_IMAGES = 4, 1
+
+
+def make_optimizer(plan: Plan, canvas: Tensor) -> Optimizer:
+    """What the plan asks for, with the memory that a canvas of this size gets."""
+    if plan.optimizer == "adam":
+        return Adam(plan.learning_rate)
+    fitting = HISTORY_BYTES // (2 * canvas.nbytes)
+    return Lbfgs(plan.learning_rate, history=max(HISTORY_MIN, min(HISTORY_MAX, fitting)))
+
+
+def least_bytes(plan: Plan, height: int, width: int) -> int:
+    """What a render of a canvas takes at least, in the thinnest strips."""
+    canvas = torch.empty((1, 3, height, width), device="meta")
+    remembered = make_optimizer(plan, canvas).growth_bytes(canvas)
+    layers = {layer_of(name) for name in (*plan.content_layers, *plan.style_layers)}
+    passed = blocks(layers, height, width)
+    targets = sum(
+        DTYPES[plan.precision].itemsize * CHANNELS[layer_of(name)][1] * block.height * block.width
+        for name in plan.content_layers
+        for block in passed
+        if layer_of(name) in block.layers
+    )
+    images = (STATE_IMAGES + STEP_IMAGES) * canvas.nbytes
+    return images + remembered + targets + least_pass_bytes(passed, plan.precision)
+
+
+def fitting_side(plan: Plan, height: int, width: int, free_bytes: float) -> int:
+    """The long side, in px, up to which a canvas of these proportions has room; 0 if none has."""
+    long_side = max(height, width)
+
+    def is_fitting(side: int) -> bool:
+        sides = (max(SCALE_SIDE_MIN, round(s * side / long_side)) for s in (height, width))
+        return least_bytes(plan, *sides) <= free_bytes
+
+    return bisect_left(range(1, long_side + 1), True, key=lambda side: not is_fitting(side))
