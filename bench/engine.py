@@ -16,6 +16,7 @@ snapshots what a picture every 10 iterations costs the loop
 import argparse
 import json
 import math
+import os
 import platform
 import statistics
 import subprocess
@@ -479,6 +480,7 @@ def main() -> None:
         "processor": torch.cuda.get_device_name() if bench.is_on_gpu else _processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),  # large pages, as `make up` has
         "precision": bench.plan.precision,
         "size": arguments.size,
     }
