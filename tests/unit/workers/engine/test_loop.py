@@ -1,4 +1,5 @@
 import gc
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from torch import Tensor
 from workers.engine import loop as loops
 from workers.engine.arena import Arena
 from workers.engine.errors import Diverged, LoopClosed, OutOfMemory, RunOver, ShapeError
-from workers.engine.loop import Event, Loop, Run
+from workers.engine.loop import SWITCH_SECONDS, Event, Loop, Run
 from workers.engine.objective import Losses
 from workers.engine.plan import Init, Plan
 from workers.engine.render import Progress, Render, Style
@@ -422,6 +423,19 @@ def needed(vgg: Vgg, make: Callable[[Vgg], list[Render]], budget_bytes: int | No
     other.arena.clear()
     Render.step_together(renders, budget_bytes=budget_bytes)
     return other.arena.size_bytes
+
+
+def test_a_loop_does_not_wait_long_for_the_interpreter() -> None:
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(0.005)
+    try:
+        with Loop():
+            assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS)
+        sys.setswitchinterval(1e-5)
+        with Loop():
+            assert sys.getswitchinterval() == pytest.approx(1e-5)
+    finally:
+        sys.setswitchinterval(usual)
 
 
 def test_a_render_that_is_left_ends_before_its_next_strip(
