@@ -15,7 +15,7 @@ CHAOS ?=
 help: ## what can be made here
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
 
-# Large pages under everything, where there is glibc: a step takes 0.91 to 0.96 of the time on a CPU.
+# Large pages under everything, where there is glibc: a step at 512 px takes 0.94 of the time on a CPU.
 demo up bench-engine: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 demo: $(VENV)/ready ## turn the sample photograph into a painting, into out/demo

@@ -50,7 +50,7 @@ class Optimizer(ABC):
     @staticmethod
     @abstractmethod
     def step(optimizers: Sequence[Any], here: Evaluation) -> Tensor:
-        """The next images, (B, 3, H, W), after `see` of `here`. Changes nothing."""
+        """The next images, (B, 3, H, W), after `update` with `here`. Changes nothing."""
 
     @abstractmethod
     def growth_bytes(self, image: Tensor) -> int:
