@@ -160,6 +160,18 @@ class StorageFull(Unavailable):
     code = "storage_full"
 
 
+class Busy(Unavailable):
+    """As many pictures are being decoded as this server can; try again shortly."""
+
+    code = "busy"
+
+
+class DecoderKilled(Unavailable):
+    """The process that decodes pictures was killed; this machine may be short of memory."""
+
+    code = "decoder_killed"
+
+
 class InvalidSetting(ImpastoError):
     """A setting is not valid."""
 

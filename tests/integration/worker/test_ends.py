@@ -94,7 +94,7 @@ def test_a_result_is_a_file_as_the_spec_says(studio: Studio, order: Callable[...
     transparent = Image.open(io.BytesIO(CONTENT.data))
     alpha = noise(3, SIZE).getchannel("G")
     transparent.putalpha(alpha)
-    content = Upload(encode(transparent, "PNG"), "image/png")
+    content = Upload(encode(transparent, "PNG"))
     for fields in ({"bits": 16}, {"format": "webp", "quality": 50}, {"format": "jpeg"}):
         order(content=content, **fields)
 
