@@ -1,6 +1,7 @@
 """Small pictures for the tests, as good and as bad as clients send them."""
 
 import random
+import re
 import struct
 import zlib
 from io import BytesIO
@@ -42,3 +43,17 @@ def enlarged(kind: str, width: int, height: int) -> bytes:
         case "GIF":
             data[6:10] = struct.pack("<HH", width, height)
     return bytes(data)
+
+
+def flat(mode: str, size: tuple[int, int], kind: str = "PNG", **options: Any) -> bytes:
+    """A large picture in few bytes, and with little work."""
+    return encode(Image.new(mode, size), kind, **{"compress_level": 1, **options})
+
+
+def rescanned(count: int, size: tuple[int, int] = (48, 36)) -> bytes:
+    """A progressive JPEG of so many scans: its last one, again and again."""
+    data = encode(noise(size=size).convert("L"), "JPEG", progressive=True)
+    starts = [found.start() for found in re.finditer(rb"\xff\xda", data)]
+    # Each scan comes with the table that it is coded by.
+    last = data[data.rindex(b"\xff\xc4", 0, starts[-1]) : data.rindex(b"\xff\xd9")]
+    return data[:-2] + last * (count - len(starts)) + b"\xff\xd9"

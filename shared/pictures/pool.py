@@ -100,6 +100,11 @@ class Decoders:
         self._idle: deque[_Child] = deque()
         self._is_closed = False
 
+    @property
+    def idle(self) -> int:
+        """How many children wait for a picture."""
+        return len(self._idle)
+
     def start(self) -> Self:
         """Start a child ahead of the first picture; it gets ready by itself."""
         if not self._idle:
@@ -169,7 +174,7 @@ class Decoders:
         try:
             answer = child.ask(request, data, deadline)
         except TimeoutError:
-            raise Busy(f"no picture in {limits.seconds:.0f} s") from None
+            raise Busy(f"no child has decoded the picture in {limits.seconds:g} s") from None
         except _Died as error:
             if error.status == -signal.SIGPROF and "pixels_max" in request:
                 raise _Large from None
