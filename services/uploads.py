@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from shared import keys
-from shared.errors import InvalidImage
+from shared.errors import DecoderKilled, InvalidImage, Unavailable, Violation
 from shared.pictures.codec import ACCEPTED, MEDIA_TYPES, Facts
 from shared.pictures.pool import Decoders
 
@@ -66,8 +66,10 @@ class Inspections:
         found = self._once((id, is_mask), read)
         if isinstance(found, Facts):
             return found
-        violations = [replace(each, field=field) for each in found.error.violations]
-        raise InvalidImage(f"{field}: {found.error.detail}", violations=violations)
+        error = found.error
+        told = error.violations or [Violation(field, None, error.detail)]
+        violations = [replace(each, field=field) for each in told]
+        raise InvalidImage(f"{field}: {error.detail}", violations=violations)
 
     def _once(self, key: tuple[str, bool], read: Callable[[], bytes]) -> _Found:
         with self._lock:
@@ -90,5 +92,7 @@ class Inspections:
         look = self._decoders.inspect_mask if is_mask else self._decoders.inspect
         try:
             return look(data, self._max_pixels)
+        except DecoderKilled as error:
+            raise Unavailable(error.detail) from error
         except InvalidImage as error:
             return _Refused(InvalidImage(error.detail, violations=error.violations))

@@ -166,16 +166,16 @@ class Busy(Unavailable):
     code = "busy"
 
 
-class DecoderKilled(Unavailable):
-    """The process that decodes pictures was killed; this machine may be short of memory."""
-
-    code = "decoder_killed"
-
-
 class InvalidSetting(ImpastoError):
     """A setting is not valid."""
 
     code = "invalid_setting"
+
+
+class DecoderKilled(ImpastoError):
+    """The process that decodes the picture was killed; this machine may be short of memory."""
+
+    code = "decoder_killed"  # not Unavailable: an attempt that it ends counts, or it had no end
 
 
 class SchemaOutdated(ImpastoError):

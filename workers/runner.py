@@ -63,9 +63,6 @@ class Runner:
         except (errors.HandedBack, LoopClosed):
             lease.conclude(lambda: jobs.hand_back(database, claim))
             return "handed_back"
-        except errors.DecoderKilled as error:  # an attempt that counts: the picture may be why
-            _log.warning("decoder_killed", job=job.id)
-            return self._fail(job, lease, error)
         except errors.Unavailable as error:
             _log.warning("outage", job=job.id, detail=error.detail)
             lease.conclude(lambda: jobs.hand_back(database, claim, after_seconds=_OUTAGE_SECONDS))

@@ -124,7 +124,10 @@ class Decoders:
         self.close()
 
     def inspect(self, data: bytes, max_pixels: int) -> Facts:
-        """As `codec.inspect`. Raises InvalidImage, or Unavailable where nothing can be said."""
+        """As `codec.inspect`.
+
+        Raises InvalidImage; Unavailable or DecoderKilled where nothing can be said of the picture.
+        """
         return _facts(self._run("inspect", data, [max_pixels], self._inspection))
 
     def inspect_mask(self, data: bytes, max_pixels: int) -> Facts:
