@@ -3,21 +3,30 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 
 def decoders_of(parent: int | None = None) -> set[int]:
     """The ids of the processes that decode for this one or another, zombies included."""
+    return {
+        pid
+        for pid, state, command in _children(os.getpid() if parent is None else parent)
+        if state == "Z" or "shared.pictures.child" in command
+    }
+
+
+def children_of(parent: int) -> set[int]:
+    return {pid for pid, _, _ in _children(parent)}
+
+
+def _children(parent: int) -> Iterator[tuple[int, str, str]]:
     told = subprocess.run(
         ["ps", "-A", "-o", "pid=,ppid=,stat=,command="], capture_output=True, text=True, check=True
     ).stdout
-    rows = [line.split(None, 3) for line in told.splitlines()]
-    asked = os.getpid() if parent is None else parent
-    return {
-        int(row[0])
-        for row in rows
-        if int(row[1]) == asked and (row[2][0] == "Z" or "shared.pictures.child" in row[-1])
-    }
+    for line in told.splitlines():
+        pid, its_parent, state, *command = line.split(None, 3)
+        if int(its_parent) == parent:
+            yield int(pid), state[0], "".join(command)
 
 
 def exists(pid: int) -> bool:

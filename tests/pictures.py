@@ -45,6 +45,27 @@ def enlarged(kind: str, width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """One chunk of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(header: tuple[int, int, int, int, int], compressed: bytes, *more: bytes) -> bytes:
+    """A PNG by hand: (width, height, bits, color type, interlace), its rows, other chunks."""
+    width, height, bits, color, interlace = header
+    fields = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, interlace)
+    chunks = (chunk(b"IHDR", fields), *more, chunk(b"IDAT", compressed), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def png16(channels: int, size: tuple[int, int]) -> bytes:
+    """A PNG of 16 bits a channel, 3 or 4 of them."""
+    width, height = size
+    row = 2 * channels * width
+    rows = b"".join(b"\0" + random.Random(y).randbytes(row) for y in range(height))
+    return png((width, height, 16, {3: 2, 4: 6}[channels], 0), zlib.compress(rows))
+
+
 def flat(mode: str, size: tuple[int, int], kind: str = "PNG", **options: Any) -> bytes:
     """A large picture in few bytes, and with little work."""
     return encode(Image.new(mode, size), kind, **{"compress_level": 1, **options})
