@@ -35,7 +35,7 @@ def upload() -> tuple[AssetDocument, int, dict[str, str]]:
     """
     here = connections()
     asset, is_new = submission.upload(
-        here.database, here.storage, bodies.picture(), max_pixels=here.max_pixels
+        here.database, here.storage, bodies.picture(), inspections=here.inspections
     )
     return AssetDocument.of(asset), 201 if is_new else 200, {"Location": asset_url(asset.id)}
 

@@ -87,7 +87,7 @@ def picture() -> Upload:
             return file
         raise InvalidRequest(violations=[Violation("file", None, "required: a picture")])
     if request.mimetype in {*MEDIA_TYPES, "image/jpg"}:
-        return Upload(_body(), request.mimetype)
+        return Upload(_body())
     raise _unsupported(*MEDIA_TYPES, FORM)
 
 
@@ -150,7 +150,7 @@ def _file(name: str) -> Upload | None:
 
 
 def _upload(file: FileStorage) -> Upload:
-    return Upload(file.stream.read(), file.mimetype)
+    return Upload(file.stream.read())
 
 
 def _text(name: str) -> bytes:

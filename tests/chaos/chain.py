@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from shared.keys import digest
+from shared.pictures import codec
 from shared.spec import JobSpec
 from workers import images
 from workers.engine.objective import Losses
@@ -119,8 +120,8 @@ def picture(link: bytes, height: int, width: int) -> images.Rendered:
 
 def undisturbed(spec: JobSpec, content: bytes, style: bytes) -> str:
     """The digest of the file that a render gives which nothing came between."""
-    scaled = images.decode(content, spec.size)
-    link = first(spec.seed, scaled, images.decode(style, spec.style_side))
+    scaled = codec.decode(content, spec.size).picture
+    link = first(spec.seed, scaled, codec.decode(style, spec.style_side).picture)
     for iteration in range(1, spec.iterations + 1):
         link = following(link, iteration)
     height, width, _ = scaled.shape

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from shared.errors import InvalidImage
+from shared.pictures import codec
 from shared.spec import Format
 from tests.pictures import encode, noise
 from tests.png import levels_of_png
@@ -20,14 +21,14 @@ def flat(mode: str, color: object, size: tuple[int, int] = SIZE) -> Image.Image:
 
 
 def test_a_picture_of_the_right_size_arrives_pixel_by_pixel() -> None:
-    picture = images.decode(encode(noise(), "PNG"), long_side=48)
+    picture = codec.decode(encode(noise(), "PNG"), long_side=48).picture
 
     assert np.array_equal(picture, np.asarray(noise()))
 
 
 @pytest.mark.parametrize(("long_side", "shape"), [(24, (18, 24, 3)), (96, (72, 96, 3))])
 def test_a_picture_is_scaled_to_its_long_side(long_side: int, shape: tuple[int, ...]) -> None:
-    assert images.decode(encode(noise(), "PNG"), long_side).shape == shape
+    assert codec.decode(encode(noise(), "PNG"), long_side).picture.shape == shape
 
 
 def test_the_orientation_of_a_photograph_is_applied() -> None:
@@ -35,7 +36,7 @@ def test_the_orientation_of_a_photograph_is_applied() -> None:
     exif[0x0112] = 6  # turned: it has to be rotated by 90 degrees clockwise to be seen
     turned = noise().transpose(Image.Transpose.ROTATE_90)
 
-    picture = images.decode(encode(turned, "PNG", exif=exif), long_side=48)
+    picture = codec.decode(encode(turned, "PNG", exif=exif), long_side=48).picture
 
     assert np.array_equal(picture, np.asarray(noise()))
 
@@ -44,7 +45,7 @@ def test_the_orientation_of_a_photograph_is_applied() -> None:
 def test_what_is_transparent_lies_on_white(mode: str) -> None:
     invisible = (0, 0) if mode == "LA" else (200, 30, 30, 0)
 
-    picture = images.decode(encode(flat(mode, invisible), "PNG"), long_side=48)
+    picture = codec.decode(encode(flat(mode, invisible), "PNG"), long_side=48).picture
 
     assert (picture == 255).all()
 
@@ -54,8 +55,8 @@ def test_a_color_profile_is_applied() -> None:
     swapped = profile.replace(b"rXYZ", b"____").replace(b"bXYZ", b"rXYZ").replace(b"____", b"bXYZ")
     red = flat("RGB", (200, 0, 0))
 
-    plain = images.decode(encode(red, "PNG", icc_profile=profile), 48)
-    as_blue = images.decode(encode(red, "PNG", icc_profile=swapped), 48)
+    plain = codec.decode(encode(red, "PNG", icc_profile=profile), 48).picture
+    as_blue = codec.decode(encode(red, "PNG", icc_profile=swapped), 48).picture
 
     assert np.abs(plain.astype(int) - (200, 0, 0)).max() <= 2
     assert np.abs(as_blue.astype(int) - (0, 0, 200)).max() <= 8
@@ -64,26 +65,26 @@ def test_a_color_profile_is_applied() -> None:
 def test_a_broken_color_profile_is_passed_over() -> None:
     data = encode(noise(), "PNG", icc_profile=b"no profile at all")
 
-    assert np.array_equal(images.decode(data, 48), np.asarray(noise()))
+    assert np.array_equal(codec.decode(data, 48).picture, np.asarray(noise()))
 
 
 def test_sixteen_bits_of_grey_become_eight() -> None:
     levels = np.full((36, 48), 0x80FF, dtype=np.uint16)
 
-    picture = images.decode(encode(Image.fromarray(levels), "PNG"), long_side=48)
+    picture = codec.decode(encode(Image.fromarray(levels), "PNG"), long_side=48).picture
 
     assert (picture == 0x80).all()
 
 
 def test_palettes_and_grey_become_rgb() -> None:
     for mode in ("P", "L", "1"):
-        assert images.decode(encode(noise().convert(mode), "PNG"), 48).shape == (36, 48, 3)
+        assert codec.decode(encode(noise().convert(mode), "PNG"), 48).picture.shape == (36, 48, 3)
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", encode(noise(), "PNG")[:600]])
 def test_what_cannot_be_decoded_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidImage, match="cannot be decoded"):
-        images.decode(data, 48)
+        codec.decode(data, 48)
 
 
 # Alpha and masks.
@@ -100,10 +101,11 @@ def transparent(alpha: Image.Image = ALPHA) -> Image.Image:
 def test_an_alpha_channel_arrives_beside_the_picture() -> None:
     data = encode(transparent(), "PNG")
 
-    picture, alpha = images.decode_with_alpha(data, 48)
+    decoded = codec.decode(data, 48)
+    picture, alpha = decoded.picture, decoded.alpha
 
     assert np.array_equal(alpha, np.asarray(ALPHA))
-    assert np.array_equal(picture, images.decode(data, 48))
+    assert np.array_equal(picture, codec.decode(data, 48).picture)
 
 
 def test_an_alpha_channel_is_turned_and_scaled_with_its_picture() -> None:
@@ -113,7 +115,8 @@ def test_an_alpha_channel_is_turned_and_scaled_with_its_picture() -> None:
     half.paste(255, (0, 0, 48, 18))  # the upper half
     turned = transparent(half).transpose(Image.Transpose.ROTATE_90)
 
-    picture, alpha = images.decode_with_alpha(encode(turned, "PNG", exif=exif), 24)
+    decoded = codec.decode(encode(turned, "PNG", exif=exif), 24)
+    picture, alpha = decoded.picture, decoded.alpha
 
     assert alpha is not None
     assert alpha.shape == picture.shape[:2] == (18, 24)
@@ -123,7 +126,7 @@ def test_an_alpha_channel_is_turned_and_scaled_with_its_picture() -> None:
 
 @pytest.mark.parametrize(("kind", "mode"), [("JPEG", "RGB"), ("PNG", "L"), ("PNG", "P")])
 def test_a_picture_without_an_alpha_channel_has_none(kind: str, mode: str) -> None:
-    _, alpha = images.decode_with_alpha(encode(noise().convert(mode), kind), 48)
+    alpha = codec.decode(encode(noise().convert(mode), kind), 48).alpha
 
     assert alpha is None
 
@@ -133,7 +136,7 @@ def test_a_transparent_color_of_a_palette_is_an_alpha_channel() -> None:
     palette.putpalette([200, 30, 30, 30, 30, 200])
     palette.putpixel((0, 0), 1)
 
-    _, alpha = images.decode_with_alpha(encode(palette, "PNG", transparency=1), 48)
+    alpha = codec.decode(encode(palette, "PNG", transparency=1), 48).alpha
 
     assert alpha is not None
     assert alpha[0, 0] == 0
@@ -144,7 +147,7 @@ def test_a_mask_is_stretched_to_the_canvas() -> None:
     mask = flat("L", 0, (30, 30))
     mask.paste(255, (15, 0, 30, 30))  # the right half
 
-    levels = images.decode_mask(encode(mask, "PNG"), width=20, height=10)
+    levels = codec.decode_mask(encode(mask, "PNG"), width=20, height=10)
 
     assert (levels.shape, levels.dtype) == ((10, 20), np.uint8)
     assert (levels[:, :8] == 0).all()
@@ -156,7 +159,7 @@ def test_a_mask_may_be_any_picture_in_grey(mode: str) -> None:
     grey = ALPHA if mode != "1" else ALPHA.point(lambda level: 255 * (level > 100))
     stored = grey.convert(mode)
 
-    levels = images.decode_mask(encode(stored, "PNG"), *SIZE)
+    levels = codec.decode_mask(encode(stored, "PNG"), *SIZE)
 
     assert np.array_equal(levels, np.asarray(grey))
 
@@ -165,7 +168,7 @@ def test_a_style_does_not_apply_where_its_mask_is_transparent() -> None:
     mask = flat("LA", (255, 0))
     mask.paste((255, 255), (0, 0, 10, 36))
 
-    levels = images.decode_mask(encode(mask, "PNG"), *SIZE)
+    levels = codec.decode_mask(encode(mask, "PNG"), *SIZE)
 
     assert (levels[:, :10] == 255).all()
     assert (levels[:, 10:] == 0).all()
@@ -173,12 +176,12 @@ def test_a_style_does_not_apply_where_its_mask_is_transparent() -> None:
 
 def test_a_mask_that_cannot_be_decoded_is_refused() -> None:
     with pytest.raises(InvalidImage, match="cannot be decoded"):
-        images.decode_mask(b"no picture", *SIZE)
+        codec.decode_mask(b"no picture", *SIZE)
 
 
 def test_a_mask_that_lets_its_style_apply_nowhere_is_refused() -> None:
     with pytest.raises(InvalidImage, match="black everywhere, accepted: white where the style"):
-        images.decode_mask(encode(flat("L", 0), "PNG"), *SIZE)
+        codec.decode_mask(encode(flat("L", 0), "PNG"), *SIZE)
 
 
 # Results.
