@@ -1,6 +1,7 @@
 """Pictures between the engine and their files: RGB, sRGB, (H, W, 3), 0..255.
 
-What a file gave is uint8, a `Picture`; what the engine gives is float32, and rounded here.
+What a file gave is uint8 or uint16, a `Picture`; what the engine gives is float32, and rounded
+here.
 """
 
 import io
@@ -13,8 +14,8 @@ from PIL import Image
 from shared.spec import Format
 from workers import png
 
-Picture = NDArray[np.uint8]
-"""(H, W, 3)"""
+Picture = NDArray[Any]
+"""uint8, or uint16 of a file of 16 bits a channel, (H, W, 3)"""
 Plane = NDArray[np.uint8]
 """(H, W): a mask or an alpha channel, 255 where there is all of it."""
 Rendered = NDArray[np.float32]
