@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from shared.pictures import codec
 from shared.spec import JobSpec
 from workers import colors, images, weights
 from workers.attempt import plan_of, style_of
@@ -161,11 +162,12 @@ class Studio:
     def tile(self, different: Mapping[str, Any]) -> Image.Image:
         """The file that a job with this spec would end with, opened."""
         spec = JobSpec.model_validate({**self.common, **different})
-        content, alpha = images.decode_with_alpha(self.pictures[spec.content], spec.size)
+        decoded = codec.decode(self.pictures[spec.content], spec.size)
+        content, alpha = decoded.picture, decoded.alpha
         styles = [style_of(s, spec, content, self.pictures.__getitem__) for s in spec.styles]
         init = None
         if spec.init_asset:
-            init = torch.tensor(images.decode(self.pictures[spec.init_asset], spec.size))
+            init = torch.tensor(codec.decode(self.pictures[spec.init_asset], spec.size).picture)
         plan = plan_of(spec, "float32")
         render = Render(plan, self.vgg, torch.tensor(content), styles, init=init, cache=self.cache)
         render.step()

@@ -21,6 +21,8 @@ from torch import Tensor
 from shared import errors, keys
 from shared.database import Database, jobs
 from shared.errors import HandedBack, Unavailable
+from shared.pictures import codec
+from shared.pictures.codec import Picture, Plane
 from shared.spec import JobSpec
 from shared.spec import Style as Painting
 from shared.states import Phase
@@ -105,13 +107,13 @@ class Attempt:
         """
         self._lease.tell(self._journal.progress(Phase.LOADING))
         spec = self._spec
-        content, alpha = images.decode_with_alpha(self._file(spec.content), spec.size)
-        image = self._optimise(content)
+        content = codec.decode(self._file(spec.content), spec.size)
+        image = self._optimise(content.picture)
         if spec.original_colors == "luminance":
-            image = colors.with_colors_of(image, content)
-        return self._save(image, alpha)
+            image = colors.with_colors_of(image, content.picture)
+        return self._save(image, content.alpha)
 
-    def _optimise(self, content: images.Picture) -> images.Rendered:
+    def _optimise(self, content: Picture) -> images.Rendered:
         spec, studio = self._spec, self._studio
         styles = [style_of(painting, spec, content, self._file) for painting in spec.styles]
         init = torch.tensor(self._picture(spec.init_asset, spec.size)) if spec.init_asset else None
@@ -145,7 +147,7 @@ class Attempt:
         assert last.image is not None
         return last.image.numpy()
 
-    def _too_large(self, plan: Plan, content: images.Picture) -> errors.OutOfMemory:
+    def _too_large(self, plan: Plan, content: Picture) -> errors.OutOfMemory:
         """Says which size would have fitted into what is free now that the render has gone."""
         height, width, _ = content.shape
         told = f"{width} x {height} px do not fit, not even alone and in strips"
@@ -239,8 +241,8 @@ class Attempt:
         if history and history[-1].iteration > self._resumed_from:
             keep.keep(Saved(state, history, self._origin))
 
-    def _picture(self, asset_id: str, long_side: int) -> images.Picture:
-        return images.decode(self._file(asset_id), long_side)
+    def _picture(self, asset_id: str, long_side: int) -> Picture:
+        return codec.decode(self._file(asset_id), long_side).picture
 
     def _file(self, asset_id: str) -> bytes:
         return self._patiently(lambda: self._studio.storage.get(keys.asset(asset_id)))
@@ -265,7 +267,7 @@ class Attempt:
             self._lease.wait(pause)
         raise AssertionError("there is always one more pause")
 
-    def _save(self, image: images.Rendered, alpha: images.Plane | None) -> dict[str, Any]:
+    def _save(self, image: images.Rendered, alpha: Plane | None) -> dict[str, Any]:
         """Upload the result and what explains it, then say where they lie."""
         self._lease.tell(self._journal.progress(Phase.SAVING))
         folder, spec = self._folder, self._spec
@@ -348,14 +350,14 @@ def plan_of(spec: JobSpec, precision: Precision) -> Plan:
 
 
 def style_of(
-    painting: Painting, spec: JobSpec, content: images.Picture, file: Callable[[str], bytes]
+    painting: Painting, spec: JobSpec, content: Picture, file: Callable[[str], bytes]
 ) -> Style:
     """The engine's style for one of a spec: in its size and colours, and where it applies.
 
     content: of the canvas's size.
     file: gives the bytes of an asset.
     """
-    picture, name = images.decode(file(painting.asset), spec.style_side), painting.asset
+    picture, name = codec.decode(file(painting.asset), spec.style_side).picture, painting.asset
     if match := colors.MATCHED.get(spec.original_colors):
         picture = match(picture, content)
         # With its size: in another one, the content's colours are not quite the same.
@@ -363,7 +365,7 @@ def style_of(
     mask = None
     if painting.mask:
         height, width, _ = content.shape
-        mask = torch.tensor(images.decode_mask(file(painting.mask), width, height))
+        mask = torch.tensor(codec.decode_mask(file(painting.mask), width, height))
     return Style(torch.tensor(picture), painting.weight, name, mask)
 
 

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from services.uploads import MEDIA_TYPES, Picture, Upload, inspect
+from services.uploads import Picture, Upload, inspect
 from shared.errors import InvalidImage
+from shared.pictures.codec import MEDIA_TYPES
 from tests.pictures import animated, encode, enlarged, noise
 
 MAX_PIXELS = 10_000

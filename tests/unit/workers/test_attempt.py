@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from shared import keys
+from shared.pictures import codec
 from shared.spec import JobSpec
 from tests.pictures import encode, noise
-from workers import colors, images
+from workers import colors
 from workers.attempt import plan_of, style_of
 from workers.engine.plan import Plan
 from workers.engine.render import Style
@@ -28,7 +29,7 @@ def styles(**fields: Any) -> list[Style]:
     painting = {"asset": keys.digest(PAINTING)}
     asked = {"content": keys.digest(CONTENT), "styles": [painting], "size": 120}
     spec = JobSpec.model_validate(asked | fields)
-    content = images.decode(CONTENT, spec.size)
+    content = codec.decode(CONTENT, spec.size).picture
     return [style_of(style, spec, content, FILES.__getitem__) for style in spec.styles]
 
 
@@ -59,7 +60,7 @@ def test_a_mask_reaches_the_engine_in_the_canvas_size_and_beside_its_style() -> 
 def test_a_style_is_recolored_before_the_render(way: str) -> None:
     (plain,), (recolored,) = styles(), styles(original_colors=way)
 
-    expected = colors.MATCHED[way](plain.picture.numpy(), images.decode(CONTENT, 120))
+    expected = colors.MATCHED[way](plain.picture.numpy(), codec.decode(CONTENT, 120).picture)
     assert np.array_equal(recolored.picture.numpy(), expected)
     assert not torch.equal(recolored.picture, plain.picture)
 
