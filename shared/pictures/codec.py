@@ -1,12 +1,14 @@
-"""What a picture's file is, and its pixels: RGB, sRGB, (H, W, 3)."""
+"""Pictures from their files: sRGB, upright, (H, W, 3).
 
-import io
+What is inspected here when it is uploaded, a worker can decode.
+"""
+
 import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from shared.errors import InvalidImage, Violation
 from shared.sizes import canvas
 
+# By Pillow's name.
 FORMATS = {
     "JPEG": "image/jpeg",
     "PNG": "image/png",
@@ -25,10 +28,14 @@ FORMATS = {
 MEDIA_TYPES = tuple(FORMATS.values())
 ACCEPTED = f"a still picture: {', '.join(MEDIA_TYPES)}"
 
+Picture = NDArray[np.uint8] | NDArray[np.uint16]
+"""(H, W, 3), sRGB."""
+Plane = NDArray[np.uint8]
+"""(H, W): a mask or an alpha channel, 255 where there is all of it."""
+
 _QUARTER_TURNS = {5, 6, 7, 8}  # the EXIF orientations that swap width and height
-# What Pillow's parsers trip over when bytes lie; found by fuzzing (tests/unit/services).
+# What Pillow's parsers raise for damaged files; found by fuzzing (tests/unit/services).
 _BROKEN = (OSError, EOFError, LookupError, SyntaxError, ValueError, struct.error, zlib.error)
-_PLANE = Image.Resampling.BILINEAR  # Lanczos is sharper, and leaves a ring around each edge
 _SRGB = ImageCms.createProfile("sRGB")
 
 # Pillow's own limit only warns up to its double; ours is an argument, and refuses.
@@ -37,30 +44,38 @@ Image.MAX_IMAGE_PIXELS = None
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a picture once it was decoded."""
+    """What is known of a picture once it was decoded to its end.
+
+    width, height: as it is shown, its EXIF orientation applied.
+    bits: 8 or 16 a channel.
+    warnings: what the file says of its colours and was not honoured, a sentence each.
+    """
 
     media_type: str
-    width: int  # as it is shown, its EXIF orientation applied
+    width: int
     height: int
-    bits: int
-    has_alpha: bool
-    warnings: tuple[str, ...]
+    bits: int = 8
+    has_alpha: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture in sRGB, and its alpha channel if it has one."""
+    """A picture as it is meant to be seen, on white, and its alpha channel, if it has one."""
 
-    picture: NDArray[Any]  # uint8 or uint16, (H, W, 3)
-    alpha: NDArray[np.uint8] | None  # (H, W)
+    picture: Picture
+    alpha: Plane | None
 
 
 def inspect(data: bytes, max_pixels: int) -> Facts:
-    """What these bytes are, decoded to the end. Raises InvalidImage."""
+    """The facts of a file's picture, decoded to its end in little memory.
+
+    Raises InvalidImage; the field of its violation is "file".
+    """
     if not data:
         raise _invalid("the file is empty", "0 bytes", ACCEPTED)
     try:
-        return _inspected(data, max_pixels)
+        return _inspect(data, max_pixels)
     except _BROKEN as error:
         is_unknown = isinstance(error, UnidentifiedImageError)
         why = "this is no picture of a known format" if is_unknown else f"it is damaged: {error}"
@@ -68,14 +83,18 @@ def inspect(data: bytes, max_pixels: int) -> Facts:
 
 
 def inspect_mask(data: bytes, max_pixels: int) -> Facts:
-    """What these bytes are, as a mask. Raises InvalidImage."""
+    """The facts of a mask. Raises InvalidImage, also if its style would apply nowhere."""
     facts = inspect(data, max_pixels)
-    decode_mask(data, 64, 64)
+    decode_mask(data, facts.width, facts.height)
     return facts
 
 
 def decode(data: bytes, long_side: int) -> Decoded:
-    """A file's picture as it is meant to be seen, scaled to a long side in px."""
+    """A file's picture as it is meant to be seen, scaled to a long side in px.
+
+    EXIF orientation and ICC profile are applied; what is transparent lies on white.
+    Raises InvalidImage.
+    """
     with _opened(data, long_side) as image:
         size = canvas(image.width, image.height, long_side)
         alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
@@ -83,8 +102,11 @@ def decode(data: bytes, long_side: int) -> Decoded:
     return Decoded(picture, None if alpha is None else _scaled(alpha, size, _PLANE))
 
 
-def decode_mask(data: bytes, width: int, height: int) -> NDArray[np.uint8]:
-    """A file's grey picture, stretched to a canvas; what is transparent in it is black."""
+def decode_mask(data: bytes, width: int, height: int) -> Plane:
+    """A file's grey picture, stretched to a canvas; what is transparent in it is black.
+
+    Raises InvalidImage.
+    """
     with _opened(data, max(width, height)) as image:
         mask = _scaled(_laid_on("black", image).convert("L"), (width, height), _PLANE)
     if not mask.any():
@@ -92,8 +114,11 @@ def decode_mask(data: bytes, width: int, height: int) -> NDArray[np.uint8]:
     return mask
 
 
-def _inspected(data: bytes, max_pixels: int) -> Facts:
-    with Image.open(io.BytesIO(data), formats=tuple(FORMATS)) as image:
+_PLANE = Image.Resampling.BILINEAR  # Lanczos is sharper, and leaves a ring around each edge
+
+
+def _inspect(data: bytes, max_pixels: int) -> Facts:
+    with Image.open(BytesIO(data), formats=tuple(FORMATS)) as image:
         # Pillow calls a JPEG "MPO" when a camera appended a preview or a gain map to it; its first
         # picture is the picture.
         is_jpeg = isinstance(image, JpegImageFile)
@@ -107,17 +132,20 @@ def _inspected(data: bytes, max_pixels: int) -> Facts:
             )
         if not is_jpeg and getattr(image, "is_animated", False):
             raise _invalid("the picture is animated", "more than one frame", ACCEPTED)
+        # A JPEG is read to its end, but at an eighth of its size: a third of the time (70 ms
+        # instead of 200 at 24 megapixels), a sixtieth of the memory.
         image.draft("L", (1, 1))
         image.load()
         if image.getexif().get(ExifTags.Base.Orientation) in _QUARTER_TURNS:
             width, height = height, width
-        return Facts(media_type, width, height, 8, image.has_transparency_data, ())
+        return Facts(media_type, width, height, has_alpha=image.has_transparency_data)
 
 
 @contextmanager
 def _opened(data: bytes, long_side: int) -> Iterator[Image.Image]:
+    """A file's picture, turned as it is seen, in sRGB, at least as large as it is needed."""
     try:
-        with Image.open(io.BytesIO(data)) as file:
+        with Image.open(BytesIO(data)) as file:
             file.draft(None, (2 * long_side, 2 * long_side))  # a large JPEG is read at 1/2 to 1/8
             yield _in_srgb(ImageOps.exif_transpose(file))
     except (UnidentifiedImageError, OSError, ValueError) as error:
@@ -132,7 +160,7 @@ def _in_srgb(image: Image.Image) -> Image.Image:
     if not profile or image.mode not in ("RGB", "RGBA", "L", "CMYK"):
         return image
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        source = ImageCms.ImageCmsProfile(BytesIO(profile))
         mode = "RGBA" if image.mode == "RGBA" else "RGB"
         converted = ImageCms.profileToProfile(image, source, _SRGB, outputMode=mode)
     except (ImageCms.PyCMSError, OSError):
@@ -163,4 +191,4 @@ def _beginning(data: bytes) -> str:
 
 
 def _invalid(why: str, value: str, accepted: str) -> InvalidImage:
-    return InvalidImage(why, violations=[Violation("", value, accepted)])
+    return InvalidImage(why, violations=[Violation("file", value, accepted)])

@@ -22,7 +22,7 @@ NOISE = noise(size=(40, 30))
     [("JPEG", "image/jpeg"), ("PNG", "image/png"), ("WEBP", "image/webp"), ("GIF", "image/gif")],
 )
 def test_a_still_picture_is_known_by_its_bytes(kind: str, media_type: str) -> None:
-    assert inspect(encode(NOISE, kind), MAX_PIXELS) == Facts(media_type, 40, 30, 8, False, ())
+    assert inspect(encode(NOISE, kind), MAX_PIXELS) == Facts(media_type, 40, 30)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "I;16"])
@@ -34,7 +34,7 @@ def test_every_kind_of_pixel_is_accepted(mode: str) -> None:
 
 def test_a_cmyk_jpeg_is_accepted() -> None:
     data = encode(NOISE.convert("CMYK"), "JPEG")
-    assert inspect(data, MAX_PIXELS) == Facts("image/jpeg", 40, 30, 8, False, ())
+    assert inspect(data, MAX_PIXELS) == Facts("image/jpeg", 40, 30)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
@@ -50,7 +50,7 @@ def test_the_size_is_the_one_that_is_shown(kind: str, orientation: int) -> None:
 def test_a_camera_jpeg_with_a_preview_appended_is_one_still_picture() -> None:
     data = animated("MPO")
     assert Image.open(BytesIO(data)).n_frames == 2
-    assert inspect(data, MAX_PIXELS) == Facts("image/jpeg", 48, 36, 8, False, ())
+    assert inspect(data, MAX_PIXELS) == Facts("image/jpeg", 48, 36)
 
 
 @pytest.mark.parametrize(
