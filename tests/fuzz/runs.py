@@ -137,10 +137,10 @@ def decode(decoders: Decoders, count: int, seed: int) -> Verdict:
         name = f"picture {number}"
         data = mutated(random.Random(f"{seed}/{number}"))
         began = time.monotonic()
-        ending, fault = ending(decoders, data)
+        end, fault = ending(decoders, data)
         seconds = time.monotonic() - began
         with lock:
-            verdict.counts[ending] += 1
+            verdict.counts[end] += 1
             verdict.time(name, seconds)
             if fault:
                 verdict.faults.append(f"{name} of seed {seed}: {fault}")
