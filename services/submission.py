@@ -9,12 +9,13 @@ from typing import Any
 from celery import Celery
 from pydantic import ValidationError
 
-from services.uploads import Facts, Inspections, Upload
+from services.uploads import Inspections, Upload
 from shared import keys, queue
 from shared.database import Database, assets, jobs
 from shared.database.assets import Asset
 from shared.database.jobs import Job
 from shared.errors import AssetNotFound, InvalidSpec, ObjectNotFound, Violation
+from shared.pictures.codec import Facts
 from shared.sizes import canvas
 from shared.spec import SHORT_SIDE_MIN, JobSpec
 from shared.storage import Storage

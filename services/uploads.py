@@ -9,10 +9,8 @@ from functools import cached_property
 
 from shared import keys
 from shared.errors import DecoderKilled, InvalidImage, Unavailable, Violation
-from shared.pictures.codec import ACCEPTED, MEDIA_TYPES, Facts
+from shared.pictures.codec import Facts
 from shared.pictures.pool import Decoders
-
-__all__ = ["ACCEPTED", "MEDIA_TYPES", "Facts", "Inspections", "Upload"]
 
 _REMEMBERED = 1000
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from shared import errors, keys
 from shared.database import Database, jobs
 from shared.errors import HandedBack, Unavailable
+from shared.pictures.codec import Decoded, Picture, Plane
 from shared.pictures.pool import Decoders
 from shared.spec import JobSpec
 from shared.spec import Style as Painting
@@ -112,13 +113,13 @@ class Attempt:
         """
         self._lease.tell(self._journal.progress(Phase.LOADING))
         spec = self._spec
-        content, alpha = self._picture(spec.content, spec.size)
-        image = self._optimise(content)
+        content = self._decoded(spec.content, spec.size)
+        image = self._optimise(content.picture)
         if spec.original_colors == "luminance":
-            image = colors.with_colors_of(image, content)
-        return self._save(image, alpha)
+            image = colors.with_colors_of(image, content.picture)
+        return self._save(image, content.alpha)
 
-    def _optimise(self, content: images.Picture) -> images.Rendered:
+    def _optimise(self, content: Picture) -> images.Rendered:
         spec, studio = self._spec, self._studio
         styles = [
             style_of(painting, spec, content, self._file, studio.decoders)
@@ -126,7 +127,7 @@ class Attempt:
         ]
         init = None
         if spec.init_asset:
-            init = torch.from_numpy(self._picture(spec.init_asset, spec.size)[0])
+            init = torch.from_numpy(self._decoded(spec.init_asset, spec.size).picture)
         plan = plan_of(spec, self._precision)
 
         saved = self._resume()
@@ -157,7 +158,7 @@ class Attempt:
         assert last.image is not None
         return last.image.numpy()
 
-    def _too_large(self, plan: Plan, content: images.Picture) -> errors.OutOfMemory:
+    def _too_large(self, plan: Plan, content: Picture) -> errors.OutOfMemory:
         """Says which size would have fitted into what is free now that the render has gone."""
         height, width, _ = content.shape
         told = f"{width} x {height} px do not fit, not even alone and in strips"
@@ -251,10 +252,8 @@ class Attempt:
         if history and history[-1].iteration > self._resumed_from:
             keep.keep(Saved(state, history, self._origin))
 
-    def _picture(self, asset_id: str, long_side: int) -> tuple[images.Picture, images.Plane | None]:
-        """A picture and its alpha channel."""
-        decoded = self._studio.decoders.decode(self._file(asset_id), long_side)
-        return decoded.picture, decoded.alpha
+    def _decoded(self, asset_id: str, long_side: int) -> Decoded:
+        return self._studio.decoders.decode(self._file(asset_id), long_side)
 
     def _file(self, asset_id: str) -> bytes:
         return self._patiently(lambda: self._studio.storage.get(keys.asset(asset_id)))
@@ -279,7 +278,7 @@ class Attempt:
             self._lease.wait(pause)
         raise AssertionError("there is always one more pause")
 
-    def _save(self, image: images.Rendered, alpha: images.Plane | None) -> dict[str, Any]:
+    def _save(self, image: images.Rendered, alpha: Plane | None) -> dict[str, Any]:
         """Upload the result and what explains it, then say where they lie."""
         self._lease.tell(self._journal.progress(Phase.SAVING))
         folder, spec = self._folder, self._spec
@@ -364,7 +363,7 @@ def plan_of(spec: JobSpec, precision: Precision) -> Plan:
 def style_of(
     painting: Painting,
     spec: JobSpec,
-    content: images.Picture,
+    content: Picture,
     file: Callable[[str], bytes],
     decoders: Decoders,
 ) -> Style:

@@ -7,7 +7,6 @@ from services import submission
 from services.api import bodies, objects, openapi
 from services.api.connections import connections
 from services.schemas import AssetDocument, Located, asset_url
-from services.uploads import MEDIA_TYPES
 from shared import keys
 from shared.database import assets as table
 from shared.errors import (
@@ -17,6 +16,7 @@ from shared.errors import (
     InvalidRequest,
     UnsupportedMediaType,
 )
+from shared.pictures.codec import MEDIA_TYPES
 
 assets = APIBlueprint("assets", __name__, url_prefix="/v1/assets", tag="Assets")
 

@@ -8,7 +8,7 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from services.submission import Order
-from services.uploads import MEDIA_TYPES, Upload
+from services.uploads import Upload
 from shared.errors import (
     BodyTooLarge,
     InvalidRequest,
@@ -16,6 +16,7 @@ from shared.errors import (
     UnsupportedMediaType,
     Violation,
 )
+from shared.pictures.codec import MEDIA_TYPES
 from shared.spec import STYLES_MAX
 from shared.violations import presentable
 

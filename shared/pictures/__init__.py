@@ -1,1 +1,1 @@
-"""Pictures as files: what they say of themselves, and how they are decoded, out of harm's way."""
+"""Pictures as files: what they are, and what they look like."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shared.errors import InvalidImage
-from shared.pictures import codec, frames, jpeg
+from shared.pictures import codec, costs, frames
 
 PICTURES_MAX = 1000  # then a fresh process takes over, whatever leaked
 _GROWN_BYTES = 64 * 2**20  # so does it where the allocator gave so much not back
@@ -56,7 +56,7 @@ def _answer(request: dict[str, Any], data: bytes) -> _Answer:
     try:
         if (bound := request.get("pixels_max")) and _pixels(data) > bound:
             return {"is_large": True}, []
-        jpeg.check(data)
+        costs.check(data)
         return _told(getattr(codec, request["act"])(data, *request["arguments"]))
     except InvalidImage as error:
         violations = [[v.field, v.value, v.accepted] for v in error.violations]

@@ -37,6 +37,8 @@ __all__ = [
     "MEDIA_TYPES",
     "Decoded",
     "Facts",
+    "Picture",
+    "Plane",
     "decode",
     "decode_mask",
     "inspect",
@@ -75,9 +77,9 @@ class Facts:
     media_type: str
     width: int  # as it is shown, its EXIF orientation applied
     height: int
-    bits: int  # 8 or 16 a channel
-    has_alpha: bool
-    warnings: tuple[str, ...]  # what the file says of its colours and is not honoured
+    bits: int = 8  # or 16, a channel
+    has_alpha: bool = False
+    warnings: tuple[str, ...] = ()  # what the file says of its colours and is not honoured
 
 
 @dataclass(frozen=True)

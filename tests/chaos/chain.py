@@ -14,6 +14,7 @@ from torch import Tensor
 
 from shared.keys import digest
 from shared.pictures import codec
+from shared.pictures.codec import Picture
 from shared.spec import JobSpec
 from workers import images
 from workers.engine.objective import Losses
@@ -103,7 +104,7 @@ class Chain:
         )
 
 
-def first(seed: int, content: images.Picture, style: images.Picture) -> bytes:
+def first(seed: int, content: Picture, style: Picture) -> bytes:
     """The link that a render starts from."""
     return hashlib.sha256(b"%d" % seed + content.tobytes() + style.tobytes()).digest()
 

@@ -41,7 +41,7 @@ def main() -> int:
 
 def _verdicts(arguments: argparse.Namespace, seed: int) -> Iterator[tuple[str, Verdict]]:
     if arguments.pictures:
-        with Decoders() as decoders, Watch(lambda: {os.getpid()}) as watch:
+        with Decoders() as decoders, Watch() as watch:
             began = time.monotonic()
             verdict = runs.decode(decoders, arguments.pictures, seed)
             say(f"{arguments.pictures} pictures in {time.monotonic() - began:.0f} s")
@@ -72,7 +72,7 @@ def _api() -> Iterator[tuple[Api, Watch]]:
         subprocess.run(migrate, env=os.environ | environment, check=True, stdout=subprocess.DEVNULL)
         with Api(environment) as api:
             servers = children_of(api.pid)
-            with Watch(lambda: servers) as watch:
+            with Watch(*servers) as watch:
                 yield api, watch
             if children_of(api.pid) != servers:
                 raise AssertionError("the server's process was replaced")

@@ -1,6 +1,7 @@
 """What mutated pictures and bombs do to the decoders, and to an API that serves."""
 
 import http.client
+import os
 import random
 import sys
 import threading
@@ -69,11 +70,11 @@ def check_bounds(verdict: Verdict) -> None:
 
 
 class Watch:
-    """Looks at the memory of the children of some processes, until it is closed."""
+    """Looks at the memory of what decodes for some processes, or for this one, until it is left."""
 
-    def __init__(self, parents: Callable[[], set[int]]) -> None:
+    def __init__(self, *parents: int) -> None:
         self.memory_bytes = 0
-        self._parents = parents
+        self._parents = parents or (os.getpid(),)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
@@ -91,7 +92,7 @@ class Watch:
             self._read()
 
     def _read(self) -> None:
-        for parent in self._parents():
+        for parent in self._parents:
             for pid in _children(parent):
                 self.memory_bytes = max(self.memory_bytes, _peak_bytes(pid))
 
@@ -127,7 +128,7 @@ def _peak_bytes(pid: int) -> int:
 # Through the decoders.
 
 
-def decode(decoders: Decoders, count: int, seed: int, *, bombs: bool = False) -> Verdict:
+def decode(decoders: Decoders, count: int, seed: int) -> Verdict:
     """So many mutated pictures. What is let in must be decoded, too."""
     verdict = Verdict()
     lock = threading.Lock()
@@ -136,10 +137,10 @@ def decode(decoders: Decoders, count: int, seed: int, *, bombs: bool = False) ->
         name = f"picture {number}"
         data = mutated(random.Random(f"{seed}/{number}"))
         began = time.monotonic()
-        ending, fault = _ending(decoders, data)
+        end, fault = ending(decoders, data)
         seconds = time.monotonic() - began
         with lock:
-            verdict.counts[ending] += 1
+            verdict.counts[end] += 1
             verdict.time(name, seconds)
             if fault:
                 verdict.faults.append(f"{name} of seed {seed}: {fault}")
@@ -150,7 +151,7 @@ def decode(decoders: Decoders, count: int, seed: int, *, bombs: bool = False) ->
     return verdict
 
 
-def _ending(decoders: Decoders, data: bytes) -> tuple[str, str]:
+def ending(decoders: Decoders, data: bytes) -> tuple[str, str]:
     """How a picture ended, and what must not be of it."""
     try:
         decoders.inspect(data, MAX_PIXELS)

@@ -182,7 +182,7 @@ if {is_decoding}:
 socket.socket(fileno={theirs.fileno()}).send(b"ready")
 threading.Event().wait()
 """
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[4]
     command = [sys.executable, "-c", program]
     with (
         ours,
