@@ -11,8 +11,11 @@ BENCH ?=
 CHAOS ?=
 # What to damage, and by which dice: FUZZ="--pictures 1000 --only jpeg --seed 7"
 FUZZ ?=
+# Which rows of other machines: MACHINES="one-core avx2"
+MACHINES ?=
 
-.PHONY: help demo up test test-deep lint format bench-service bench-engine chaos fuzz-pictures gallery constraints clean
+.PHONY: help demo up test test-deep test-machines lint format bench-service bench-engine chaos \
+    fuzz-pictures gallery constraints clean
 
 help: ## what can be made here
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -33,6 +36,9 @@ test: $(VENV)/ready-dev ## every test, against real servers that it starts itsel
 
 test-deep: $(VENV)/ready-dev ## the life of jobs beside its model: 200 runs of 50 steps on each database
 	$(BIN)/python -m pytest --hypothesis-profile=deep --timeout=1200 tests/contract/test_life.py
+
+test-machines: $(VENV)/ready-dev ## the tests as other machines would run them (hours; a row is a part of it)
+	$(BIN)/python -m tests.machines $(MACHINES)
 
 lint: $(VENV)/ready-dev ## style, types, and which module may import which
 	$(BIN)/ruff check .
@@ -65,7 +71,7 @@ constraints: $(VENV)/ready-dev ## pin the newest versions that go together
 	    --no-annotate --custom-compile-command "make constraints" --output-file constraints.txt
 
 clean: ## remove what was made here
-	rm -rf $(VENV) .impasto .cache out build dist *.egg-info
+	rm -rf $(VENV) .venv-* .impasto .cache out build dist *.egg-info
 
 # uv is three times faster than pip; where it cannot be had, pip does the same.
 install = @if $(BIN)/python -m pip install --quiet uv; \

@@ -209,7 +209,7 @@ def test_a_postgres_that_does_not_answer_holds_nobody_and_is_used_again(
     began = monotonic()
     with pytest.raises(Unavailable):
         change(database, n=2)
-    assert monotonic() - began < 6  # a wait for an answer, and 3 s for a connection
+    assert monotonic() - began < 15  # 3.5 s for an answer and a connection; else for ever
 
     proxy.heal()
     assert read(direct, notes.c.n) == 1
@@ -249,7 +249,7 @@ def test_who_vanishes_inside_a_transaction_is_told_and_keeps_its_locks_for_secon
         with suppress(Unavailable):  # it was the server that gave up
             change(direct, n=4)
             break
-        assert monotonic() - began < 10
+        assert monotonic() - began < 30  # 5 s; else for ever
     assert read(direct, notes.c.n) == 4
 
 
@@ -267,7 +267,7 @@ def test_only_what_alters_the_database_may_take_long(
         began = monotonic()
         with pytest.raises(Unavailable), database.write() as connection:
             connection.execute(select(func.pg_sleep(30)))
-        assert monotonic() - began < 3
+        assert monotonic() - began < 15  # 0.3 s
     with database.read() as connection:
         assert [setting(connection, name) for name in limits] == ["4s", "5s"]
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 OUTAGE_SECONDS = 1.5  # Celery looks at its connections once a second
 FREEZE_SECONDS = 2  # longer than anybody waits for an answer
-PICK_UP_SECONDS = 5
+PICK_UP_SECONDS = 15  # whoever does not hear again does not in an hour either
+BRIEF_SECONDS = 10  # 1.5 s, and much for a busy machine
 SOON_SECONDS = 30  # on the slowest machine; milliseconds are usual
 
 Start = Callable[[type[Server]], Server]
@@ -312,7 +313,7 @@ def test_a_ring_that_cannot_be_sent_is_logged_and_holds_nobody_up(
             caplog.clear()
             began = monotonic()
             assert ring(app) is False
-            assert monotonic() - began < 3  # 1.5 s, and something for a slow machine
+            assert monotonic() - began < BRIEF_SECONDS
             assert "wake-up not sent: " in caplog.text
 
 
@@ -323,7 +324,7 @@ def test_what_is_wrong_with_a_broker_is_soon_told(
     with broker(start) as url:
         began = monotonic()
         assert check(open_queue(url))
-        assert monotonic() - began < 3
+        assert monotonic() - began < BRIEF_SECONDS
 
 
 def test_a_broker_that_comes_back_is_rung_again(start: Start) -> None:

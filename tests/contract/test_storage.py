@@ -209,7 +209,7 @@ def test_what_is_out_of_reach_is_soon_said_to_be(
     for act in (nowhere.check, nowhere.prepare, lambda: nowhere.put("a", b"", PNG)):
         with pytest.raises(Unavailable):
             act()
-    assert monotonic() - began < 10
+    assert monotonic() - began < 30
 
 
 @pytest.mark.parametrize("variable", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
@@ -301,7 +301,7 @@ def test_a_store_that_does_not_answer_holds_nobody_and_is_used_again(
             proxy.heal()
         assert storage.get("a") == b"before"
         storage.put("a", b"before", PNG)
-        assert monotonic() - began < 15  # 9 s, and something for a slow machine
+        assert monotonic() - began < 30  # 9 s, and much for a busy machine
     swift.drop(url)
 
 

@@ -209,7 +209,7 @@ def test_a_job_is_queued_while_the_broker_is_away(another_api: Callable[..., Api
     schema.upgrade(api.connections.database)
     began = time.monotonic()
     assert submit(api.client)["status"] == "queued"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15  # 1.5 s for the doorbell, and much for a busy machine
 
 
 # Submitting again.

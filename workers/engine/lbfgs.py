@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from workers.engine.alignment import add_product, aligned, row_length
 from workers.engine.graphs import Branches, side_by_side
 from workers.engine.octaves import dots, smooth, smoothed_squares
 from workers.engine.optimizers import TINY, Evaluation, Optimizer, column, exact_dtype, stacked
@@ -155,8 +156,9 @@ class Lbfgs(Optimizer):
 class _Pairs(NamedTuple):
     """How an image moved and how the gradient changed then, for the last moves: one row for each.
 
-    s, y: (history, n). On a CPU a row takes memory once it is written, and until then is left out;
-    elsewhere it is zeros, and nobody waits to learn how many are written.
+    s, y: (history, n), each row from a boundary on: see `alignment`. On a CPU a row takes memory
+    once it is written, and until then is left out; elsewhere it is zeros, and nobody waits to learn
+    how many are written.
     moves: (), int64, so far. order: (history,), int64, the rows, that of the newest last.
     """
 
@@ -168,9 +170,8 @@ class _Pairs(NamedTuple):
     @staticmethod
     def none(history: int, image: Tensor) -> "_Pairs":
         make = torch.empty if image.device.type == "cpu" else torch.zeros
-        s, y = (
-            make((history, image.numel()), dtype=image.dtype, device=image.device) for _ in "sy"
-        )
+        shape, size = (history, row_length(image)), image.numel()
+        s, y = (make(shape, dtype=image.dtype, device=image.device)[:, :size] for _ in "sy")
         numbers = torch.arange(history + 1, device=image.device)
         return _Pairs(s, y, numbers[0].clone(), numbers[:-1].clone())
 
@@ -215,7 +216,7 @@ class _Pairs(NamedTuple):
 
     def products(self, rows: Tensor, image: Tensor) -> Tensor:
         """The dot products of `s` or `y` with an image, (history,), the oldest row first."""
-        products = torch.mv(rows[self._written], image.flatten())
+        products = torch.mv(rows[self._written], aligned(image.flatten()))
         if self.left:
             products = functional.pad(products, (0, self.left))
         return products[self.order]
@@ -223,7 +224,7 @@ class _Pairs(NamedTuple):
     def add(self, rows: Tensor, factors: Tensor, image: Tensor) -> None:
         """Adds rows of `s` or `y`, each with its factor, (history,), to a contiguous image."""
         placed = image.new_empty(len(rows)).index_copy_(0, self.order, factors.to(image.dtype))
-        image.view(-1).addmv_(rows[self._written].mT, placed[self._written])
+        add_product(image.view(-1), rows[self._written].mT, placed[self._written])
 
     @property
     def _written(self) -> slice:
@@ -285,8 +286,12 @@ class _Curvature(NamedTuple):
         """(B, history), of `sy` or of its transpose; 0 where nothing curved upwards."""
         matrix = self.sy if is_upper else self.sy.mT
         right = (products * self.curved).unsqueeze(-1)
-        found: Tensor = torch.linalg.solve_triangular(matrix, right, upper=is_upper)
-        return found.squeeze(-1)
+        if matrix.device.type == "cpu":  # one by one: see `alignment`
+            each = zip(map(aligned, matrix), map(aligned, right), strict=True)
+            found = [torch.linalg.solve_triangular(*one, upper=is_upper) for one in each]
+            return torch.stack(found).squeeze(-1)
+        whole: Tensor = torch.linalg.solve_triangular(matrix, right, upper=is_upper)
+        return whole.squeeze(-1)
 
 
 def _mean_sizes(images: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from workers.engine.alignment import dot
 from workers.engine.errors import PlanError
 from workers.engine.graphs import Branches, side_by_side
 from workers.engine.losses import (
@@ -245,7 +246,7 @@ def _style_losses(objectives: Sequence[Objective]) -> list[Tensor]:
     for (_, region, layer), each in zip(guided, rounded, strict=True):
         region.scaled[layer] = each
     return [
-        objective._rest + torch.dot(its, objective._weights)
+        objective._rest + dot(its, objective._weights)
         for objective, its in zip(objectives, losses, strict=True)
     ]
 
