@@ -16,6 +16,7 @@ from workers.engine.optimizers import TINY, Evaluation, Optimizer
 Function = Callable[[Tensor], Tensor]
 Make = Callable[[], Optimizer]
 MAKES: list[Make] = [Lbfgs, Adam]
+BETTER, WORSE = torch.tensor(False), torch.tensor(True)
 
 
 def rosenbrock(x: Tensor) -> Tensor:
@@ -34,7 +35,7 @@ def gradient(function: Function, x: Tensor) -> Tensor:
 
 
 class Walk:
-    """Images on their way, each with its optimiser: as an engine moves them, without bounds."""
+    """Images on their way, each with its optimiser: without bounds, and no step is taken back."""
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class Walk:
     def _evaluated(self, x: Tensor, before: Sequence[Evaluation | None]) -> Evaluation:
         slopes = [gradient(self._function, each[None]) for each in x]
         here = Evaluation(x, torch.cat(slopes))
-        self._kind.update(self.optimizers, before, here)
+        self._kind.update(self.optimizers, before, here, [BETTER] * len(x))
         return here
 
 
@@ -326,20 +327,20 @@ def test_a_displacement_without_curvature_counts_for_nothing(levels: int) -> Non
     last, kept = walk.last, lbfgs.state_dict()
     expected = Lbfgs.step([lbfgs], walk.last) - image
     for x, g in nothing:
-        Lbfgs.update([lbfgs], [last], Evaluation(x, g))
+        Lbfgs.update([lbfgs], [last], Evaluation(x, g), [BETTER])
         last = Evaluation(x, g)
         found = Lbfgs.step([lbfgs], Evaluation(image, slope)) - image
         torch.testing.assert_close(found, expected)
     state = lbfgs.state_dict()
     assert state["curved"].tolist() == [*kept["curved"].tolist()[3:], 0, 0, 0]
-    Lbfgs.update([lbfgs], [last], Evaluation(image + 3, slope))
+    Lbfgs.update([lbfgs], [last], Evaluation(image + 3, slope), [BETTER])
     assert lbfgs.state_dict()["curved"][-1] == 1
 
 
 def test_a_memory_of_nothing_but_downhill_curvature_begins_anew() -> None:
     x = start()
     lbfgs = Lbfgs(first_step=2.5)
-    Lbfgs.update([lbfgs], [Evaluation(x, x)], Evaluation(x + 1, x - 1))
+    Lbfgs.update([lbfgs], [Evaluation(x, x)], Evaluation(x + 1, x - 1), [BETTER])
     moved = Lbfgs.step([lbfgs], Evaluation(x, gradient(rosenbrock, x)))
     assert (moved - x).abs().mean().item() == pytest.approx(2.5)
 
