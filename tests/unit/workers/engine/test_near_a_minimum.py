@@ -33,7 +33,7 @@ OPTIMIZERS: tuple[tuple[OptimizerName, float], ...] = (("lbfgs", 1.0), ("adam", 
 PYRAMIDS = (1, 2, 4)
 COUNT = int(os.environ.get("IMPASTO_TEST_STARTS", len(KINDS) * len(OPTIMIZERS) * len(PYRAMIDS)))
 COLORS = ((0, 0, 0), (255, 255, 255), (90, 90, 90), (255, 128, 0), (10, 200, 30))
-ITERATIONS = (6, 1, 2, 3, 24)
+ITERATIONS = (4, 1, 2, 3, 24)
 # What the same picture may differ by, where whole features and strips are added up: squares of what
 # float32 leaves of Grams. Losses of other pictures are 1e6 and more.
 ROUNDING = 1e-2
