@@ -98,7 +98,8 @@ class Render:
 
     The first step evaluates the start, each other moves the image and evaluates it again. The
     picture is at any time the best that was evaluated at its size, and at no size worse than the
-    start would be there.
+    start would be there: see docs/decisions/0008. With `plan.normalize_gradients`, which are not
+    those of the total, it is the last.
 
     content: uint8 (H, W, 3); its size is the canvas.
     init: the picture to start from with `plan.init == "asset"`, of any size.
@@ -131,6 +132,8 @@ class Render:
         self._styles = styles
         self._init = init
         self._is_started = False  # the start was evaluated
+        # Gradients of one size each are not those of the total, which may rise all the way.
+        self._descends = not plan.normalize_gradients
         height, width = to_image(content).shape[-2:]
         fitting = min(height, width) // SCALE_SIDE_MIN
         each_moves = 1 + plan.iterations // 2
@@ -300,7 +303,8 @@ class Render:
         self._last = None
         if "gradient" in here:
             self._last = Evaluation(self._image, here["gradient"].clone())
-            self._least.fill_(losses.total)
+            if self._descends:
+                self._least.fill_(losses.total)
         self._optimizer.load_state_dict(
             {
                 name.removeprefix(OPTIMIZER): tensor
@@ -325,7 +329,8 @@ class Render:
             if self._best is not None:
                 is_best = total <= self._least
                 torch.where(is_best, evaluation.images, self._best, out=self._best)
-        torch.minimum(self._least, total, out=self._least)
+        if self._descends:  # else it stays infinite, and nothing is worse
+            torch.minimum(self._least, total, out=self._least)
 
     def _accept(self, found: Losses, seconds: float) -> None:
         """The losses of the next image."""
@@ -333,10 +338,10 @@ class Render:
         if not math.isfinite(found.total):
             raise Diverged(f"the loss became {found.total} in iteration {iteration}: {found}")
         is_first = self.progress.level != self._level or not self._is_started
-        if is_first and self._scale:
+        if is_first and self._scale and self._descends:
             found = self._better_of_start(found)
         losses, best = self.progress.losses, self.progress.best
-        if is_first or found.total <= losses.total:
+        if is_first or not self._descends or found.total <= losses.total:
             losses, best = found, iteration
         self._is_started = True
         self.progress = Progress(
