@@ -34,8 +34,9 @@ up: $(VENV)/ready ## serve on http://127.0.0.1:7777 until Ctrl-C
 test: $(VENV)/ready-dev ## every test, against real servers that it starts itself
 	$(BIN)/python -m pytest
 
-test-deep: $(VENV)/ready-dev ## the life of jobs beside its model: 200 runs of 50 steps on each database
+test-deep: $(VENV)/ready-dev ## the life of jobs beside its model (200 runs on each database), 200 starts near a minimum
 	$(BIN)/python -m pytest --hypothesis-profile=deep --timeout=1200 tests/contract/test_life.py
+	IMPASTO_TEST_STARTS=200 $(BIN)/python -m pytest tests/unit/workers/engine/test_near_a_minimum.py
 
 test-machines: $(VENV)/ready-dev ## the tests as other machines would run them (hours; a row is a part of it)
 	$(BIN)/python -m tests.machines $(MACHINES)

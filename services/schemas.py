@@ -113,7 +113,9 @@ class JobSummary(_Document):
     times: Times
     progress: ProgressDocument
     eta_seconds: float | None = Field(description="Until the last iteration, as it goes now.")
-    loss: LossDocument | None
+    loss: LossDocument | None = Field(
+        description="Of the picture so far: the best at the size that is rendered."
+    )
     error: dict[str, Any] | None = Field(description="A problem+json document.")
     links: Links
 

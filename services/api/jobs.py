@@ -135,7 +135,13 @@ def result(job_id: str) -> Response:
     | openapi.refusals(JobNotFound, NotFinished, ResultExpired)
 )
 def losses(job_id: str) -> Response:
-    """Download the history of the losses."""
+    """Download the history of the losses: a line for each iteration, with the size it was at.
+
+    `total` is the sum of content, style and tv, each with its weight: `style_weight` of the line,
+    which is less at the coarser sizes, and the others of the spec. An iteration may try a picture
+    that is worse than the one before and is not kept: the result's loss is the least of the last
+    `level`.
+    """
     key = (_finished(job_id).result or {})["losses_key"]
     return _stream(key, "text/csv; charset=utf-8", f"impasto-{job_id}-losses.csv")
 

@@ -106,7 +106,7 @@ def test_a_render_that_goes_on_from_its_image_alone_ends_elsewhere(
 
         class Forgetful(Render):
             def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-                picture = ("iteration", "losses", "best", "image")
+                picture = ("iteration", "losses", "evaluated", "best", "patient_since", "image")
                 super().load_state_dict({name: state[name] for name in picture})
 
         def make(*arguments: Any) -> Stepped:
