@@ -9,8 +9,10 @@ export IMPASTO_HOME ?= $(CURDIR)/.impasto
 BENCH ?=
 # What to break, and by which dice: CHAOS="storm drains --seed 7"
 CHAOS ?=
+# Which promises alone, and what to keep: IMAGES="drain backup --keep"
+IMAGES ?=
 
-.PHONY: help demo up test test-deep lint format bench-service bench-engine chaos gallery constraints clean
+.PHONY: help demo up test test-deep test-images lint format bench-service bench-engine chaos gallery constraints clean
 
 help: ## what can be made here
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -31,6 +33,9 @@ test: $(VENV)/ready-dev ## every test, against real servers that it starts itsel
 
 test-deep: $(VENV)/ready-dev ## the life of jobs beside its model: 200 runs of 50 steps on each database
 	$(BIN)/python -m pytest --hypothesis-profile=deep --timeout=1200 tests/contract/test_life.py
+
+test-images: $(VENV)/ready-dev ## build the images and start the stack, on the Docker engine of DOCKER_HOST (20 minutes)
+	$(BIN)/python -m tests.images $(IMAGES)
 
 lint: $(VENV)/ready-dev ## style, types, and which module may import which
 	$(BIN)/ruff check .
