@@ -9,7 +9,7 @@ export IMPASTO_HOME ?= $(CURDIR)/.impasto
 BENCH ?=
 # What to break, and by which dice: CHAOS="storm drains --seed 7"
 CHAOS ?=
-# Which promises alone, and what to keep: IMAGES="drain backup --keep"
+# Whether the stack is left running: IMAGES=--keep
 IMAGES ?=
 
 .PHONY: help demo up test test-deep test-images lint format bench-service bench-engine chaos gallery constraints clean

@@ -35,7 +35,9 @@ def hollow_out(library: Path) -> None:
     listed = output("nm", "-D", "--defined-only", library)
     defined = re.findall(r" [B-Zb-z] (\w+)(?:@+(\S+))?$", listed, re.MULTILINE)  # A: a version
     (soname,) = re.findall(r"SONAME +(\S+)", output("objdump", "-p", library))
-    labels = [f".globl {name}\n.type {name}, %function\n{name}:\n" for name in sorted(dict(defined))]
+    labels = [
+        f".globl {name}\n.type {name}, %function\n{name}:\n" for name in sorted(dict(defined))
+    ]
     versions = sorted({version for _, version in defined if version})
     with tempfile.TemporaryDirectory() as folder:
         source, script, compiled = (Path(folder, name) for name in ("s", "map", "o"))
@@ -44,7 +46,18 @@ def hollow_out(library: Path) -> None:
         output("as", source, "-o", compiled)
         library.unlink()
         options = ["--version-script", script] if versions else []
-        output("ld", "-shared", "-z", "noexecstack", "-soname", soname, *options, compiled, "-o", library)
+        output(
+            "ld",
+            "-shared",
+            "-z",
+            "noexecstack",
+            "-soname",
+            soname,
+            *options,
+            compiled,
+            "-o",
+            library,
+        )
 
 
 def output(*command: str | Path) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.deployment import ROOT
+from tests.deployment import ROOT, SECRETS
 
 NEEDS = (
     "test-images needs a Docker engine 25 or newer with BuildKit, and Compose 2.24 or newer:"
@@ -55,7 +55,9 @@ class Stack:
         shim.chmod(0o755)
         self.environment = {
             **os.environ,
-            "PATH": os.pathsep.join([str(bin_folder), str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "PATH": os.pathsep.join(
+                [str(bin_folder), str(Path(sys.executable).parent), os.environ["PATH"]]
+            ),
             "COMPOSE_PROJECT_NAME": project,
             "COMPOSE_FILE": f"docker-compose.yml:{STORES}",
             "COMPOSE_PROGRESS": "plain",
@@ -63,7 +65,12 @@ class Stack:
         }
 
     def sh(
-        self, script: str, *, fails: bool = False, variables: Mapping[str, str] | None = None, seconds: float = 900
+        self,
+        script: str,
+        *,
+        fails: bool = False,
+        variables: Mapping[str, str] | None = None,
+        seconds: float = 900,
     ) -> str:
         """What a script of the shell writes; it must succeed or, if so said, fail."""
         ended = subprocess.run(
@@ -102,19 +109,31 @@ class Stack:
     def image(self, service: str) -> str:
         return self.containers(service)[0]["Config"]["Image"]
 
-    def sql(self, query: str) -> str:
-        """What the stack's own Postgres answers."""
-        options = "--username impasto --dbname impasto --tuples-only --no-align"
-        return self.sh(
-            f"docker compose exec -T postgres psql {options} --command {shlex.quote(query)}"
-        ).strip()
+    def sql(self, query: str, **values: str) -> str:
+        """What the stack's own Postgres answers; `:'name'` stands for a value."""
+        options = [
+            "--username=impasto",
+            "--dbname=impasto",
+            "--tuples-only",
+            "--no-align",
+            "--quiet",
+        ]
+        options += [
+            f"--set={name}={value}" for name, value in {"ON_ERROR_STOP": "1", **values}.items()
+        ]
+        psql = f"docker compose exec -T postgres psql {shlex.join(options)}"
+        return self.sh(f"printf %s {shlex.quote(query)} | {psql}").strip()
 
     def log(self, service: str) -> str:
         return self.sh(f"docker compose logs --no-color --no-log-prefix {service}")
 
-    def remove(self) -> None:
-        """Containers, networks and volumes; the images stay, for the next time."""
-        self.sh("docker compose --profile gpu down --volumes --remove-orphans --timeout 5")
+    def clear(self) -> None:
+        """Remove containers, networks and volumes; the images stay, for the next time."""
+        secrets = dict.fromkeys(SECRETS, "0")  # asked for, though nothing starts
+        self.sh(
+            "docker compose --profile gpu down --volumes --remove-orphans --timeout 5",
+            variables=secrets,
+        )
 
 
 def command() -> str:
@@ -128,7 +147,11 @@ def versions() -> str:
     for arguments in asked:
         try:
             ended = subprocess.run(
-                [*shlex.split(command()), *arguments], capture_output=True, text=True, timeout=60, check=False
+                [*shlex.split(command()), *arguments],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
             )
         except OSError as error:
             raise NoEngine(f"{command()}: {error}. {NEEDS}") from None
