@@ -13,9 +13,11 @@ CHAOS ?=
 FUZZ ?=
 # Which rows of other machines: MACHINES="one-core avx2"
 MACHINES ?=
+# Whether the stack is left running: IMAGES=--keep
+IMAGES ?=
 
-.PHONY: help demo up test test-deep test-machines lint format bench-service bench-engine chaos \
-    fuzz-pictures gallery constraints clean
+.PHONY: help demo up test test-deep test-machines test-images lint format bench-service bench-engine \
+    chaos fuzz-pictures gallery constraints clean
 
 help: ## what can be made here
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -40,6 +42,9 @@ test-deep: $(VENV)/ready-dev ## the life of jobs beside its model (200 runs on e
 
 test-machines: $(VENV)/ready-dev ## the tests as other machines would run them (hours; a row is a part of it)
 	$(BIN)/python -m tests.machines $(MACHINES)
+
+test-images: $(VENV)/ready-dev ## build the images and start the stack, on the Docker engine of DOCKER_HOST (20 minutes)
+	$(BIN)/python -m tests.images $(IMAGES)
 
 lint: $(VENV)/ready-dev ## style, types, and which module may import which
 	$(BIN)/ruff check .
