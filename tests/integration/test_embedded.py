@@ -1,6 +1,7 @@
 """The embedded stack refuses what it cannot do, and says why."""
 
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
 
-        with pytest.raises(InvalidSetting, match=rf"cannot listen on {LOCALHOST}:{port}"):
+        with pytest.raises(InvalidSetting, match=rf"cannot listen on {LOCALHOST} port {port}"):
             Embedded(settings_of(tmp_path, port=port)).__enter__()
 
     with Embedded(settings_of(tmp_path)):
@@ -59,3 +60,27 @@ def test_a_job_that_waits_for_the_worker_is_rendered_once_it_is_there(tmp_path: 
         job = client.render(paint(1), paint(2), size=64, iterations=2, snapshot_every=0)
 
         assert job.wait().attempt.n == 1
+
+
+def has_ipv6() -> bool:
+    with suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 at all")
+@pytest.mark.parametrize("host", ["::1", "::", "[::1]"])
+def test_the_service_listens_on_ipv6(host: str, tmp_path: Path) -> None:
+    with Embedded(settings_of(tmp_path, host=host)) as service:
+        assert service.url.startswith("http://[::1]:")
+        with Client(service.url) as client:
+            assert client.answers()
+        if host == "::" and socket.has_dualstack_ipv6():
+            with Client(service.url.replace("[::1]", LOCALHOST)) as client:
+                assert client.answers(), "it takes IPv4, too"
+
+
+def test_an_address_of_no_machine_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match=r"cannot listen on nobody\.invalid port .*IMPASTO_HOST"):
+        Embedded(settings_of(tmp_path, host="nobody.invalid")).__enter__()
