@@ -63,8 +63,8 @@ class Settings(BaseSettings):
     )
     broker_url: str = Field(
         default="memory://",
-        description="redis://HOST:PORT/N, for Redis or Valkey; rediss:// by TLS; memory:// within one"
-        " process.",
+        description="redis://HOST:PORT/N, for Redis or Valkey; rediss:// by TLS; memory:// within"
+        " one process.",
     )
     storage_url: str = Field(
         default="",
@@ -196,7 +196,6 @@ class Settings(BaseSettings):
         for name, value in resolved.items():
             object.__setattr__(self, name, value)  # frozen for everybody else
         return self
-
 
     @property
     def local_url(self) -> str:

@@ -172,4 +172,3 @@ def _check_port(port: str | None) -> None:
         return
     if not (port.isascii() and port.isdigit() and int(port) in _PORTS):
         raise ValueError(f"the PORT is no number from 1 to 65535; {_ENCODE}")
-

@@ -34,7 +34,7 @@ _MISSING = {"404", "NoSuchKey", "NotFound"}  # the answer to a HEAD has no body,
 # To keys without ListBucket AWS does not tell a missing object from one that they may not read.
 _DENIED = {"403", "AccessDenied", "Forbidden"}
 _PROBE = "impasto-probe"
-_NO_CONSTRAINT = {"us-east-1", "aws-global"}  # where AWS makes buckets without being told, and only so
+_FIRST_REGIONS = {"us-east-1", "aws-global"}  # no LocationConstraint is taken there
 
 
 class S3Storage:
@@ -110,7 +110,7 @@ class S3Storage:
     def _make_bucket(self) -> None:
         region = self._client.meta.region_name
         where: dict[str, Any] = {}
-        if region not in _NO_CONSTRAINT:
+        if region not in _FIRST_REGIONS:
             where["CreateBucketConfiguration"] = {"LocationConstraint": region}
         made_meanwhile = self._client.exceptions.BucketAlreadyOwnedByYou
         with self._translated(self._bucket), contextlib.suppress(made_meanwhile):

@@ -85,12 +85,13 @@ def test_a_transactions_limits_hold_behind_a_pooler_and_are_left_to_nobody(
 
 
 def test_a_statement_that_takes_too_long_is_given_up_behind_a_pooler(pooled: Database) -> None:
-    with (
-        pytest.raises(Unavailable, match="statement timeout"),
-        pooled.write() as connection,
-    ):
-        connection.exec_driver_sql("SET LOCAL statement_timeout = '100ms'")
-        connection.execute(select(func.pg_sleep(SOON_SECONDS)))
+    def dawdle() -> None:
+        with pooled.write() as connection:
+            connection.exec_driver_sql("SET LOCAL statement_timeout = '100ms'")
+            connection.execute(select(func.pg_sleep(SOON_SECONDS)))
+
+    with pytest.raises(Unavailable, match="statement timeout"):
+        dawdle()
     pooled.check()
 
 

@@ -353,9 +353,9 @@ def test_an_object_that_is_missing_is_no_outage_to_keys_that_may_not_list(
 ) -> None:
     storage, _ = limited()
 
-    with pytest.raises(ObjectNotFound, match="no object a/b$"):
+    with pytest.raises(ObjectNotFound, match=r"no object a/b$"):
         storage.get("a/b")
-    with pytest.raises(ObjectNotFound, match="no object a/b$"), storage.open("a/b"):
+    with pytest.raises(ObjectNotFound, match=r"no object a/b$"), storage.open("a/b"):
         pass
     assert not storage.exists("a/b")
 

@@ -66,7 +66,7 @@ ALSO_GOOD = {
     ],
     "storage_url": ["s3://b", "s3://My_bucket.x-1/a/b/", "file:///a%20b"],
     "weights": ["torchvision", "/a/b.safetensors"],
-    "host": ["::", "0.0.0.0", "fe80::1%eth0", "localhost", "my_host.example"],
+    "host": ["::", "0.0.0.0", "fe80::1%eth0", "localhost", "my_host.example"],  # noqa: S104
     "lease_seconds": ["31536000.0"],
 }
 
@@ -217,7 +217,7 @@ def test_an_address_may_stand_in_brackets(monkeypatch: pytest.MonkeyPatch) -> No
         ("localhost", "http://localhost:7777"),
         ("::1", "http://[::1]:7777"),
         ("fd00::2", "http://[fd00::2]:7777"),
-        ("0.0.0.0", "http://127.0.0.1:7777"),
+        ("0.0.0.0", "http://127.0.0.1:7777"),  # noqa: S104
         ("::", "http://[::1]:7777"),
     ],
 )
