@@ -9,8 +9,9 @@ import pytest
 
 from tests.system.stacks import BIN, ROOT
 
+CONFIGURATION = ROOT / "deploy" / "gunicorn.conf.py"
 COMMANDS = {
-    "api": [BIN / "gunicorn", "--config", ROOT / "deploy" / "gunicorn.conf.py", "--bind=:0"],
+    "api": [BIN / "gunicorn", "--config", CONFIGURATION, "--bind", "127.0.0.1:0"],
     "reconciler": [sys.executable, "-m", "services.reconciler"],
     "impasto": [BIN / "impasto", "up"],
 }
