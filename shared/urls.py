@@ -117,9 +117,9 @@ def of_http(host: str, port: int) -> str:
 
 
 def without_password(text: str) -> str:
-    """A text in which any URL's user and password are left out."""
-    text = re.sub(r"//.*@", "//…@", text)
-    return re.sub(r"(password=)[^&]*", r"\1…", text)
+    """A setting's value as it may be shown."""
+    text = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text, flags=re.DOTALL)
+    return re.sub(r"(password=)[^&]*", r"\1***", text)
 
 
 def _check_sqlite(parts: re.Match[str], query: dict[str, str]) -> None:

@@ -36,7 +36,7 @@ def test_a_broker_that_cannot_be_is_refused_at_the_start(name: str, tmp_path: Pa
     )
 
     assert ended.returncode in {1, 3}
-    told = "IMPASTO_BROKER_URL=redis://…@host/impasto: accepted: redis://HOST:PORT/N"
+    told = "IMPASTO_BROKER_URL=redis://:***@host/impasto: accepted: redis://HOST:PORT/N"
     assert told in ended.stderr
     assert "IMPASTO_SLOT is no setting and is ignored; did you mean IMPASTO_SLOTS?" in ended.stderr
     assert "secret" not in ended.stderr

@@ -9,6 +9,7 @@ from shared import settings
 from shared.errors import InvalidSetting
 from shared.settings import PREFIX, Settings
 from shared.storage import open_storage
+from shared.urls import without_password
 
 
 @pytest.fixture(autouse=True)
@@ -264,7 +265,7 @@ def test_a_password_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidSetting) as caught:
         settings.load()
 
-    assert caught.value.detail.startswith("IMPASTO_DATABASE_URL=postgres://…@host/impasto: ")
+    assert caught.value.detail.startswith("IMPASTO_DATABASE_URL=postgres://me:***@host/impasto: ")
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
 
@@ -291,6 +292,21 @@ def test_no_piece_of_a_password_is_repeated(
 
     assert "sec" not in caught.value.detail.replace("seconds", "")
     assert "ret" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("postgresql+psycopg://u:s3cret@host/name", "postgresql+psycopg://u:***@host/name"),
+        ("postgresql+psycopg://u:a/b#c?d@host/name", "postgresql+psycopg://u:***@host/name"),
+        ("postgresql+psycopg://h/n?password=x&a=b", "postgresql+psycopg://h/n?password=***&a=b"),
+        ("redis://:s3cret@host:6379/0", "redis://:***@host:6379/0"),
+        ("sqlite:////home/me/impasto.db", "sqlite:////home/me/impasto.db"),
+        ("text: with a colon", "text: with a colon"),
+    ],
+)
+def test_a_value_is_shown_without_its_password(value: str, shown: str) -> None:
+    assert without_password(value) == shown
 
 
 def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
