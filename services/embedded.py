@@ -20,7 +20,7 @@ from waitress import wasyncore
 
 from services.api import create_app
 from services.reconciler import Reconciler
-from shared import logs, queue
+from shared import logs, queue, urls
 from shared.database import jobs, open_database, schema
 from shared.errors import InvalidSetting, Unavailable
 from shared.pictures.pool import Decoders
@@ -129,13 +129,7 @@ class Embedded:
         settings = self._settings
         app = create_app(settings, self._decoders)
         stack.callback(app.extensions["impasto"].close)
-        try:
-            listening = socket.create_server((settings.host, settings.port))
-        except OSError as error:
-            raise InvalidSetting(
-                f"cannot listen on {settings.host}:{settings.port}: {error.strerror};"
-                " accepted: a free port, or 0 for any"
-            ) from error
+        listening = _listen(settings.host, settings.port)
         stack.callback(listening.close)
         sockets: dict[int, wasyncore.dispatcher] = {}
         server = waitress.create_server(
@@ -155,8 +149,7 @@ class Embedded:
 
         self._run(stack, "api", server.run)
         stack.callback(stop)
-        host, port = listening.getsockname()[:2]
-        return f"http://{host}:{port}"
+        return urls.of_http(settings.host, listening.getsockname()[1])
 
     def _work(self, name: str, doorbell: Celery) -> None:
         try:
@@ -239,6 +232,23 @@ class _Listener:
             queue.ring(self._doorbell)
         self._thread.join()
         worker_state.should_stop = None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket of IPv4 or IPv6; `::` takes both, wherever the system lets one socket do so."""
+    is_any = host == "::"
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        # A name may stand for several addresses: clients try IPv4 for one of this machine.
+        family, *_, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+        return socket.create_server(
+            address, family=family, dualstack_ipv6=is_any and socket.has_dualstack_ipv6()
+        )
+    except OSError as error:
+        raise InvalidSetting(
+            f"cannot listen on {host} port {port}: {error.strerror}; accepted: IMPASTO_HOST an"
+            " address of this machine or ::, IMPASTO_PORT a free port or 0 for any"
+        ) from error
 
 
 def main(settings: Settings, announce: Callable[[str], None] = print) -> None:

@@ -158,6 +158,20 @@ class JobDocument(JobSummary):
             result=result,
         )
 
+    @classmethod
+    def of_new(cls, job: Job) -> Self:
+        """A job that was just queued, by its row alone: nobody could look for its place."""
+        return cls(
+            **_summary(job),
+            spec=job.spec,
+            spec_digest=job.spec_digest,
+            queue=None,
+            preview=None,
+            snapshots=[],
+            attempt=_attempt(job, []),
+            result=None,
+        )
+
 
 class JobPage(_Document):
     """Some of the jobs, the newest first."""

@@ -8,7 +8,7 @@ from shared.errors import ImpastoError
 from shared.queue import open_queue
 from workers.engine.errors import WeightsError
 from workers.opening import open_node, open_studio
-from workers.tasks import follow_the_process, register
+from workers.tasks import follow_the_process, refuse_other_pools, register
 
 try:
     _settings = settings.load()
@@ -22,4 +22,5 @@ app.conf.update(worker_pool="threads", worker_concurrency=_settings.slots)
 
 _node = open_node(_settings, _studio, name=f"{socket.gethostname()}:{os.getpid()}")
 register(app, _node)
+refuse_other_pools(_settings.slots)
 follow_the_process(_node, _settings.drain_seconds, close=_studio.close)

@@ -2,6 +2,7 @@
 
 from urllib.parse import urlencode
 
+import structlog
 from apiflask import APIBlueprint
 from flask import Response
 
@@ -28,6 +29,8 @@ from shared.errors import (
     UnsupportedMediaType,
 )
 from shared.states import TERMINAL
+
+_log = structlog.get_logger(__name__)
 
 jobs = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", tag="Jobs")
 
@@ -64,7 +67,8 @@ def submit(headers_data: SubmitHeaders) -> tuple[JobDocument, int, dict[str, str
         inspections=here.inspections,
         idempotency_key=headers_data.idempotency_key or None,
     )
-    return _document(job.id), 202 if is_new else 200, {"Location": job_url(job.id)}
+    document = _accepted(job) if is_new else _document(job.id)
+    return document, 202 if is_new else 200, {"Location": job_url(job.id)}
 
 
 @jobs.get("")
@@ -175,6 +179,15 @@ def snapshot(job_id: str, iteration: int) -> Response:
     is_final = view.job.state in TERMINAL
     name = f"impasto-{job_id}-{iteration:06d}.jpg"
     return _stream(taken[iteration], "image/jpeg", name, is_final=is_final)
+
+
+def _accepted(job: Job) -> JobDocument:
+    """The document of a job that is committed: whatever goes wrong now, it is an answer."""
+    try:
+        return _document(job.id)
+    except Exception as error:
+        _log.warning("accepted_and_not_seen", job=job.id, error=str(error))
+        return JobDocument.of_new(job)
 
 
 def _document(job_id: str) -> JobDocument:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Set
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +12,7 @@ from services.client.fields import Field
 from services.client.progress import described
 from shared.settings import PREFIX
 from shared.states import State
+from shared.urls import without_password as without_password  # noqa: PLC0414
 
 QUIET, LOUD = "bright_black", "dark_orange"
 _COLORS = {
@@ -90,12 +90,6 @@ def of_invariants(invariants: Mapping[str, str], broken: Set[str]) -> Table:
         told = Text("broken", "red") if name in broken else Text("holds", "green")
         table.add_row(name, Text(meaning), told)
     return table
-
-
-def without_password(value: str) -> str:
-    """A setting's value as it may be shown."""
-    password = urlsplit(value).password if "://" in value else None
-    return value.replace(f":{password}@", ":***@") if password else value
 
 
 def took(job: JobSummary, now: datetime | None = None) -> str:
