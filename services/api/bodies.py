@@ -93,7 +93,14 @@ class _Input:
 
 
 def guard() -> None:
-    """Before a request: what a server finds wrong with a body while it is read is a 400."""
+    """Before a request: what a server finds wrong with a body while it is read is a 400.
+
+    Raises MalformedRequest for a transfer coding that no server here decodes.
+    """
+    coding = request.headers.get("Transfer-Encoding", "chunked")
+    if coding.strip().lower() != "chunked":
+        shown = presentable(coding)
+        raise MalformedRequest(violations=[Violation("Transfer-Encoding", shown, "chunked")])
     request.environ["wsgi.input"] = _Input(request.environ["wsgi.input"])
 
 

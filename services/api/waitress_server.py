@@ -70,8 +70,9 @@ class _Parser(HTTPRequestParser):
             if pending > _LINE_BYTES_MAX:
                 self.error = BadRequest("a chunk's size or the trailer is too long")
                 self.completed = True
-        if self.error:
-            self.expect_continue = False  # nobody is asked to go on
+        if self.error or self.body_rcv is None:
+            # Nobody is asked to go on: waitress would wait for a body, and for ever.
+            self.expect_continue = False
         return consumed
 
     def parse_header(self, header_plus: bytes) -> None:
