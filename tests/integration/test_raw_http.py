@@ -261,12 +261,14 @@ def test_mutated_requests_are_answered_without_a_fault(
 
 def is_whole(data: bytes) -> bool:
     """Whether a request ends within these bytes, in the eyes of somebody else's parser."""
+    if b"\n" in data.replace(b"\r\n", b""):
+        return False  # it would take that for the end of a line
     parser = h11.Connection(h11.SERVER)
     parser.receive_data(data)
     with suppress(h11.RemoteProtocolError):
         while (event := parser.next_event()) is not h11.NEED_DATA:
             if isinstance(event, h11.EndOfMessage):
-                return b"\r\n\r\n" in data  # it takes lines that end otherwise, too
+                return True
     return False
 
 
