@@ -9,8 +9,10 @@ export IMPASTO_HOME ?= $(CURDIR)/.impasto
 BENCH ?=
 # What to break, and by which dice: CHAOS="storm drains --seed 7"
 CHAOS ?=
+# What to damage, and by which dice: FUZZ="--pictures 1000 --only jpeg --seed 7"
+FUZZ ?=
 
-.PHONY: help demo up test test-deep lint format bench-service bench-engine chaos gallery constraints clean
+.PHONY: help demo up test test-deep lint format bench-service bench-engine chaos fuzz-pictures gallery constraints clean
 
 help: ## what can be made here
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -51,6 +53,9 @@ bench-engine: $(VENV)/ready-bench ## the engine beside its peers and its limits 
 
 chaos: $(VENV)/ready-dev ## kill, stop, cut and flush everything under hundreds of renders (eight minutes)
 	$(BIN)/python -m tests.chaos $(CHAOS)
+
+fuzz-pictures: $(VENV)/ready-dev ## 50,000 mutated pictures, 2,000 over HTTP, and bombs (five minutes)
+	$(BIN)/python -m tests.fuzz $(FUZZ)
 
 gallery: $(VENV)/ready ## one sheet for each feature, into docs/gallery (ten minutes)
 	$(BIN)/python -m samples.gallery

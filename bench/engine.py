@@ -39,6 +39,7 @@ from torch import Tensor
 
 from bench.peers import Pastiche, Tutorial
 from bench.pictures import Pair, pairs
+from shared.pictures import codec
 from workers import images, weights
 from workers.engine import passage
 from workers.engine.loop import Event, Loop
@@ -91,7 +92,7 @@ class Bench:
         return max(1, round(seconds / (time.perf_counter() - began)))
 
     def pictures(self, pair: Pair, size: int) -> tuple[Tensor, Tensor]:
-        return tuple(torch.tensor(images.decode(file.read_bytes(), size)) for file in pair)
+        return tuple(torch.tensor(codec.decode(file.read_bytes(), size).picture) for file in pair)
 
     def render(self, pair: Pair, size: int = 0, plan: Plan | None = None, **more: Any) -> Render:
         content, style = self.pictures(pair, size or self.size)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from shared.pictures.pool import Decoders
 from shared.spec import JobSpec
 from workers import colors, images, weights
 from workers.attempt import plan_of, style_of
@@ -156,16 +157,23 @@ class Studio:
     vgg: Vgg
     pictures: Pictures
     common: Spec
+    decoders: Decoders
     cache: StyleCache = field(default_factory=StyleCache)
 
     def tile(self, different: Mapping[str, Any]) -> Image.Image:
         """The file that a job with this spec would end with, opened."""
         spec = JobSpec.model_validate({**self.common, **different})
-        content, alpha = images.decode_with_alpha(self.pictures[spec.content], spec.size)
-        styles = [style_of(s, spec, content, self.pictures.__getitem__) for s in spec.styles]
+        decoded = self.decoders.decode(self.pictures[spec.content], spec.size)
+        content, alpha = decoded.picture, decoded.alpha
+        styles = [
+            style_of(s, spec, content, self.pictures.__getitem__, self.decoders)
+            for s in spec.styles
+        ]
         init = None
         if spec.init_asset:
-            init = torch.tensor(images.decode(self.pictures[spec.init_asset], spec.size))
+            init = torch.tensor(
+                self.decoders.decode(self.pictures[spec.init_asset], spec.size).picture
+            )
         plan = plan_of(spec, "float32")
         render = Render(plan, self.vgg, torch.tensor(content), styles, init=init, cache=self.cache)
         render.step()
@@ -215,7 +223,7 @@ def main() -> None:
         "tv_weight": 5.0,
     }
     vgg = Vgg(weights.load("caffe", Path("unused"), fetch=Path.read_bytes))
-    studio = Studio(vgg, pictures, common)
+    studio = Studio(vgg, pictures, common, Decoders())
     SHEETS.mkdir(parents=True, exist_ok=True)
     for name in arguments.names or offered:
         tiles = {caption: studio.tile(spec) for caption, spec in offered[name].items()}

@@ -23,6 +23,7 @@ from services.reconciler import Reconciler
 from shared import logs, queue
 from shared.database import jobs, open_database, schema
 from shared.errors import InvalidSetting, Unavailable
+from shared.pictures.pool import Decoders
 from shared.settings import Settings
 from shared.storage import open_storage
 
@@ -91,6 +92,8 @@ class Embedded:
     def _start(self, stack: ExitStack) -> None:
         settings = self._settings
         home = stack.enter_context(_Home(settings.home))
+        # Started first: it is ready when the first picture comes.
+        self._decoders = stack.enter_context(Decoders(children=4, large=2).start())
         database = open_database(settings.database_url)
         stack.callback(database.close)
         schema.upgrade(database)
@@ -124,7 +127,7 @@ class Embedded:
 
     def _serve(self, stack: ExitStack) -> str:
         settings = self._settings
-        app = create_app(settings)
+        app = create_app(settings, self._decoders)
         stack.callback(app.extensions["impasto"].close)
         try:
             listening = socket.create_server((settings.host, settings.port))
@@ -159,7 +162,7 @@ class Embedded:
             from workers.opening import open_node, open_studio
             from workers.tasks import register
 
-            studio = open_studio(self._settings)
+            studio = open_studio(self._settings, self._decoders)
             node = open_node(self._settings, studio, name)
             register(doorbell, node)
             listener = _Listener(doorbell, self._settings.slots)
@@ -172,7 +175,7 @@ class Embedded:
         node.drain()
         listener.close()
         node.close(self._settings.drain_seconds)
-        studio.loop.close()
+        studio.close()
         studio.database.close()
 
 

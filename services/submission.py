@@ -1,20 +1,23 @@
 """Taking in pictures and jobs: everything is checked before the first byte is stored."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from celery import Celery
 from pydantic import ValidationError
 
-from services import uploads
-from services.uploads import Picture, Upload
+from services.uploads import Inspections, Upload
 from shared import keys, queue
 from shared.database import Database, assets, jobs
 from shared.database.assets import Asset
 from shared.database.jobs import Job
-from shared.errors import AssetNotFound, InvalidSpec, Violation
-from shared.spec import SHORT_SIDE_MIN, JobSpec, canvas
+from shared.errors import AssetNotFound, InvalidSpec, ObjectNotFound, Violation
+from shared.pictures.codec import Facts
+from shared.sizes import canvas
+from shared.spec import SHORT_SIDE_MIN, JobSpec
 from shared.storage import Storage
 from shared.violations import presentable, violations
 
@@ -42,10 +45,15 @@ class Order:
 
 
 def upload(
-    database: Database, storage: Storage, file: Upload, *, max_pixels: int
+    database: Database, storage: Storage, file: Upload, *, inspections: Inspections
 ) -> tuple[Asset, bool]:
-    """The asset, and whether it is new. Raises InvalidImage."""
-    return _keep(database, storage, file, uploads.inspect(file, max_pixels))
+    """The asset, and whether it is new; what is stored is not decoded again.
+
+    Raises InvalidImage, or Unavailable.
+    """
+    if known := assets.find(database, [file.id]).get(file.id):
+        return known, False
+    return _keep(database, storage, file, inspections.picture(file))
 
 
 def submit(
@@ -54,24 +62,29 @@ def submit(
     doorbell: Celery,
     order: Order,
     *,
-    max_pixels: int,
+    inspections: Inspections,
     idempotency_key: str | None = None,
 ) -> tuple[Job, bool]:
     """The queued job, and whether it is new; with a key that was used before, the job of then.
 
-    Raises InvalidSpec, InvalidImage, AssetNotFound or IdempotencyConflict; nothing is stored then.
+    Raises InvalidSpec, InvalidImage, AssetNotFound, IdempotencyConflict or Unavailable; nothing is
+    stored then.
     """
     spec = _spec(order)
     if idempotency_key and (job := jobs.submitted(database, spec, idempotency_key)):
         return job, False
-    sent = {
-        file.id: (file, uploads.inspect(file, max_pixels, field=field))
+    sent = {file.id: file for _, file in order.pictures()}
+    known = assets.find(database, spec.assets())
+    facts = {
+        file.id: inspections.picture(file, field=field)
         for field, file in order.pictures()
+        if file.id not in known
     }
-    sizes = _sizes(database, spec, {asset_id: picture for asset_id, (_, picture) in sent.items()})
+    sizes = _sizes(spec, {**known, **facts})
+    _check_masks(storage, spec, sent, inspections)
     _check_proportions(spec, sizes)
-    for file, picture in sent.values():
-        _keep(database, storage, file, picture)
+    for asset_id, found in facts.items():
+        _keep(database, storage, sent[asset_id], found)
     job, is_new = jobs.submit(
         database, spec, canvas(*sizes[spec.content], spec.size), idempotency_key=idempotency_key
     )
@@ -80,9 +93,7 @@ def submit(
     return job, is_new
 
 
-def _keep(
-    database: Database, storage: Storage, file: Upload, picture: Picture
-) -> tuple[Asset, bool]:
+def _keep(database: Database, storage: Storage, file: Upload, picture: Facts) -> tuple[Asset, bool]:
     if known := assets.find(database, [file.id]).get(file.id):
         return known, False
     # Nobody finds the row before the bytes are there; without it, nobody would find bytes whose
@@ -154,11 +165,8 @@ def _weighted(told: Any, styles: Sequence[Upload]) -> list[dict[str, Any]]:
     return [{**style, "asset": file.id} for style, file in zip(told, styles, strict=True)]
 
 
-def _sizes(
-    database: Database, spec: JobSpec, sent: Mapping[str, Picture]
-) -> dict[str, tuple[int, int]]:
+def _sizes(spec: JobSpec, known: Mapping[str, Asset | Facts]) -> dict[str, tuple[int, int]]:
     """(width, height) of every picture that the spec names, by id. Raises AssetNotFound."""
-    known = {**assets.find(database, set(spec.assets()) - set(sent)), **sent}
     if missing := [
         Violation(field, asset_id, "the id of a picture that was uploaded")
         for field, asset_id in _named(spec)
@@ -176,6 +184,20 @@ def _named(spec: JobSpec) -> Iterator[tuple[str, str]]:
             yield f"styles.{index}.mask", style.mask
     if spec.init_asset:
         yield "init_asset", spec.init_asset
+
+
+def _check_masks(
+    storage: Storage, spec: JobSpec, sent: Mapping[str, Upload], inspections: Inspections
+) -> None:
+    """Raise InvalidImage for a mask that a worker would refuse."""
+
+    def read(asset_id: str) -> bytes:
+        return sent[asset_id].data if asset_id in sent else storage.get(keys.asset(asset_id))
+
+    for field, asset_id in _named(spec):
+        if field.endswith(".mask"):
+            with suppress(ObjectNotFound):  # the attempt tells of it
+                inspections.mask(asset_id, partial(read, asset_id), field=field)
 
 
 def _check_proportions(spec: JobSpec, sizes: Mapping[str, tuple[int, int]]) -> None:

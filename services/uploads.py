@@ -1,114 +1,96 @@
 """Pictures are decoded before they are accepted: what is let in here, every worker can read."""
 
-import struct
 import threading
-import zlib
-from dataclasses import dataclass
-from io import BytesIO
-
-from PIL import ExifTags, Image, UnidentifiedImageError
-from PIL.JpegImagePlugin import JpegImageFile
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from shared import keys
-from shared.errors import InvalidImage, Violation
+from shared.errors import DecoderKilled, InvalidImage, Unavailable, Violation
+from shared.pictures.codec import Facts
+from shared.pictures.pool import Decoders
 
-# By Pillow's name. TIFF is left out for its decoder's record, HEIC because Pillow has none.
-FORMATS = {
-    "JPEG": "image/jpeg",
-    "PNG": "image/png",
-    "WEBP": "image/webp",
-    "GIF": "image/gif",
-}
-MEDIA_TYPES = tuple(FORMATS.values())
-ACCEPTED = f"a still picture: {', '.join(MEDIA_TYPES)}"
-
-_QUARTER_TURNS = {5, 6, 7, 8}  # the EXIF orientations that swap width and height
-_UNDECLARED = {None, "", "application/octet-stream"}  # senders that do not know say this
-_ALIASES = {"image/jpg": "image/jpeg"}
-# What Pillow's parsers trip over when bytes lie; found by fuzzing (tests/unit/services).
-_BROKEN = (OSError, EOFError, LookupError, SyntaxError, ValueError, struct.error, zlib.error)
-# A PNG of 100 megapixels takes 400 MB while it is decoded: one at a time, not one per thread.
-_decoder = threading.Lock()
-
-# Pillow's own limit only warns up to its double; ours is an argument, and refuses.
-Image.MAX_IMAGE_PIXELS = None
+_REMEMBERED = 1000
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A file as it arrived, and what the sender says it is."""
+    """A file as it arrived. What its sender said it is does not matter: its bytes do."""
 
     data: bytes
-    media_type: str | None = None
 
-    @property
+    @cached_property
     def id(self) -> str:
         return keys.digest(self.data)
 
 
 @dataclass(frozen=True)
-class Picture:
-    """What is known of a picture once it was decoded."""
+class _Refused:
+    """An InvalidImage without the frames that raised it, which hold the picture's bytes."""
 
-    media_type: str
-    width: int  # as it is shown, its EXIF orientation applied
-    height: int
+    error: InvalidImage
 
 
-def inspect(upload: Upload, max_pixels: int, *, field: str = "file") -> Picture:
-    """The picture that these bytes are, decoded to the end.
+_Found = Facts | _Refused
 
-    field: how a refusal names the upload.
-    Raises InvalidImage.
+
+class Inspections:
+    """What pictures are, by decoding each once: bytes that come again, or at once, are known.
+
+    max_pixels: of a picture, width times height.
     """
-    if not upload.data:
-        raise _invalid("the file is empty", field, "0 bytes", ACCEPTED)
-    try:
-        with _decoder:
-            picture = _decode(upload.data, max_pixels, field)
-    except _BROKEN as error:
-        is_unknown = isinstance(error, UnidentifiedImageError)
-        why = "this is no picture of a known format" if is_unknown else f"it is damaged: {error}"
-        raise _invalid(why, field, _beginning(upload.data), ACCEPTED) from error
-    declared = _ALIASES.get(upload.media_type or "", upload.media_type)
-    if declared not in _UNDECLARED and declared != picture.media_type:
-        raise _invalid(
-            f"the bytes are {picture.media_type}, and were declared as something else",
-            field,
-            declared,
-            picture.media_type,
-        )
-    return picture
 
+    def __init__(self, decoders: Decoders, max_pixels: int) -> None:
+        self._decoders = decoders
+        self._max_pixels = max_pixels
+        self._lock = threading.Lock()
+        self._known: OrderedDict[tuple[str, bool], Future[_Found]] = OrderedDict()
 
-def _decode(data: bytes, max_pixels: int, field: str) -> Picture:
-    with Image.open(BytesIO(data), formats=tuple(FORMATS)) as image:
-        # Pillow calls a JPEG "MPO" when a camera appended a preview or a gain map to it; its first
-        # picture is the picture.
-        is_jpeg = isinstance(image, JpegImageFile)
-        media_type = FORMATS["JPEG" if is_jpeg else image.format or ""]
-        width, height = image.size
-        if width * height > max_pixels:  # known from the header: nothing was decoded yet
-            raise _invalid(
-                "the picture is too large",
-                field,
-                f"{width} x {height} px",
-                f"at most {max_pixels} pixels, width times height",
-            )
-        if not is_jpeg and getattr(image, "is_animated", False):
-            raise _invalid("the picture is animated", field, "more than one frame", ACCEPTED)
-        # A JPEG is read to its end, but at an eighth of its size: a third of the time (70 ms
-        # instead of 200 at 24 megapixels), a sixtieth of the memory.
-        image.draft("L", (1, 1))
-        image.load()
-        if image.getexif().get(ExifTags.Base.Orientation) in _QUARTER_TURNS:
-            width, height = height, width
-        return Picture(media_type, width, height)
+    def picture(self, upload: Upload, *, field: str = "file") -> Facts:
+        """What these bytes are.
 
+        field: how a refusal names the upload.
+        Raises InvalidImage, or Unavailable where there are too many to decode.
+        """
+        return self._told(upload.id, False, lambda: upload.data, field)
 
-def _beginning(data: bytes) -> str:
-    return f"{len(data)} bytes, beginning with {data[:12]!r}"
+    def mask(self, asset_id: str, read: Callable[[], bytes], *, field: str) -> Facts:
+        """What these bytes are as a mask; `read` is called if nothing is known. Raises so, too."""
+        return self._told(asset_id, True, read, field)
 
+    def _told(self, id: str, is_mask: bool, read: Callable[[], bytes], field: str) -> Facts:
+        found = self._once((id, is_mask), read)
+        if isinstance(found, Facts):
+            return found
+        error = found.error
+        told = error.violations or [Violation(field, None, error.detail)]
+        violations = [replace(each, field=field) for each in told]
+        raise InvalidImage(f"{field}: {error.detail}", violations=violations)
 
-def _invalid(why: str, field: str, value: str | None, accepted: str) -> InvalidImage:
-    return InvalidImage(f"{field}: {why}", violations=[Violation(field, value, accepted)])
+    def _once(self, key: tuple[str, bool], read: Callable[[], bytes]) -> _Found:
+        with self._lock:
+            future = self._known.get(key)
+            if is_first := future is None:
+                future = self._known[key] = Future()
+                if len(self._known) > _REMEMBERED:
+                    self._known.popitem(last=False)
+        assert future is not None
+        if is_first:
+            try:
+                future.set_result(self._look(read(), is_mask=key[1]))
+            except BaseException as error:  # says nothing of the picture: not to be remembered
+                with self._lock:
+                    self._known.pop(key, None)
+                future.set_exception(error)
+        return future.result()
+
+    def _look(self, data: bytes, *, is_mask: bool) -> _Found:
+        look = self._decoders.inspect_mask if is_mask else self._decoders.inspect
+        try:
+            return look(data, self._max_pixels)
+        except DecoderKilled as error:
+            raise Unavailable(error.detail) from error
+        except InvalidImage as error:
+            return _Refused(InvalidImage(error.detail, violations=error.violations))

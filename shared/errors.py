@@ -181,10 +181,22 @@ class StorageFull(Unavailable):
     code = "storage_full"
 
 
+class Busy(Unavailable):
+    """As many pictures are being decoded as this server can; try again shortly."""
+
+    code = "busy"
+
+
 class InvalidSetting(ImpastoError):
     """A setting is not valid."""
 
     code = "invalid_setting"
+
+
+class DecoderKilled(ImpastoError):
+    """The process that decodes the picture was killed; this machine may be short of memory."""
+
+    code = "decoder_killed"  # not Unavailable: an attempt that it ends counts, or it had no end
 
 
 class SchemaOutdated(ImpastoError):

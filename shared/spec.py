@@ -367,12 +367,6 @@ def digest(spec: RenderSpec) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def canvas(width: int, height: int, long_side: int) -> tuple[int, int]:
-    """The (width, height) of a picture scaled to a long side, in px, each at least 1."""
-    scale = long_side / max(width, height)
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
 def _rounded(value: Any) -> Any:
     # 1/3 + 1/3 + 1/3 and 1.0 are the same share, whatever the last bits say.
     if isinstance(value, dict):

@@ -21,6 +21,7 @@ import pytest
 from tests.servers.server import LOCALHOST, Server, UnavailableError
 
 if TYPE_CHECKING:  # what they import takes two seconds, which most tests can do without
+    from shared.pictures.pool import Decoders
     from tests.servers.postgres import PostgresAt
     from tests.servers.swift import S3At
     from tests.servers.valkey import ValkeyAt
@@ -50,6 +51,15 @@ def valkey(request: pytest.FixtureRequest) -> "Iterator[ValkeyAt]":
 @pytest.fixture(scope="session")
 def swift(request: pytest.FixtureRequest) -> "Iterator[S3At]":
     yield from _serve(request, "swift:Swift", "swift:S3At", "IMPASTO_TEST_S3_URL")
+
+
+@pytest.fixture(scope="session")
+def decoders() -> "Iterator[Decoders]":
+    """Children that decode, kept for all tests that do not spoil them."""
+    from shared.pictures.pool import Decoders
+
+    with Decoders() as decoders:
+        yield decoders
 
 
 @pytest.fixture

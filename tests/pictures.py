@@ -1,6 +1,7 @@
 """Small pictures for the tests, as good and as bad as clients send them."""
 
 import random
+import re
 import struct
 import zlib
 from io import BytesIO
@@ -42,3 +43,38 @@ def enlarged(kind: str, width: int, height: int) -> bytes:
         case "GIF":
             data[6:10] = struct.pack("<HH", width, height)
     return bytes(data)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """One chunk of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(header: tuple[int, int, int, int, int], compressed: bytes, *more: bytes) -> bytes:
+    """A PNG by hand: (width, height, bits, color type, interlace), its rows, other chunks."""
+    width, height, bits, color, interlace = header
+    fields = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, interlace)
+    chunks = (chunk(b"IHDR", fields), *more, chunk(b"IDAT", compressed), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def png16(channels: int, size: tuple[int, int]) -> bytes:
+    """A PNG of 16 bits a channel, 3 or 4 of them."""
+    width, height = size
+    row = 2 * channels * width
+    rows = b"".join(b"\0" + random.Random(y).randbytes(row) for y in range(height))
+    return png((width, height, 16, {3: 2, 4: 6}[channels], 0), zlib.compress(rows))
+
+
+def flat(mode: str, size: tuple[int, int], kind: str = "PNG", **options: Any) -> bytes:
+    """A large picture in few bytes, and with little work."""
+    return encode(Image.new(mode, size), kind, **{"compress_level": 1, **options})
+
+
+def rescanned(count: int, size: tuple[int, int] = (48, 36)) -> bytes:
+    """A progressive JPEG of so many scans: its last one, again and again."""
+    data = encode(noise(size=size).convert("L"), "JPEG", progressive=True)
+    starts = [found.start() for found in re.finditer(rb"\xff\xda", data)]
+    # Each scan comes with the table that it is coded by.
+    last = data[data.rindex(b"\xff\xc4", 0, starts[-1]) : data.rindex(b"\xff\xd9")]
+    return data[:-2] + last * (count - len(starts)) + b"\xff\xd9"

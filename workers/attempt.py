@@ -21,6 +21,8 @@ from torch import Tensor
 from shared import errors, keys
 from shared.database import Database, jobs
 from shared.errors import HandedBack, Unavailable
+from shared.pictures.codec import Decoded, Picture, Plane
+from shared.pictures.pool import Decoders
 from shared.spec import JobSpec
 from shared.spec import Style as Painting
 from shared.states import Phase
@@ -65,7 +67,13 @@ class Studio:
     checkpoint_seconds: float = 15.0
     outage_seconds: float = 600.0
     styles: StyleCache = field(default_factory=StyleCache)
+    decoders: Decoders = field(default_factory=Decoders)
     make: Make | None = None
+
+    def close(self) -> None:
+        """End its threads and processes; nothing may render here any more."""
+        self.loop.close()
+        self.decoders.close()
 
     def pulse(self) -> int:
         """Rises while the device gets further with any render."""
@@ -105,22 +113,27 @@ class Attempt:
         """
         self._lease.tell(self._journal.progress(Phase.LOADING))
         spec = self._spec
-        content, alpha = images.decode_with_alpha(self._file(spec.content), spec.size)
-        image = self._optimise(content)
+        content = self._decoded(spec.content, spec.size)
+        image = self._optimise(content.picture)
         if spec.original_colors == "luminance":
-            image = colors.with_colors_of(image, content)
-        return self._save(image, alpha)
+            image = colors.with_colors_of(image, content.picture)
+        return self._save(image, content.alpha)
 
-    def _optimise(self, content: images.Picture) -> images.Rendered:
+    def _optimise(self, content: Picture) -> images.Rendered:
         spec, studio = self._spec, self._studio
-        styles = [style_of(painting, spec, content, self._file) for painting in spec.styles]
-        init = torch.tensor(self._picture(spec.init_asset, spec.size)) if spec.init_asset else None
+        styles = [
+            style_of(painting, spec, content, self._file, studio.decoders)
+            for painting in spec.styles
+        ]
+        init = None
+        if spec.init_asset:
+            init = torch.from_numpy(self._decoded(spec.init_asset, spec.size).picture)
         plan = plan_of(spec, self._precision)
 
         saved = self._resume()
 
         def build() -> Stepped:
-            render = studio.render(plan, torch.tensor(content), styles, init)
+            render = studio.render(plan, torch.from_numpy(content), styles, init)
             if saved:
                 render.load_state_dict(saved.state)
             return render
@@ -145,7 +158,7 @@ class Attempt:
         assert last.image is not None
         return last.image.numpy()
 
-    def _too_large(self, plan: Plan, content: images.Picture) -> errors.OutOfMemory:
+    def _too_large(self, plan: Plan, content: Picture) -> errors.OutOfMemory:
         """Says which size would have fitted into what is free now that the render has gone."""
         height, width, _ = content.shape
         told = f"{width} x {height} px do not fit, not even alone and in strips"
@@ -239,8 +252,8 @@ class Attempt:
         if history and history[-1].iteration > self._resumed_from:
             keep.keep(Saved(state, history, self._origin))
 
-    def _picture(self, asset_id: str, long_side: int) -> images.Picture:
-        return images.decode(self._file(asset_id), long_side)
+    def _decoded(self, asset_id: str, long_side: int) -> Decoded:
+        return self._studio.decoders.decode(self._file(asset_id), long_side)
 
     def _file(self, asset_id: str) -> bytes:
         return self._patiently(lambda: self._studio.storage.get(keys.asset(asset_id)))
@@ -265,7 +278,7 @@ class Attempt:
             self._lease.wait(pause)
         raise AssertionError("there is always one more pause")
 
-    def _save(self, image: images.Rendered, alpha: images.Plane | None) -> dict[str, Any]:
+    def _save(self, image: images.Rendered, alpha: Plane | None) -> dict[str, Any]:
         """Upload the result and what explains it, then say where they lie."""
         self._lease.tell(self._journal.progress(Phase.SAVING))
         folder, spec = self._folder, self._spec
@@ -348,14 +361,19 @@ def plan_of(spec: JobSpec, precision: Precision) -> Plan:
 
 
 def style_of(
-    painting: Painting, spec: JobSpec, content: images.Picture, file: Callable[[str], bytes]
+    painting: Painting,
+    spec: JobSpec,
+    content: Picture,
+    file: Callable[[str], bytes],
+    decoders: Decoders,
 ) -> Style:
     """The engine's style for one of a spec: in its size and colours, and where it applies.
 
     content: of the canvas's size.
     file: gives the bytes of an asset.
     """
-    picture, name = images.decode(file(painting.asset), spec.style_side), painting.asset
+    picture = decoders.decode(file(painting.asset), spec.style_side).picture
+    name = painting.asset
     if match := colors.MATCHED.get(spec.original_colors):
         picture = match(picture, content)
         # With its size: in another one, the content's colours are not quite the same.
@@ -363,8 +381,8 @@ def style_of(
     mask = None
     if painting.mask:
         height, width, _ = content.shape
-        mask = torch.tensor(images.decode_mask(file(painting.mask), width, height))
-    return Style(torch.tensor(picture), painting.weight, name, mask)
+        mask = torch.from_numpy(decoders.decode_mask(file(painting.mask), width, height))
+    return Style(torch.from_numpy(picture), painting.weight, name, mask)
 
 
 class _Snapshots:

@@ -22,4 +22,4 @@ app.conf.update(worker_pool="threads", worker_concurrency=_settings.slots)
 
 _node = open_node(_settings, _studio, name=f"{socket.gethostname()}:{os.getpid()}")
 register(app, _node)
-follow_the_process(_node, _settings.drain_seconds, close=_studio.loop.close)
+follow_the_process(_node, _settings.drain_seconds, close=_studio.close)

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 import torch
 
 from shared.database import open_database, schema
+from shared.pictures.pool import Decoders
 from shared.settings import Settings
 from shared.storage import open_storage
 from workers import weights
@@ -16,8 +17,10 @@ from workers.node import Node
 from workers.runner import Runner
 
 
-def open_studio(settings: Settings) -> Studio:
-    """Raises WeightsError, SchemaOutdated or Unavailable, before anything is claimed."""
+def open_studio(settings: Settings, decoders: Decoders | None = None) -> Studio:
+    """decoders: where pictures are decoded; the worker's own unless they are shared.
+
+    Raises WeightsError, SchemaOutdated or Unavailable, before anything is claimed."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
     database = open_database(settings.database_url)
@@ -26,6 +29,7 @@ def open_studio(settings: Settings) -> Studio:
     return Studio(
         database=database,
         storage=open_storage(settings.storage_url),
+        decoders=decoders or Decoders().start(),
         loop=Loop(),
         vgg=Vgg(found, device(settings.device)),
         terms=Terms(

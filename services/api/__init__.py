@@ -10,15 +10,17 @@ from services.api.connections import Connections
 from services.api.health import health
 from services.api.jobs import jobs
 from services.api.problems import problems
+from shared.pictures.pool import Decoders
 from shared.settings import Settings
 
 __all__ = ["create_app"]
 
 
-def create_app(settings: Settings) -> APIFlask:
+def create_app(settings: Settings, decoders: Decoders | None = None) -> APIFlask:
     """The WSGI application; it connects when it must, so it starts while others are still away.
 
-    `app.extensions["impasto"].close()` lets go of the database.
+    decoders: where pictures are decoded; the application's own unless they are shared.
+    `app.extensions["impasto"].close()` lets go of them, and of the database.
     """
     app = APIFlask(
         "services.api",
@@ -30,7 +32,7 @@ def create_app(settings: Settings) -> APIFlask:
     )
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
     app.json.sort_keys = False
-    app.extensions["impasto"] = Connections.open(settings)
+    app.extensions["impasto"] = Connections.open(settings, decoders or Decoders())
     tracing.install(app)
     openapi.install(app)
     app.url_map.merge_slashes = False  # /v1//jobs is no address, and leads to none

@@ -7,7 +7,6 @@ from services import submission
 from services.api import bodies, objects, openapi
 from services.api.connections import connections
 from services.schemas import AssetDocument, Located, asset_url
-from services.uploads import MEDIA_TYPES
 from shared import keys
 from shared.database import assets as table
 from shared.errors import (
@@ -17,6 +16,7 @@ from shared.errors import (
     InvalidRequest,
     UnsupportedMediaType,
 )
+from shared.pictures.codec import MEDIA_TYPES
 
 assets = APIBlueprint("assets", __name__, url_prefix="/v1/assets", tag="Assets")
 
@@ -35,7 +35,7 @@ def upload() -> tuple[AssetDocument, int, dict[str, str]]:
     """
     here = connections()
     asset, is_new = submission.upload(
-        here.database, here.storage, bodies.picture(), max_pixels=here.max_pixels
+        here.database, here.storage, bodies.picture(), inspections=here.inspections
     )
     return AssetDocument.of(asset), 201 if is_new else 200, {"Location": asset_url(asset.id)}
 

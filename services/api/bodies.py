@@ -8,7 +8,7 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from services.submission import Order
-from services.uploads import MEDIA_TYPES, Upload
+from services.uploads import Upload
 from shared.errors import (
     BodyTooLarge,
     InvalidRequest,
@@ -16,6 +16,7 @@ from shared.errors import (
     UnsupportedMediaType,
     Violation,
 )
+from shared.pictures.codec import MEDIA_TYPES
 from shared.spec import STYLES_MAX
 from shared.violations import presentable
 
@@ -112,7 +113,7 @@ def picture() -> Upload:
             return file
         raise InvalidRequest(violations=[Violation("file", None, "required: a picture")])
     if request.mimetype in {*MEDIA_TYPES, "image/jpg"}:
-        return Upload(_body(), request.mimetype)
+        return Upload(_body())
     raise _unsupported(*MEDIA_TYPES, FORM)
 
 
@@ -175,7 +176,7 @@ def _file(name: str) -> Upload | None:
 
 
 def _upload(file: FileStorage) -> Upload:
-    return Upload(file.stream.read(), file.mimetype)
+    return Upload(file.stream.read())
 
 
 def _text(name: str) -> bytes:

@@ -6,7 +6,9 @@ from typing import Self, cast
 from celery import Celery
 from flask import current_app
 
+from services.uploads import Inspections
 from shared.database import Database, open_database
+from shared.pictures.pool import Decoders
 from shared.queue import open_queue
 from shared.settings import Settings
 from shared.storage import Storage, open_storage
@@ -19,18 +21,21 @@ class Connections:
     database: Database
     storage: Storage
     doorbell: Celery
-    max_pixels: int  # of an uploaded picture
+    decoders: Decoders
+    inspections: Inspections
 
     @classmethod
-    def open(cls, settings: Settings) -> Self:
+    def open(cls, settings: Settings, decoders: Decoders) -> Self:
         return cls(
             database=open_database(settings.database_url),
             storage=open_storage(settings.storage_url),
             doorbell=open_queue(settings.broker_url),
-            max_pixels=settings.max_picture_pixels,
+            decoders=decoders,
+            inspections=Inspections(decoders, settings.max_picture_pixels),
         )
 
     def close(self) -> None:
+        self.decoders.close()
         self.database.close()
 
 

@@ -61,7 +61,7 @@ def submit(headers_data: SubmitHeaders) -> tuple[JobDocument, int, dict[str, str
         here.storage,
         here.doorbell,
         bodies.order(),
-        max_pixels=here.max_pixels,
+        inspections=here.inspections,
         idempotency_key=headers_data.idempotency_key or None,
     )
     return _document(job.id), 202 if is_new else 200, {"Location": job_url(job.id)}

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from shared.keys import digest
+from shared.pictures import codec
+from shared.pictures.codec import Picture
 from shared.spec import JobSpec
 from workers import images
 from workers.engine.objective import Losses
@@ -102,7 +104,7 @@ class Chain:
         )
 
 
-def first(seed: int, content: images.Picture, style: images.Picture) -> bytes:
+def first(seed: int, content: Picture, style: Picture) -> bytes:
     """The link that a render starts from."""
     return hashlib.sha256(b"%d" % seed + content.tobytes() + style.tobytes()).digest()
 
@@ -119,8 +121,8 @@ def picture(link: bytes, height: int, width: int) -> images.Rendered:
 
 def undisturbed(spec: JobSpec, content: bytes, style: bytes) -> str:
     """The digest of the file that a render gives which nothing came between."""
-    scaled = images.decode(content, spec.size)
-    link = first(spec.seed, scaled, images.decode(style, spec.style_side))
+    scaled = codec.decode(content, spec.size).picture
+    link = first(spec.seed, scaled, codec.decode(style, spec.style_side).picture)
     for iteration in range(1, spec.iterations + 1):
         link = following(link, iteration)
     height, width, _ = scaled.shape

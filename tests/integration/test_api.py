@@ -1,20 +1,26 @@
 """What the API serves, over SQLite and a folder, and over Postgres, Valkey and S3."""
 
+import dataclasses
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
+from PIL import Image
 from werkzeug.test import TestResponse
 
+from services.uploads import Inspections
 from shared import keys, queue
 from shared.database import jobs, schema
 from shared.database.jobs import Progress
 from shared.errors import RenderFailed
+from shared.pictures.pool import Decoders
 from shared.states import Phase
 from tests.integration.conftest import (
     CLOSED,
@@ -27,7 +33,7 @@ from tests.integration.conftest import (
     submit,
     upload,
 )
-from tests.pictures import paint
+from tests.pictures import encode, paint
 
 # Pictures.
 
@@ -49,6 +55,65 @@ def test_a_picture_is_kept_once_and_given_back_as_it_came(client: FlaskClient) -
     assert content.content_length == len(data)
     assert content.get_etag() == (asset["id"], False)
     assert content.cache_control.immutable
+
+
+@pytest.mark.parametrize("declared", ["image/jpeg", "image/png", "image/webp"])
+def test_a_picture_is_what_its_bytes_are_whatever_it_is_called(
+    client: FlaskClient, declared: str
+) -> None:
+    data = paint(103)  # a PNG
+    sent = client.post("/v1/assets", data=data, content_type=declared)
+    assert sent.status_code in {200, 201}
+    assert sent.json["media_type"] == "image/png"
+
+    file = (BytesIO(paint(104)), "photo.jpg", declared)
+    form = client.post("/v1/assets", data={"file": file}, content_type="multipart/form-data")
+    assert form.status_code in {200, 201}
+    assert form.json["media_type"] == "image/png"
+
+
+def test_what_is_stored_is_never_decoded_again(api: Api) -> None:
+    content, style = paint(105), paint(106)
+    known = [upload(api.client, data) for data in (content, style)]
+    with nothing_decoded(api):
+        assert [upload(api.client, data) for data in (content, style)] == known
+        sent = api.client.post("/v1/jobs", **form(("content", content), ("style", style)))
+        assert sent.status_code == 202
+
+
+def test_a_server_that_decodes_all_it_can_says_when_to_come_again(api: Api) -> None:
+    with nothing_decoded(api):
+        answer = api.client.post("/v1/assets", data=paint(110), content_type="image/png")
+    refused(answer, 503, "busy")
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+@contextmanager
+def nothing_decoded(api: Api) -> Iterator[None]:
+    """Meanwhile there is no child for small pictures, and no place in their line."""
+    known = api.connections
+    with Decoders(children=1, large=1, line=0) as full:
+        api.app.extensions["impasto"] = dataclasses.replace(
+            known, inspections=Inspections(full, 10**6)
+        )
+        yield
+    api.app.extensions["impasto"] = known
+
+
+def test_a_black_mask_is_refused_at_the_door_even_by_its_id(api: Api) -> None:
+    black = encode(Image.new("L", (20, 20)), "PNG")
+    content, style = upload(api.client, paint(108)), upload(api.client, paint(109))
+    mask = upload(api.client, black)  # as a picture, there is nothing wrong with it
+    masked = {"content": content, "styles": [{"asset": style, "mask": mask}]}
+    for answer in (
+        api.client.post("/v1/jobs", json=masked),
+        api.client.post(
+            "/v1/jobs", **form(("content", paint(108)), ("style", paint(109)), ("mask", black))
+        ),
+    ):
+        (error,) = refused(answer, 422, "invalid_image")["errors"]
+        assert error["field"] == "styles.0.mask"
+        assert "white" in error["accepted"]
 
 
 def test_a_picture_that_comes_four_times_at_once_is_one(api: Api) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from services import submission
 from services.submission import Order
-from services.uploads import Upload
+from services.uploads import Inspections, Upload
 from shared.database import Database, jobs, open_database, schema
 from shared.database.jobs import Job
+from shared.pictures.pool import Decoders
 from shared.queue import open_queue, ring
 from shared.settings import Settings
 from shared.states import End, State
@@ -21,7 +22,7 @@ from tests.pictures import paint
 from tests.servers.valkey import ValkeyAt
 from tests.system.stacks import BIN, Worker
 
-CONTENT, STYLE = (Upload(paint(seed, size=(64, 48)), "image/png") for seed in (1, 2))
+CONTENT, STYLE = (Upload(paint(seed, size=(64, 48))) for seed in (1, 2))
 SPEC = {"size": 64, "iterations": 40, "snapshot_every": 0, "precision": "float32"}
 LEASE_SECONDS = 2.0
 
@@ -64,11 +65,12 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 @pytest.fixture
-def order(settings: Settings, database: Database) -> Callable[..., Job]:
+def order(settings: Settings, database: Database, decoders: Decoders) -> Callable[..., Job]:
     def submit(**fields: Any) -> Job:
         asked = Order({**SPEC, **fields}, content=CONTENT, styles=[STYLE])
         storage, doorbell = open_storage(settings.storage_url), open_queue(settings.broker_url)
-        return submission.submit(database, storage, doorbell, asked, max_pixels=10**6)[0]
+        inspections = Inspections(decoders, max_pixels=10**6)
+        return submission.submit(database, storage, doorbell, asked, inspections=inspections)[0]
 
     return submit
 

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from services import submission
 from services.submission import Order
-from services.uploads import Upload
+from services.uploads import Inspections, Upload
 from shared.database import Database, jobs, open_database, schema
 from shared.database.jobs import Job
 from shared.database.tables import metadata
+from shared.pictures.pool import Decoders
 from shared.queue import open_queue
 from shared.settings import Settings
 from shared.storage import Storage, open_storage
@@ -32,7 +33,7 @@ from workers.lease import Terms
 from workers.runner import Runner
 
 SIZE = (64, 48)
-CONTENT, STYLE = (Upload(paint(seed, size=SIZE), "image/png") for seed in (1, 2))
+CONTENT, STYLE = (Upload(paint(seed, size=SIZE)) for seed in (1, 2))
 SMALL = {"size": 64, "iterations": 4, "snapshot_every": 2, "precision": "float32"}
 
 
@@ -59,19 +60,21 @@ def storage(stack_settings: Settings) -> Storage:
 
 
 @pytest.fixture
-def studio(database: Database, storage: Storage, vgg: Vgg) -> Iterator[Studio]:
+def studio(database: Database, storage: Storage, vgg: Vgg, decoders: Decoders) -> Iterator[Studio]:
     with Loop() as loop:
-        yield Studio(database, storage, loop, vgg, Terms(progress_seconds=0.05))
+        terms = Terms(progress_seconds=0.05)
+        yield Studio(database, storage, loop, vgg, terms, decoders=decoders)
 
 
 @pytest.fixture
-def order(database: Database, storage: Storage) -> Callable[..., Job]:
+def order(database: Database, storage: Storage, decoders: Decoders) -> Callable[..., Job]:
     """Submits a job of two small pictures, with these fields of the spec."""
 
     def submit(content: Upload = CONTENT, **fields: Any) -> Job:
         asked = Order({**SMALL, **fields}, content=content, styles=[STYLE])
         doorbell = open_queue("memory://")
-        return submission.submit(database, storage, doorbell, asked, max_pixels=10**6)[0]
+        inspections = Inspections(decoders, max_pixels=10**6)
+        return submission.submit(database, storage, doorbell, asked, inspections=inspections)[0]
 
     return submit
 

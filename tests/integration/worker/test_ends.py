@@ -21,7 +21,9 @@ from shared import keys
 from shared.database import Database, jobs
 from shared.database.jobs import Job
 from shared.database.tables import attempts
-from shared.errors import InvalidImage, StorageFull, Unavailable
+from shared.errors import DecoderKilled, InvalidImage, StorageFull, Unavailable
+from shared.pictures.codec import Decoded
+from shared.pictures.pool import Decoders
 from shared.states import End, State
 from shared.storage import Storage, open_storage
 from tests.integration.worker.conftest import (
@@ -94,7 +96,7 @@ def test_a_result_is_a_file_as_the_spec_says(studio: Studio, order: Callable[...
     transparent = Image.open(io.BytesIO(CONTENT.data))
     alpha = noise(3, SIZE).getchannel("G")
     transparent.putalpha(alpha)
-    content = Upload(encode(transparent, "PNG"), "image/png")
+    content = Upload(encode(transparent, "PNG"))
     for fields in ({"bits": 16}, {"format": "webp", "quality": 50}, {"format": "jpeg"}):
         order(content=content, **fields)
 
@@ -129,6 +131,24 @@ def test_an_input_that_cannot_be_read_fails_the_job_at_once(
 
     assert (view.job.state, view.job.error["code"]) == (State.FAILED, code)
     assert ends(view) == [End.FAILED]
+
+
+class Killed(Decoders):
+    """On a machine that kills whatever decodes."""
+
+    def decode(self, *_: object) -> Decoded:
+        raise DecoderKilled
+
+
+def test_a_picture_whose_decoders_are_killed_costs_an_attempt(
+    studio: Studio, order: Callable[..., Job]
+) -> None:
+    order()
+
+    view = run(dataclasses.replace(studio, decoders=Killed()))
+
+    assert (view.job.state, view.job.failures) == (State.QUEUED, 1)  # it does not go on for ever
+    assert ends(view) == [End.RETRIED]
 
 
 class Tight(Arena):

@@ -24,7 +24,7 @@ from workers.engine.loop import Loop, Run, Stepped
 from workers.engine.render import Render
 from workers.engine.vgg import Vgg
 
-SQUARE = Upload(paint(1, size=(64, 64)), "image/png")  # room for two sizes of a pyramid
+SQUARE = Upload(paint(1, size=(64, 64)))  # room for two sizes of a pyramid
 NOISE = {"init": "noise", "iterations": 8, "snapshot_every": 2}
 
 

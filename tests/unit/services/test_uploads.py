@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from services.uploads import MEDIA_TYPES, Picture, Upload, inspect
 from shared.errors import InvalidImage
+from shared.pictures.codec import MEDIA_TYPES, Facts, inspect
 from tests.pictures import animated, encode, enlarged, noise
 
 MAX_PIXELS = 10_000
@@ -22,19 +22,19 @@ NOISE = noise(size=(40, 30))
     [("JPEG", "image/jpeg"), ("PNG", "image/png"), ("WEBP", "image/webp"), ("GIF", "image/gif")],
 )
 def test_a_still_picture_is_known_by_its_bytes(kind: str, media_type: str) -> None:
-    assert inspect(Upload(encode(NOISE, kind)), MAX_PIXELS) == Picture(media_type, 40, 30)
+    assert inspect(encode(NOISE, kind), MAX_PIXELS) == Facts(media_type, 40, 30)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "I;16"])
 def test_every_kind_of_pixel_is_accepted(mode: str) -> None:
     gray = NOISE.convert("L")
     picture = Image.new(mode, gray.size) if mode == "I;16" else NOISE.convert(mode)
-    assert inspect(Upload(encode(picture, "PNG")), MAX_PIXELS).width == 40
+    assert inspect(encode(picture, "PNG"), MAX_PIXELS).width == 40
 
 
 def test_a_cmyk_jpeg_is_accepted() -> None:
     data = encode(NOISE.convert("CMYK"), "JPEG")
-    assert inspect(Upload(data), MAX_PIXELS) == Picture("image/jpeg", 40, 30)
+    assert inspect(data, MAX_PIXELS) == Facts("image/jpeg", 40, 30)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
@@ -42,7 +42,7 @@ def test_a_cmyk_jpeg_is_accepted() -> None:
 def test_the_size_is_the_one_that_is_shown(kind: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
-    picture = inspect(Upload(encode(NOISE, kind, exif=exif)), MAX_PIXELS)
+    picture = inspect(encode(NOISE, kind, exif=exif), MAX_PIXELS)
     is_on_its_side = orientation >= 5
     assert (picture.width, picture.height) == ((30, 40) if is_on_its_side else (40, 30))
 
@@ -50,24 +50,7 @@ def test_the_size_is_the_one_that_is_shown(kind: str, orientation: int) -> None:
 def test_a_camera_jpeg_with_a_preview_appended_is_one_still_picture() -> None:
     data = animated("MPO")
     assert Image.open(BytesIO(data)).n_frames == 2
-    assert inspect(Upload(data), MAX_PIXELS) == Picture("image/jpeg", 48, 36)
-
-
-@pytest.mark.parametrize("declared", [None, "", "application/octet-stream", "image/jpg"])
-def test_a_sender_may_not_know_what_it_sends(declared: str | None) -> None:
-    picture = inspect(Upload(encode(NOISE, "JPEG"), declared), MAX_PIXELS)
-    assert picture.media_type == "image/jpeg"
-
-
-def test_a_sender_that_is_wrong_is_told() -> None:
-    with pytest.raises(InvalidImage, match="the bytes are image/png") as raised:
-        inspect(Upload(encode(NOISE, "PNG"), "image/jpeg"), MAX_PIXELS, field="content")
-    (violation,) = raised.value.violations
-    assert (violation.field, violation.value, violation.accepted) == (
-        "content",
-        "image/jpeg",
-        "image/png",
-    )
+    assert inspect(data, MAX_PIXELS) == Facts("image/jpeg", 48, 36)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +68,7 @@ def test_a_sender_that_is_wrong_is_told() -> None:
 )
 def test_what_is_no_known_picture_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidImage) as raised:
-        inspect(Upload(data), MAX_PIXELS)
+        inspect(data, MAX_PIXELS)
     (violation,) = raised.value.violations
     assert all(media_type in violation.accepted for media_type in MEDIA_TYPES)
 
@@ -95,7 +78,7 @@ def test_what_is_no_known_picture_is_refused(data: bytes) -> None:
 def test_a_truncated_picture_is_refused(kind: str, share: float) -> None:
     data = encode(NOISE, kind)
     with pytest.raises(InvalidImage):
-        inspect(Upload(data[: int(len(data) * share)]), MAX_PIXELS)
+        inspect(data[: int(len(data) * share)], MAX_PIXELS)
 
 
 def test_decoding_a_jpeg_small_finds_the_same_truncations_as_decoding_it_whole() -> None:
@@ -107,7 +90,7 @@ def test_decoding_a_jpeg_small_finds_the_same_truncations_as_decoding_it_whole()
 
 def is_accepted(data: bytes) -> bool:
     try:
-        inspect(Upload(data), MAX_PIXELS)
+        inspect(data, MAX_PIXELS)
     except InvalidImage:
         return False
     return True
@@ -125,23 +108,23 @@ def is_decoded_whole(data: bytes) -> bool:
 def test_a_huge_picture_is_refused_by_its_header_alone(kind: str) -> None:
     # Were it decoded it would be called damaged, for its pixels are not there.
     with pytest.raises(InvalidImage, match="too large") as raised:
-        inspect(Upload(enlarged(kind, 60_000, 60_000)), 100_000_000)
+        inspect(enlarged(kind, 60_000, 60_000), 100_000_000)
     (violation,) = raised.value.violations
     assert violation.value == "60000 x 60000 px"
     assert "100000000 pixels" in violation.accepted
 
 
 def test_the_limit_is_the_last_size_that_is_accepted() -> None:
-    upload = Upload(encode(NOISE, "PNG"))
-    assert inspect(upload, 40 * 30).width == 40
+    data = encode(NOISE, "PNG")
+    assert inspect(data, 40 * 30).width == 40
     with pytest.raises(InvalidImage, match="too large"):
-        inspect(upload, 40 * 30 - 1)
+        inspect(data, 40 * 30 - 1)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
 def test_an_animated_picture_is_refused(kind: str) -> None:
     with pytest.raises(InvalidImage, match="animated"):
-        inspect(Upload(animated(kind)), MAX_PIXELS)
+        inspect(animated(kind), MAX_PIXELS)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shared.errors import Violation
-from shared.spec import LAYERS, JobSpec, RenderSpec, canvas, digest
+from shared.sizes import canvas
+from shared.spec import LAYERS, JobSpec, RenderSpec, digest
 from shared.violations import violations
 
 PHOTO, PAINTING, SKETCH, MASK = "a" * 64, "b" * 64, "c" * 64, "d" * 64

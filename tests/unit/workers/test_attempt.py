@@ -1,6 +1,7 @@
 """What a spec becomes for the engine."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ import torch
 from PIL import Image
 
 from shared import keys
+from shared.pictures import codec
+from shared.pictures.pool import Decoders
 from shared.spec import JobSpec
 from tests.pictures import encode, noise
-from workers import colors, images
+from workers import colors
 from workers.attempt import plan_of, style_of
 from workers.engine.plan import Plan
 from workers.engine.render import Style
@@ -20,19 +23,26 @@ CONTENT, PAINTING = encode(noise(1, (60, 40)), "PNG"), encode(noise(2, (50, 50))
 HALF = Image.new("L", (10, 10), 0)
 HALF.paste(255, (0, 0, 5, 10))
 MASK = encode(HALF, "PNG")
+Styles = Callable[..., list[Style]]
 FILES = {keys.digest(data): data for data in (CONTENT, PAINTING, MASK)}
 
 
-def styles(**fields: Any) -> list[Style]:
+@pytest.fixture
+def styles(decoders: Decoders) -> Styles:
     """The engine's styles for a spec with these fields, 120 x 80 px."""
-    painting = {"asset": keys.digest(PAINTING)}
-    asked = {"content": keys.digest(CONTENT), "styles": [painting], "size": 120}
-    spec = JobSpec.model_validate(asked | fields)
-    content = images.decode(CONTENT, spec.size)
-    return [style_of(style, spec, content, FILES.__getitem__) for style in spec.styles]
+
+    def make(**fields: Any) -> list[Style]:
+        painting = {"asset": keys.digest(PAINTING)}
+        asked = {"content": keys.digest(CONTENT), "styles": [painting], "size": 120}
+        spec = JobSpec.model_validate(asked | fields)
+        content = decoders.decode(CONTENT, spec.size).picture
+        file = FILES.__getitem__
+        return [style_of(style, spec, content, file, decoders) for style in spec.styles]
+
+    return make
 
 
-def test_a_style_is_scaled_with_the_size() -> None:
+def test_a_style_is_scaled_with_the_size(styles: Styles) -> None:
     (same,), (larger,) = styles(), styles(style_scale=1.5)
 
     assert (tuple(same.picture.shape), tuple(larger.picture.shape)) == (
@@ -43,7 +53,7 @@ def test_a_style_is_scaled_with_the_size() -> None:
     assert (same.asset, same.mask) == (keys.digest(PAINTING), None)
 
 
-def test_a_mask_reaches_the_engine_in_the_canvas_size_and_beside_its_style() -> None:
+def test_a_mask_reaches_the_engine_in_the_canvas_size_and_beside_its_style(styles: Styles) -> None:
     painting = {"asset": keys.digest(PAINTING), "weight": 3}
     masked, plain = styles(styles=[{**painting, "mask": keys.digest(MASK)}, painting])
 
@@ -56,22 +66,22 @@ def test_a_mask_reaches_the_engine_in_the_canvas_size_and_beside_its_style() -> 
 
 
 @pytest.mark.parametrize("way", ["histogram", "covariance"])
-def test_a_style_is_recolored_before_the_render(way: str) -> None:
+def test_a_style_is_recolored_before_the_render(styles: Styles, way: str) -> None:
     (plain,), (recolored,) = styles(), styles(original_colors=way)
 
-    expected = colors.MATCHED[way](plain.picture.numpy(), images.decode(CONTENT, 120))
+    expected = colors.MATCHED[way](plain.picture.numpy(), codec.decode(CONTENT, 120).picture)
     assert np.array_equal(recolored.picture.numpy(), expected)
     assert not torch.equal(recolored.picture, plain.picture)
 
 
-def test_luminance_leaves_the_style_as_it_is() -> None:
+def test_luminance_leaves_the_style_as_it_is(styles: Styles) -> None:
     (plain,), (luminance,) = styles(), styles(original_colors="luminance")
 
     assert torch.equal(plain.picture, luminance.picture)
     assert plain.asset == luminance.asset
 
 
-def test_no_two_pictures_share_a_name_in_the_cache() -> None:
+def test_no_two_pictures_share_a_name_in_the_cache(styles: Styles) -> None:
     other = keys.digest(PAINTING)
     ways = [
         {},

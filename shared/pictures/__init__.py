@@ -1,0 +1,1 @@
+"""Pictures as files: what they are, and what they look like."""
