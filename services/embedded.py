@@ -13,12 +13,12 @@ from types import TracebackType
 from typing import Self
 
 import structlog
-import waitress
 from celery import Celery
 from celery.worker import state as worker_state
 from waitress import wasyncore
 
 from services.api import create_app
+from services.api.waitress_server import create_server
 from services.reconciler import Reconciler
 from shared import logs, queue, urls
 from shared.database import jobs, open_database, schema
@@ -132,14 +132,12 @@ class Embedded:
         listening = _listen(settings.host, settings.port)
         stack.callback(listening.close)
         sockets: dict[int, wasyncore.dispatcher] = {}
-        server = waitress.create_server(
+        server = create_server(
             app,
-            map=sockets,
-            sockets=[listening],
+            listening,
+            sockets,
             threads=_API_THREADS,
-            # Above the application's own bound, so that its refusal is the one that is read.
-            max_request_body_size=2 * settings.max_upload_bytes + 2**20,
-            clear_untrusted_proxy_headers=True,
+            max_body_bytes=settings.max_upload_bytes,
         )
 
         def stop() -> None:

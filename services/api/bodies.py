@@ -1,6 +1,6 @@
 """Request bodies: a picture's bytes, a spec, or a form with both."""
 
-from typing import Any
+from typing import Any, BinaryIO
 
 from flask import current_app, request
 from pydantic_core import from_json
@@ -78,6 +78,31 @@ ORDER_BODY = {
         },
     },
 }
+
+
+class _Input:
+    """A request body as the server decodes it; where it cannot, the client is to blame."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._stream.read(size)
+        except Exception as error:  # each server has its own for a bad chunk
+            raise MalformedRequest(f"the body cannot be read: {error}") from error
+
+
+def guard() -> None:
+    """Before a request: what a server finds wrong with a body while it is read is a 400.
+
+    Raises MalformedRequest for a transfer coding that no server here decodes.
+    """
+    coding = request.headers.get("Transfer-Encoding", "chunked")
+    if coding.strip().lower() != "chunked":
+        shown = presentable(coding)
+        raise MalformedRequest(violations=[Violation("Transfer-Encoding", shown, "chunked")])
+    request.environ["wsgi.input"] = _Input(request.environ["wsgi.input"])
 
 
 def picture() -> Upload:
