@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,6 +25,7 @@ from shared.database import jobs, open_database, schema
 from shared.errors import InvalidSetting, Unavailable
 from shared.settings import Settings
 from shared.storage import open_storage
+from workers.presence import Presence
 
 _log = structlog.get_logger(__name__)
 
@@ -94,7 +95,10 @@ class Embedded:
             retention_days=settings.retention_days,
         )
         self._run(stack, "reconciler", lambda: reconciler.run(self._stopping))
-        self._run(stack, "worker", lambda: self._work(name, doorbell))
+        presence = Presence(
+            database, name, slots=settings.slots, lease_seconds=settings.lease_seconds
+        )
+        self._run(stack, "worker", lambda: self._work(presence, doorbell))
 
     def _run(self, stack: ExitStack, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
@@ -134,14 +138,18 @@ class Embedded:
         host, port = listening.getsockname()[:2]
         return f"http://{host}:{port}"
 
-    def _work(self, name: str, doorbell: Celery) -> None:
+    def _work(self, presence: Presence, doorbell: Celery) -> None:
+        with closing(presence.start()):
+            self._render(presence, doorbell)
+
+    def _render(self, presence: Presence, doorbell: Celery) -> None:
         try:
             # Torch takes seconds to import, and the API does not need it.
             from workers.opening import open_node, open_studio
             from workers.tasks import register
 
             studio = open_studio(self._settings)
-            node = open_node(self._settings, studio, name)
+            node = open_node(self._settings, studio, presence)
             register(doorbell, node)
             listener = _Listener(doorbell, self._settings.slots)
         except Exception as error:

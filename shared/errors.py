@@ -160,6 +160,12 @@ class StorageFull(Unavailable):
     code = "storage_full"
 
 
+class DeviceStalled(Unavailable):
+    """The device of a worker does not get any further."""
+
+    code = "device_stalled"
+
+
 class InvalidSetting(ImpastoError):
     """A setting is not valid."""
 

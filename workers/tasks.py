@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import FrameType
 
 import structlog
-from celery import Celery, signals
+from celery import Celery, bootsteps, signals
 
 from shared.queue import WAKE
 from workers.node import Node
@@ -16,12 +16,22 @@ _log = structlog.get_logger(__name__)
 
 
 def register(app: Celery, node: Node) -> None:
-    """Let the doorbell ring at a node."""
+    """Let the doorbell ring at a node, and a new connection to it, too."""
 
     # Not shared: Celery would register it with every other application of the process, too.
     @app.task(name=WAKE, ignore_result=True, shared=False)
     def wake() -> None:
         node.work()
+
+    class Look(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
+        """Whenever Celery begins to listen: what was rung before it did was rung for nobody."""
+
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def start(self, _: object) -> None:
+            node.look()
+
+    app.steps["consumer"].add(Look)
 
 
 def follow_the_process(node: Node, drain_seconds: float, close: Callable[[], None]) -> None:
