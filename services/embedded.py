@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -139,10 +139,7 @@ class Embedded:
         return f"http://{host}:{port}"
 
     def _work(self, presence: Presence, doorbell: Celery) -> None:
-        with closing(presence.start()):
-            self._render(presence, doorbell)
-
-    def _render(self, presence: Presence, doorbell: Celery) -> None:
+        presence.start()
         try:
             # Torch takes seconds to import, and the API does not need it.
             from workers.opening import open_node, open_studio
@@ -153,6 +150,7 @@ class Embedded:
             register(doorbell, node)
             listener = _Listener(doorbell, self._settings.slots)
         except Exception as error:
+            presence.close()
             self.worker.set_exception(error)
             return
         node.start()
@@ -163,6 +161,7 @@ class Embedded:
         node.close(self._settings.drain_seconds)
         studio.loop.close()
         studio.database.close()
+        presence.close()
 
 
 class _Listener:

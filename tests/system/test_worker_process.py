@@ -11,13 +11,14 @@ import pytest
 from services import submission
 from services.submission import Order
 from services.uploads import Upload
-from shared.database import Database, jobs, open_database, schema
+from shared.database import Database, jobs, open_database, schema, workers
 from shared.database.jobs import Job
 from shared.queue import open_queue, ring
 from shared.settings import Settings
-from shared.states import End, State
+from shared.states import End, State, WorkerState
 from shared.storage import open_storage
 from tests.pictures import paint
+from tests.servers.proxy import Proxy
 from tests.servers.valkey import ValkeyAt
 from tests.system.stacks import BIN, Worker
 
@@ -65,9 +66,10 @@ def environment(settings: Settings) -> dict[str, str]:
 
 @pytest.fixture
 def order(settings: Settings, database: Database) -> Callable[..., Job]:
-    def submit(**fields: Any) -> Job:
+    def submit(*, is_rung: bool = True, **fields: Any) -> Job:
         asked = Order({**SPEC, **fields}, content=CONTENT, styles=[STYLE])
-        storage, doorbell = open_storage(settings.storage_url), open_queue(settings.broker_url)
+        storage = open_storage(settings.storage_url)
+        doorbell = open_queue(settings.broker_url if is_rung else "memory://")
         return submission.submit(database, storage, doorbell, asked, max_pixels=10**6)[0]
 
     return submit
@@ -143,6 +145,32 @@ def test_a_worker_that_is_told_to_stop_hands_back_with_a_checkpoint(
     assert (view.job.state, view.job.failures) == (State.QUEUED, 0)
     assert [each.end for each in view.attempts] == [End.HANDED_BACK]
     assert [each.iteration for each in kept] > [3]
+
+
+def test_a_worker_looks_when_it_starts_and_when_its_broker_is_back(
+    settings: Settings,
+    environment: dict[str, str],
+    database: Database,
+    order: Callable[..., Job],
+) -> None:
+    """Nobody rings for either job, and its next look by itself would be in ten minutes."""
+    before = order(is_rung=False, iterations=1)
+    with Proxy.of(settings.broker_url) as proxy:
+        through = {"IMPASTO_BROKER_URL": proxy.url(settings.broker_url)}
+        with Worker(environment | through) as worker:
+            assert end_of(database, before).job.state == State.SUCCEEDED
+            wait_until(lambda: proxy.count)
+
+            proxy.cut()
+            wait_until(lambda: not proxy.count)
+            meanwhile = order(is_rung=False, iterations=1)
+            proxy.heal()
+
+            assert end_of(database, meanwhile).job.state == State.SUCCEEDED
+            (row,) = [each for each in workers.list_workers(database) if each.is_alive]
+            assert (row.name.endswith(f":{worker.pid}"), row.state) == (True, WorkerState.READY)
+    fleet = workers.fleet(database)
+    assert (fleet.alive, fleet.heard_at is not None) == (0, True)
 
 
 def test_a_worker_that_is_still_loading_leaves_at_once(environment: dict[str, str]) -> None:
