@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 PICTURES, JOBS, SERVICE, REFERENCE = "Pictures", "Jobs", "Service", "Reference"
+STUCK_SECONDS = 10.0  # so long a service of our own may be unable to render
 INTERRUPTED = 130  # the exit status that shells know for Ctrl-C
 
 
@@ -464,7 +465,8 @@ def _connected(address: str | None, *, or_own: bool = False) -> Iterator["Client
         settings = _settings()
         client = stack.enter_context(Client(f"http://127.0.0.1:{settings.port}"))
         if or_own and not client.answers():
-            client = stack.enter_context(Client(stack.enter_context(_own_service(settings))))
+            own = stack.enter_context(_own_service(settings))
+            client = stack.enter_context(Client(own, stuck_seconds=STUCK_SECONDS))
         yield client
 
 
