@@ -287,8 +287,8 @@ def test_a_node_waits_no_longer_than_it_may_for_slots_that_do_not_end(database: 
         assert began.acquire(timeout=60)
 
     asked = time.monotonic()
-    assert not node.close(0.3)
-    assert 0.3 <= time.monotonic() - asked < 0.6
+    assert not node.close(1.5)
+    assert 1.5 <= time.monotonic() - asked < 3  # as long as for one, not for each
     over.set()
 
 
