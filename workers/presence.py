@@ -59,8 +59,8 @@ class Presence:
     def tell(self, **news: Any) -> None:
         """Have changes of the worker's `Condition` written soon. Not for signal handlers."""
         with self._changed:
-            if self._condition.state == WorkerState.DRAINING:
-                news.pop("state", None)  # there is no way back
+            if self._condition.state == WorkerState.DRAINING:  # there is no way back
+                news = {name: news[name] for name in news.keys() - {"state", "code", "detail"}}
             self._condition = dataclasses.replace(self._condition, **news)
             self._changed.notify()
 
