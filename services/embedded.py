@@ -26,6 +26,7 @@ from shared.errors import InvalidSetting, Unavailable
 from shared.pictures.pool import Decoders
 from shared.settings import Settings
 from shared.storage import open_storage
+from workers.presence import Presence
 
 _log = structlog.get_logger(__name__)
 
@@ -115,10 +116,13 @@ class Embedded:
             retention_days=settings.retention_days,
         )
         self._run(stack, "reconciler", lambda: reconciler.run(self._stopping))
-        if self._renders:
-            self._run(stack, "worker", lambda: self._work(name, doorbell))
-        else:
+        if not self._renders:
             self.worker.set_result(None)
+            return
+        presence = Presence(
+            database, name, slots=settings.slots, lease_seconds=settings.lease_seconds
+        )
+        self._run(stack, "worker", lambda: self._work(presence, doorbell))
 
     def _run(self, stack: ExitStack, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
@@ -149,17 +153,19 @@ class Embedded:
         stack.callback(stop)
         return urls.of_http(settings.host, listening.getsockname()[1])
 
-    def _work(self, name: str, doorbell: Celery) -> None:
+    def _work(self, presence: Presence, doorbell: Celery) -> None:
+        presence.start()
         try:
             # Torch takes seconds to import, and the API does not need it.
             from workers.opening import open_node, open_studio
             from workers.tasks import register
 
             studio = open_studio(self._settings, self._decoders)
-            node = open_node(self._settings, studio, name)
+            node = open_node(self._settings, studio, presence)
             register(doorbell, node)
             listener = _Listener(doorbell, self._settings.slots)
         except Exception as error:
+            presence.close()
             self.worker.set_exception(error)
             return
         node.start()
@@ -170,6 +176,7 @@ class Embedded:
         node.close(self._settings.drain_seconds)
         studio.close()
         studio.database.close()
+        presence.close()
 
 
 class _Home:

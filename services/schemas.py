@@ -1,13 +1,15 @@
 """The documents that clients see. One status document, wherever a job's status is told."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.waiting import why_not
 from shared.database.assets import Asset
 from shared.database.jobs import Attempt, Job, Snapshot, View
+from shared.keys import digest
 from shared.states import End, Phase, State
 
 
@@ -43,8 +45,17 @@ class Queue(_Document):
     """Where a queued job stands."""
 
     position: int = Field(description="1 is next.")
-    runnable: bool
-    why_not: str | None = Field(description="Why no worker may take it at this moment.")
+    runnable: bool = Field(
+        description="Whether a worker that is alive may take it now, after those before it: it is"
+        " not waiting for another try, and a worker that is ready has a free slot."
+    )
+    code: str | None = Field(
+        description="Why not, for programs: paused, overdue, no_worker, starting, busy, too_large,"
+        " draining, or what keeps the workers from being ready, as storage_full."
+    )
+    why_not: str | None = Field(
+        description="The same for people; it changes only when what it says does."
+    )
 
 
 class ProgressDocument(_Document):
@@ -137,8 +148,11 @@ class JobDocument(JobSummary):
 
     @property
     def etag(self) -> str:
-        """The version; in the queue its place counts too, for that moves without the job."""
-        return f"{self.version}.{self.queue.position}" if self.queue else f"{self.version}"
+        """The version; in the queue also what moves without the job: its place, why it waits."""
+        if self.queue is None:
+            return f"{self.version}"
+        why_not = digest((self.queue.why_not or "").encode())[:8]
+        return f"{self.version}.{self.queue.position}.{why_not}"
 
     @classmethod
     def of_view(cls, view: View) -> Self:
@@ -217,6 +231,13 @@ class Liveness(_Document):
     status: Literal["ok"] = "ok"
 
 
+class Workers(_Document):
+    """Who renders."""
+
+    alive: int = Field(description="How many were heard of within their leases.")
+    ready: int = Field(description="How many of these take jobs when a slot of theirs is free.")
+
+
 class Readiness(_Document):
     """Whether requests can be served, and by what."""
 
@@ -224,6 +245,7 @@ class Readiness(_Document):
     database: str
     storage: str
     broker: str = Field(description="Jobs are found without it, only later: it may be away.")
+    workers: Workers = Field(description="Jobs are accepted without any: they wait for one.")
 
 
 class Index(_Document):
@@ -275,12 +297,15 @@ def _summary(job: Job) -> dict[str, Any]:
 
 def _queue(view: View) -> Queue | None:
     job = view.job
-    if job.state != State.QUEUED:
+    if view.fleet is None:  # it does not wait
         return None
-    wait = job.available_at - view.at
-    is_runnable = wait <= timedelta(0)
-    why_not = None if is_runnable else f"it is tried again in {wait.total_seconds():.0f} s"
-    return Queue(position=view.ahead + 1, runnable=is_runnable, why_not=why_not)
+    reason = why_not(job, view.fleet, view.at)
+    return Queue(
+        position=view.ahead + 1,
+        runnable=reason is None,
+        code=reason and reason.code,
+        why_not=reason and reason.detail,
+    )
 
 
 def _snapshot(job: Job, snapshot: Snapshot) -> SnapshotDocument:

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 import structlog
-from celery import Celery, concurrency, signals
+from celery import Celery, bootsteps, concurrency, signals
 
 from shared.queue import WAKE
 from workers.node import Node
@@ -21,12 +21,22 @@ _THREADS = {None, "threads", concurrency.get_implementation("threads")}
 
 
 def register(app: Celery, node: Node) -> None:
-    """Let the doorbell ring at a node."""
+    """Let the doorbell ring at a node, and a new connection to it, too."""
 
     # Not shared: Celery would register it with every other application of the process, too.
     @app.task(name=WAKE, ignore_result=True, shared=False)
     def wake() -> None:
         node.work()
+
+    class Look(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
+        """Whenever Celery begins to listen: what was rung before it did was rung for nobody."""
+
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def start(self, _: object) -> None:
+            node.look()
+
+    app.steps["consumer"].add(Look)
 
 
 def refuse_other_pools(slots: int) -> None:

@@ -95,7 +95,7 @@ def listing(query_data: JobFilters) -> JobPage:
 def show(job_id: str) -> tuple[JobDocument, int, dict[str, str]]:
     """Tell a job's status.
 
-    Its ETag is the job's version (with the place in the queue while it waits there), so asking
+    Its ETag is the job's version (while it is queued also its place and why it waits), so asking
     again with If-None-Match costs next to nothing until something has changed.
     """
     document = _document(job_id)

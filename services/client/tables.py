@@ -84,6 +84,27 @@ def of_settings(fields: Iterable[Field], values: Mapping[str, Any], given: Set[s
     return table
 
 
+def of_workers(workers: Iterable[Any]) -> Table:
+    """workers: rows of `shared.database.workers.list_workers`."""
+    table = Table(box=None, header_style=QUIET, padding=(0, 3, 0, 0))
+    for column in ("worker", "state", "slots", "device", "versions", "heard of"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("")
+    for worker in workers:
+        state = worker.state.value.replace("_", " ") if worker.is_alive else "gone"
+        why = f"{worker.code}: {worker.detail}" if worker.is_alive and worker.code else ""
+        table.add_row(
+            f"{worker.name} (pid {worker.pid} on {worker.host})",
+            Text(state, "green" if state == "ready" else QUIET if state == "gone" else "red"),
+            f"{worker.busy_slots} of {worker.slots} busy",
+            worker.device or "",
+            _pairs(worker.versions),
+            f"{span(worker.at - worker.heard_at)} ago",
+            Text(why, "red"),
+        )
+    return table
+
+
 def of_invariants(invariants: Mapping[str, str], broken: Set[str]) -> Table:
     table = _grid()
     for name, meaning in invariants.items():

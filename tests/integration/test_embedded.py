@@ -4,6 +4,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from kombu.transport.memory import Channel
 
 from services.client import Client
 from services.embedded import Embedded
@@ -77,3 +78,24 @@ def test_the_service_listens_on_ipv6(host: str, tmp_path: Path) -> None:
 def test_an_address_of_no_machine_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match=r"cannot listen on nobody\.invalid.*IMPASTO_HOST"):
         Embedded(settings_of(tmp_path, host="nobody.invalid")).__enter__()
+
+
+def test_a_job_of_an_earlier_life_is_looked_for_at_once(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"no weights")
+    with (
+        Embedded(settings_of(tmp_path, weights=str(broken))) as service,
+        Client(service.url) as client,
+    ):
+        job_id = client.render(paint(1), paint(2), size=64, iterations=2, snapshot_every=0).id
+        with pytest.raises(WeightsError):
+            service.worker.result()
+        queue = client.job(job_id).status().queue
+        assert (queue.runnable, queue.code) == (False, "no_worker")
+    Channel.queues.clear()  # a process that has ended takes the wake-up along
+
+    with (
+        Embedded(settings_of(tmp_path, idle_seconds=600)) as service,
+        Client(service.url) as client,
+    ):
+        assert client.job(job_id).wait().attempt.n == 1
