@@ -162,8 +162,8 @@ class Embedded:
 
             studio = open_studio(self._settings, self._decoders)
             node = open_node(self._settings, studio, presence)
-            register(doorbell, node)
-            listener = _Listener(doorbell, self._settings.slots)
+            register(doorbell, node, waits=False)
+            listener = _Listener(doorbell)
         except Exception as error:
             presence.close()
             self.worker.set_exception(error)
@@ -214,15 +214,18 @@ class _Home:
 
 
 class _Listener:
-    """Celery's worker on a thread: it waits for the doorbell, as `celery worker` would."""
+    """Celery's worker on a thread: it waits for the doorbell, as `celery worker` would.
 
-    def __init__(self, doorbell: Celery, slots: int) -> None:
+    Its pool is none: with threads, Celery counts its tasks while they end, and where it stops at
+    that moment, it fails with "Set changed size during iteration".
+    """
+
+    def __init__(self, doorbell: Celery) -> None:
         self._doorbell = doorbell
-        doorbell.set_default()  # the pool's threads look the task up in the default application
+        doorbell.set_default()  # the task is looked up in the default application
         controller = doorbell.WorkController(
             hostname=f"embedded@{socket.gethostname()}",
-            pool="threads",
-            concurrency=slots,
+            pool="solo",
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=True,

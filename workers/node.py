@@ -90,6 +90,10 @@ class Node:
             finally:
                 self._slots.release()
 
+    def begin_work(self) -> None:
+        """`work`, on a thread of its own. Returns at once."""
+        threading.Thread(target=self.work, name="slot", daemon=True).start()
+
     def drain(self) -> None:
         """Claim nothing more, and have all that is running handed back. Returns at once."""
         self._stopping.set()
@@ -153,7 +157,7 @@ class Node:
             self._say_alive()
             if is_ready and self._has_free_slot():
                 for _ in range(min(self._count_work(), self._slot_count)):
-                    threading.Thread(target=self.work, name="slot", daemon=True).start()
+                    self.begin_work()
         except Exception:  # nobody would look out any more
             _log.exception("lookout_failed")
 

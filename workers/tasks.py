@@ -20,13 +20,19 @@ _log = structlog.get_logger(__name__)
 _THREADS = {None, "threads", concurrency.get_implementation("threads")}
 
 
-def register(app: Celery, node: Node) -> None:
-    """Let the doorbell ring at a node, and a new connection to it, too."""
+def register(app: Celery, node: Node, *, waits: bool = True) -> None:
+    """Let the doorbell ring at a node, and a new connection to it, too.
+
+    waits: the task is at work as long as the node is, as suits a pool of threads.
+    """
 
     # Not shared: Celery would register it with every other application of the process, too.
     @app.task(name=WAKE, ignore_result=True, shared=False)
     def wake() -> None:
-        node.work()
+        if waits:
+            node.work()
+        else:
+            node.begin_work()
 
     class Look(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
         """Whenever Celery begins to listen: what was rung before it did was rung for nobody."""
