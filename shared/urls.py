@@ -43,7 +43,7 @@ def check_broker(url: str) -> None:
     if url == "memory://":
         return
     parts = _split(url, {"redis", "rediss"})
-    if parts.fragment or "@" in parts.path:
+    if parts.fragment or "@" in parts.path + parts.query:
         raise ValueError(_ENCODE)
     if not re.fullmatch(r"/?|/[0-9]+", parts.path, re.ASCII):
         raise ValueError("the database N is no number")

@@ -32,8 +32,9 @@ def arguments(query: Mapping[str, Any]) -> dict[str, Any]:
     """
     try:
         make_conninfo(**{name: str(value) for name, value in query.items()})
-        int(query.get("connect_timeout", 0))
-    except (psycopg.Error, ValueError) as error:
+        if not str(seconds := query.get("connect_timeout", "0")).isdecimal():
+            raise psycopg.ProgrammingError(f"connect_timeout={seconds}: a whole number of seconds")
+    except psycopg.Error as error:
         raise InvalidSetting(
             f"IMPASTO_DATABASE_URL: {str(error).strip()}; accepted behind its ?: the parameters of"
             " libpq, such as options, connect_timeout, keepalives_idle, sslmode"

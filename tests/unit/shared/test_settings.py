@@ -277,6 +277,7 @@ def test_a_password_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
         ("broker_url", "redis://me:secret@host:abc/0"),
         ("broker_url", "redis://:sec@ret@host/0/1"),
         ("broker_url", "redis://:sec#ret@host/0"),
+        ("broker_url", "redis://me:12?secret@host/0"),
         ("database_url", "postgresql+psycopg://me:sec@ret@host/n"),
         ("database_url", "postgresql+psycopg://h:x/n?password=secret"),
         ("storage_url", "s3://key:secret@bucket"),
