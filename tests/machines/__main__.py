@@ -92,7 +92,8 @@ def zen4() -> Way:
         raise NotHereError("there is no C compiler")
     library = LOGS / "zen4.so"
     source = str(Path(__file__).with_name("zen4.c"))
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", str(library), source], check=True)
+    build = [compiler, "-O1", "-shared", "-fPIC", "-o", str(library), source]
+    subprocess.run(build, capture_output=True, text=True, check=True)
     preloaded = {"LD_PRELOAD": str(library)}
     tried = subprocess.run(["true"], env=os.environ | preloaded, check=False)
     if tried.returncode == CANNOT_TRAP:
@@ -109,9 +110,7 @@ def other_python(version: str) -> Way:
         raise NotHereError("it is not installed")
     venv = f".venv-{version}"
     make = ["make", f"VENV={venv}", f"PYTHON={found}", f"{venv}/ready-dev"]
-    made = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=False)
-    if made.returncode:
-        raise NotHereError(f"`{shlex.join(make)}` failed: {made.stderr.strip()[-200:]}")
+    subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True)
     return Way(python=str(ROOT / venv / "bin" / "python"))
 
 
@@ -175,6 +174,9 @@ def run(row: Row, options: Sequence[str] = (), logs: Path = LOGS) -> Found:
         way = row.machine()
     except NotHereError as error:
         return Found(row, "", 0, None, f"not here: {error}")
+    except subprocess.CalledProcessError as error:
+        why = (error.stderr or "").strip()[-200:]
+        return Found(row, shlex.join(error.cmd), 0, error.returncode, f"not set up: {why}")
     own = [f"{name}={value}" for name, value in way.environment.items()]
     command = [*way.before, way.python, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rfE"]
     command += [*way.options, *options, *row.tests]

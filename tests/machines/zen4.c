@@ -16,6 +16,8 @@
 
 #define ARCH_SET_CPUID 0x1012
 #define CANNOT_TRAP 77
+#define EXTENDED 0x80000000
+#define CACHES 0x8000001d /* AMD's leaf, which tells what Intel's leaf 4 tells */
 #define BIT(n) (1u << (n))
 
 static int permit(int is_permitted)
@@ -34,14 +36,20 @@ static void answer(int signal_number, siginfo_t *info, void *context)
         return;
     }
     permit(1);
-    __cpuid_count(leaf, part, a, b, c, d);
+    __cpuid_count(leaf == CACHES ? 4 : leaf, part, a, b, c, d);
     permit(0);
-    if (leaf == 0 || leaf == 0x80000000) {
+    if (leaf == EXTENDED)
+        a = CACHES;
+    if (leaf > EXTENDED + 8 && leaf != CACHES) {
+        a = b = c = d = 0;
+    } else if (leaf == 0 || leaf == EXTENDED) {
         memcpy(&b, "Auth", 4);
         memcpy(&d, "enti", 4);
         memcpy(&c, "cAMD", 4);
     } else if (leaf == 1) {
         a = 0x00a10f11; /* family 25, model 17 */
+    } else if (leaf == EXTENDED + 1) {
+        c |= BIT(22); /* there is a leaf on caches */
     } else if (leaf == 7 && part == 0) {
         d &= ~(BIT(22) | BIT(23) | BIT(24) | BIT(25)); /* AMX, and AVX-512 FP16 */
     } else if (leaf == 7 && part == 1) {

@@ -115,11 +115,11 @@ def test_two_triangular_systems_do_not_depend_on_those_beside_them(
     """Each in a batch of five as alone; an odd matrix of float64 ends between two boundaries."""
     generator = torch.manual_seed(2)
     triangles = torch.randn((5, history, history), generator=generator, dtype=torch.float64).triu()
-    known = _Curvature(
-        torch.ones(5, history, dtype=torch.float64),
-        triangles + 4 * torch.eye(history, dtype=torch.float64),
-        torch.ones(5, 1, 1, 1),
-    )
+    numbers = dict.fromkeys(_Curvature._fields, torch.ones(5, 1, 1, 1)) | {
+        "curved": torch.ones(5, history, dtype=torch.float64),
+        "sy": triangles + 4 * torch.eye(history, dtype=torch.float64),
+    }
+    known = _Curvature(**numbers)
     products = torch.randn((5, history), generator=generator)
     together = known.solved(products, is_upper=is_upper)
     for b in range(3):
