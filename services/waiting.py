@@ -47,7 +47,7 @@ def why_not(job: Job, fleet: Fleet, at: datetime) -> Reason | None:
 def _reasons(job: Job, fleet: Fleet) -> Iterator[Reason]:
     """What is in the way of each group of workers, what passes by itself first."""
     largest = max(group.max_pixels for group in fleet.groups)
-    if job.width * job.height > largest:
+    if fleet.ready and job.width * job.height > largest:
         # One that is free would claim it all the same, and fail it with the size that fits.
         yield Reason(Wait.TOO_LARGE, _too_large(job, largest))
     for group in (*fleet.ready, *(each for each in fleet.groups if each not in fleet.ready)):

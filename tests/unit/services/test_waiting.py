@@ -58,6 +58,7 @@ SLOT = "1 worker is full: its slot is taken by other jobs"
             "no worker that is alive has the memory for 1000 x 800 px;"
             f" 700 x 700 px is the most that any of them can hold; {SLOT}",
         ),
+        ([dataclasses.replace(NO_DISK, max_pixels=9)], "storage_full", DISK),
         ([SMALL, LOADS], "busy", f"{SLOT}; 1 worker is still loading the network's weights"),
     ],
     ids=lambda value: value if isinstance(value, str) and " " not in value else "",
