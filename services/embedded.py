@@ -32,15 +32,32 @@ _log = structlog.get_logger(__name__)
 _API_THREADS = 8
 
 
+class HomeInUse(InvalidSetting):
+    """Another process serves from the folder.
+
+    url: where it answers; None while it starts.
+    """
+
+    def __init__(self, home: Path, url: str | None) -> None:
+        self.url = url
+        where = f" on {url}" if url else ""
+        super().__init__(
+            f"another process serves from {home}{where}; stop it, or set IMPASTO_HOME to another"
+            " folder"
+        )
+
+
 class Embedded:
     """A running service; leaving the `with` drains it, and what was rendering is handed back.
 
     The API answers at once; the worker joins when its network is loaded.
-    Raises InvalidSetting if another process has the folder or the port.
+    renders: without, there is no worker: clients read what is there, and jobs stay queued.
+    Raises HomeInUse if another process has the folder, InvalidSetting if one has the port.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, renders: bool = True) -> None:
         self._settings = settings
+        self._renders = renders
         self._stack = ExitStack()
         self._stopping = threading.Event()
         self._is_over = threading.Event()
@@ -74,7 +91,7 @@ class Embedded:
 
     def _start(self, stack: ExitStack) -> None:
         settings = self._settings
-        stack.callback(_lock(settings.home))
+        home = stack.enter_context(_Home(settings.home))
         # Started first: it is ready when the first picture comes.
         self._decoders = stack.enter_context(Decoders(children=4, large=2).start())
         database = open_database(settings.database_url)
@@ -87,6 +104,7 @@ class Embedded:
         for job in jobs.take_back_from(database, name):
             _log.info("taken_back", job=job.id)
         self.url = self._serve(stack)
+        home.publish(self.url)
         doorbell = queue.open_queue(settings.broker_url)
         reconciler = Reconciler(
             database,
@@ -97,7 +115,10 @@ class Embedded:
             retention_days=settings.retention_days,
         )
         self._run(stack, "reconciler", lambda: reconciler.run(self._stopping))
-        self._run(stack, "worker", lambda: self._work(name, doorbell))
+        if self._renders:
+            self._run(stack, "worker", lambda: self._work(name, doorbell))
+        else:
+            self.worker.set_result(None)
 
     def _run(self, stack: ExitStack, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
@@ -160,6 +181,40 @@ class Embedded:
         studio.database.close()
 
 
+class _Home:
+    """The folder, for this process alone; its lock's file says where the process answers.
+
+    Raises HomeInUse, or Unavailable if the folder cannot be written to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> Self:
+        try:
+            self._path.mkdir(parents=True, exist_ok=True)
+            self._file = (self._path / "lock").open("a+")
+        except OSError as error:
+            raise Unavailable(f"cannot write to {self._path}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.seek(0)
+            url = self._file.read().strip() or None
+            self._file.close()
+            raise HomeInUse(self._path, url) from error
+        self._file.truncate(0)  # of one that was killed
+        return self
+
+    def publish(self, url: str) -> None:
+        self._file.write(url)
+        self._file.flush()
+
+    def __exit__(self, *_: object) -> None:
+        self._file.truncate(0)
+        self._file.close()
+
+
 class _Listener:
     """Celery's worker on a thread: it waits for the doorbell, as `celery worker` would."""
 
@@ -205,20 +260,3 @@ def main(settings: Settings, announce: Callable[[str], None] = print) -> None:
             signal.signal(number, stop)
         announce(service.url)
         service.wait()
-
-
-def _lock(home: Path) -> Callable[[], None]:
-    """Take the folder for this process alone; what gives it free again."""
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        file = (home / "lock").open("w")
-    except OSError as error:
-        raise Unavailable(f"cannot write to {home}: {error.strerror}") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise InvalidSetting(
-            f"another process serves from {home}; stop it, or set IMPASTO_HOME to another folder"
-        ) from error
-    return file.close

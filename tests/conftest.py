@@ -31,6 +31,11 @@ SERVED = pytest.StashKey[list[str]]()  # the lines of the summary
 S = TypeVar("S", bound=Server)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    told = "how often tests of what happens at the same moment repeat it"
+    parser.addoption("--rounds", type=int, default=1, metavar="N", help=told)
+
+
 @pytest.fixture(scope="session")
 def postgres(request: pytest.FixtureRequest) -> "Iterator[PostgresAt]":
     yield from _serve(

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import random
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,16 +17,18 @@ from services.client.connection import Backoff, Connection, read
 from services.client.documents import Index, JobDocument, JobPage, JobSummary
 from services.client.errors import ApiError, JobFailed, Unreachable
 from services.client.orders import Order, Picture, Styles
-from shared.errors import AssetNotFound, Cancelled, InvalidImage
+from shared.errors import AssetNotFound, Cancelled, InvalidImage, InvalidRequest, Violation
 from shared.keys import digest
 from shared.spec import JobSpec
 from shared.states import State
+from shared.violations import presentable
 
 DEFAULT_URL = "http://127.0.0.1:7777"
 PATIENT = Backoff()
 POLL_FIRST_SECONDS = 0.25  # a worker writes its progress about as often
 POLL_LONGEST_SECONDS = 3.0
 WATCH_PATIENCE_SECONDS = 60.0  # a job goes on while its server is restarted, and so do we
+_JOB_ID = r"[0-9A-Za-z_-]{1,64}"  # of any server's version; nothing that leaves /v1/jobs
 
 
 class Client:
@@ -37,16 +40,19 @@ class Client:
         *,
         timeout_seconds: float = 30.0,
         backoff: Backoff = PATIENT,
+        watch_seconds: float = WATCH_PATIENCE_SECONDS,
         sleep: Callable[[float], None] = time.sleep,
         chance: random.Random | None = None,
     ) -> None:
         """timeout_seconds: of each request.
         backoff: how often a server that does not answer is asked again.
+        watch_seconds: for how long it is asked again while a job is watched.
         Raises InvalidSetting unless url is an http address.
         """
         self._connection = Connection(
             url, timeout_seconds=timeout_seconds, backoff=backoff, sleep=sleep, chance=chance
         )
+        self._watch_seconds = watch_seconds
         self.url = self._connection.url
 
     def __enter__(self) -> Self:
@@ -91,10 +97,16 @@ class Client:
         return self.place(order, idempotency_key=idempotency_key)
 
     def place(self, order: Order, *, idempotency_key: str | None = None) -> "Job":
-        """A new job, after its pictures are uploaded."""
+        """A new job, after its pictures are uploaded.
+
+        A refusal names the files.
+        """
         for file in order.files.values():
             self.upload(file.data, name=file.name)
-        return self.submit(order.spec, idempotency_key=idempotency_key)
+        try:
+            return self.submit(order.spec, idempotency_key=idempotency_key)
+        except ApiError as error:
+            raise error.naming(order.names()) from None
 
     def upload(self, picture: bytes, *, name: str = "picture") -> str:
         """The picture's asset id; its bytes travel only if the server does not know them.
@@ -124,7 +136,11 @@ class Client:
         return self.job(read(JobDocument, answer).id)
 
     def job(self, job_id: str) -> "Job":
-        return Job(self._connection, job_id)
+        """The job with an id. Raises InvalidRequest for what can be no id; asks nobody."""
+        if not re.fullmatch(_JOB_ID, job_id):
+            accepted = "a job's id, as a submit and the list of jobs give it"
+            raise InvalidRequest(violations=[Violation("job", presentable(job_id), accepted)])
+        return Job(self._connection, job_id, self._watch_seconds)
 
     def jobs(
         self, *, status: Iterable[State] = (), labels: Mapping[str, str] | None = None
@@ -155,9 +171,10 @@ class Client:
 class Job:
     """A job on the server. Made by `Client`."""
 
-    def __init__(self, connection: Connection, job_id: str) -> None:
+    def __init__(self, connection: Connection, job_id: str, watch_seconds: float) -> None:
         self.id = job_id
         self._connection = connection
+        self._watch_seconds = watch_seconds
         self._path = f"/v1/jobs/{job_id}"
 
     def __repr__(self) -> str:
@@ -169,7 +186,7 @@ class Job:
     def watch(self) -> Iterator[JobDocument]:
         """The status now, and after each change until the job has ended."""
         patient = dataclasses.replace(
-            self._connection.backoff, patience_seconds=WATCH_PATIENCE_SECONDS
+            self._connection.backoff, patience_seconds=self._watch_seconds
         )
         seen: dict[str, str] = {}
         pause = POLL_FIRST_SECONDS

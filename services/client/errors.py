@@ -35,6 +35,19 @@ class ApiError(Told):
         detail = f"{name}: {self.detail.removeprefix('file: ')}"
         return ApiError({**self.document, "detail": detail, "errors": errors})
 
+    def naming(self, names: Mapping[str, str]) -> "ApiError":
+        """The same, with the files that stand behind fields of the spec.
+
+        names: of the files, by field.
+        """
+        errors, detail = [], self.detail
+        for item in self.document.get("errors", ()):
+            field = item.get("field")
+            named = f"{field} ({names[field]})" if field in names else field
+            errors.append({**item, "field": named})
+            detail = detail.replace(f"{field} is ", f"{named} is ")
+        return ApiError({**self.document, "detail": detail, "errors": errors})
+
 
 class JobFailed(Told):
     """The job failed."""

@@ -20,6 +20,11 @@ def check_picture(path: Path) -> None:
     Raises OSError, or InvalidRequest for a suffix that names no picture format.
     """
     format_of(path)
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Raise OSError unless a file can be made at the path."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     trial = _part(path)

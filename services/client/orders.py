@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from shared.errors import InvalidSpec, Violation
 from shared.keys import digest
 from shared.spec import JobSpec
-from shared.violations import violations
+from shared.violations import presentable, violations
 
 Picture = str | os.PathLike[str] | bytes
 """The path of a picture, or the bytes of one."""
@@ -68,7 +68,23 @@ class Order:
         try:
             return cls(JobSpec.model_validate(fields), files)
         except ValidationError as error:
-            raise InvalidSpec(violations=violations(error, JobSpec)) from error
+            found = [_named(violation, fields, files) for violation in violations(error, JobSpec)]
+            raise InvalidSpec(violations=found) from error
+
+    def names(self) -> dict[str, str]:
+        """What a person calls each picture, by the field of the spec that it stands for."""
+        named = {"content": self.spec.content, "init_asset": self.spec.init_asset}
+        for index, style in enumerate(self.spec.styles):
+            named |= {f"styles.{index}.asset": style.asset, f"styles.{index}.mask": style.mask}
+        return {field: self.files[asset].name for field, asset in named.items() if asset}
+
+
+def _named(violation: Violation, fields: Mapping[str, Any], files: Mapping[str, File]) -> Violation:
+    """A violation that says a file's name where a spec has its digest."""
+    if violation.field == "styles":
+        names = [files[style["asset"]].name for style in fields["styles"]]
+        return replace(violation, value=presentable(f"{len(names)} pictures: {', '.join(names)}"))
+    return violation
 
 
 def _file(picture: Picture, field: str) -> File:

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from workers.engine.errors import PlanError
 from workers.engine.graphs import Branches, side_by_side
@@ -21,7 +20,7 @@ from workers.engine.losses import (
 from workers.engine.passage import Passage
 from workers.engine.plan import Plan
 from workers.engine.strips import blocks
-from workers.engine.styles import StyleTarget
+from workers.engine.styles import StyleTarget, guides
 from workers.engine.vgg import CHANNELS, DTYPES, Vgg, layer_of
 
 TINY = 1e-30  # keeps a gradient of zeros from being divided by zero
@@ -306,9 +305,8 @@ class _Guided:
             if region.mask is not None:
                 if not region.mask.any():
                     raise PlanError("a mask is black everywhere, accepted: some of it white")
-                guide = functional.adaptive_avg_pool2d(region.mask[None], (height, width))[0]
-                self._guides[layer] = guide.unsqueeze(-1)
-                self.positions[layer] = float(guide.square().sum())
+                self._guides |= guides(region.mask, {layer: (height, width)})
+                self.positions[layer] = float(self._guides[layer].square().sum())
         self.clear()
 
     def clear(self) -> None:

@@ -40,16 +40,18 @@ PROGRESS_MIN = 1e-3  # the share by which the loss must fall within `plan.patien
 class Style:
     """One painting that a render takes its style from.
 
-    picture: uint8 (H, W, 3), at the size at which its strokes are wanted.
+    picture: uint8 or uint16 (H, W, 3), at the size at which its strokes are wanted.
     weight: its share among the styles of the render.
     asset: names the picture, so that its target can be kept; without a name it is not.
     mask: uint8 (H, W), of the canvas's size, white where the style applies; None for everywhere.
+    opaque: uint8 (H, W), of the picture's size, white where it is painted; None for all of it.
     """
 
     picture: Tensor
     weight: float = 1.0
     asset: str = ""
     mask: Tensor | None = None
+    opaque: Tensor | None = None
 
 
 class Progress(NamedTuple):
@@ -78,7 +80,7 @@ class Render:
 
     The first step evaluates the start, each other moves the image and evaluates it again.
 
-    content: uint8 (H, W, 3); its size is the canvas.
+    content: uint8 or uint16 (H, W, 3); its size is the canvas.
     init: the picture to start from with `plan.init == "asset"`, of any size.
     cache: style targets of earlier renders with this `vgg`.
     budget_bytes: what the features of one pass may take; None for whatever they need.
@@ -332,12 +334,14 @@ class Render:
         shrink = max(1, min(shrink, min(style.picture.shape[:2]) // SCALE_SIDE_MIN))
 
         def make() -> StyleTarget:
+            image = shrunk(to_image(style.picture, vgg.device), shrink)
             return style_target(
                 vgg,
-                shrunk(to_image(style.picture, vgg.device), shrink),
+                image,
                 plan.style_layers,
                 pooling=plan.pooling,
                 precision=plan.precision,
+                opaque=None if style.opaque is None else to_mask(style.opaque, image),
             )
 
         if not style.asset:

@@ -12,9 +12,13 @@ import pytest
 from rich.text import Text
 from typer.testing import CliRunner, Result
 
-from services import cli
+from services import cli, client
+from services.cli.app import in_one_line
+from services.cli.options import style
+from services.cli.pictures import described
 from services.invariants import INVARIANTS
 from shared.errors import InvalidImage, InvalidSetting, Violation
+from shared.keys import digest
 from shared.spec import JobSpec
 from tests.pictures import paint
 
@@ -56,7 +60,7 @@ def test_the_help_waits_for_nothing_that_it_does_not_need() -> None:
 
 
 def test_the_client_needs_neither_server_nor_torch() -> None:
-    modules = sorted(path.stem for path in Path(cli.__file__).with_name("client").glob("*.py"))
+    modules = sorted(path.stem for path in Path(client.__file__).parent.glob("*.py"))
     code = "\n".join(f"import services.client.{name}" for name in modules)
     assert loaded(code, (*NOT_THE_CLIENTS, "pydantic")) == {"pydantic"}
 
@@ -76,9 +80,9 @@ def test_the_specs_fields_are_options(command: str) -> None:
         assert option in shown
 
 
-def test_an_error_is_one_line_and_status_1(pictures: tuple[Path, Path]) -> None:
+def test_an_error_is_one_line_and_a_status() -> None:
     result = impasto("status", "17", "--server", "localhost:1")
-    assert result.exit_code == 1
+    assert result.exit_code == cli.REFUSED
     assert result.stdout == ""
     assert result.stderr.startswith("impasto: server address 'localhost:1': accepted: http")
     assert result.stderr.count("\n") == 1
@@ -151,8 +155,97 @@ def test_an_output_that_cannot_be_written_is_told_before_any_work(
 ) -> None:
     output = tmp_path / "missing" / "x.png"
     result = impasto("render", *pictures, "-o", output, "--server", "http://127.0.0.1:1")
-    assert result.exit_code == 1
+    assert result.exit_code == cli.REFUSED
     assert result.stderr == f"impasto: {output}: No such file or directory\n"
+
+
+def test_a_name_that_is_no_pictures_is_a_usage_error(pictures: tuple[Path, Path]) -> None:
+    result = impasto("render", *pictures, "-o", "x.bmp", "--server", "http://127.0.0.1:1")
+    assert result.exit_code == cli.REFUSED
+    assert result.stderr.startswith("impasto: x.bmp: accepted: a name with .png, .jpg")
+
+
+def test_an_output_never_replaces_an_input(pictures: tuple[Path, Path]) -> None:
+    photo, painting = pictures
+    before = photo.read_bytes()
+    again = photo.parent / "." / photo.name
+    result = impasto("render", photo, painting, "-o", again, "--server", "http://127.0.0.1:1")
+    assert result.exit_code == cli.REFUSED
+    assert "accepted: another name than an input's" in result.stderr
+    assert photo.read_bytes() == before
+
+
+def test_standard_output_takes_the_picture_or_json_not_both(pictures: tuple[Path, Path]) -> None:
+    result = impasto("render", *pictures, "-o", "-", "--json", "--server", "http://127.0.0.1:1")
+    assert result.exit_code == cli.REFUSED
+    assert "--output -: accepted with --json: a file" in result.stderr
+
+
+@pytest.mark.parametrize("job", ["../../healthz", "..", "a/b", "", "17?x=1", "17#x", "a" * 65])
+@pytest.mark.parametrize("command", ["status", "watch", "download", "cancel"])
+def test_what_can_be_no_id_is_refused_before_anything_is_sent(command: str, job: str) -> None:
+    result = impasto(command, job, "--server", "http://127.0.0.1:1")
+    assert result.exit_code == cli.REFUSED
+    assert result.stderr.startswith(f"impasto: job is {job!r}, accepted: a job's id")
+
+
+@pytest.mark.parametrize(
+    ("styles", "masks", "told"),
+    [
+        (["b.jpg"], [], "a.jpg in the style of b.jpg"),
+        (["b.jpg"], ["m.png"], "a.jpg in the style of b.jpg (where m.png is white)"),
+        (["b.jpg", "c.jpg"], [], "a.jpg in the style of b.jpg (50 %) and c.jpg (50 %)"),
+        (
+            ["b.jpg=2", "c.jpg", "d.jpg"],
+            ["m.png"],
+            "a.jpg in the style of b.jpg (50 %, where m.png is white), c.jpg (25 %) and"
+            " d.jpg (25 %)",
+        ),
+    ],
+)
+def test_which_file_is_what_is_described(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    styles: list[str],
+    masks: list[str],
+    told: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in "bcd":
+        Path(f"{name}.jpg").touch()
+    assert described(Path("a.jpg"), [style(text) for text in styles], [*map(Path, masks)]) == told
+
+
+def test_too_many_styles_are_named_by_their_files(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(10)]
+    for seed, path in enumerate(paths):
+        path.write_bytes(paint(seed))
+    result = impasto("render", *paths, "--server", "http://127.0.0.1:1")
+    assert result.exit_code == cli.REFUSED
+    assert "styles is '9 pictures: " in result.stderr
+    assert paths[1].name in result.stderr
+    assert digest(paint(1))[:12] not in result.stderr
+
+
+def test_a_spec_may_come_from_a_file(pictures: tuple[Path, Path]) -> None:
+    file = pictures[0].with_name("manifest.json")
+    file.write_text(json.dumps({"spec": {"size": 3, "content": "0" * 64, "styles": []}}))
+    result = impasto("render", *pictures, "--spec", file, "--server", "http://127.0.0.1:1")
+    assert result.exit_code == cli.REFUSED
+    assert result.stderr.startswith("impasto: size is 3, accepted: a whole number")
+    result = impasto(
+        "render", *pictures, "--spec", file, "--size", "4", "--server", "http://127.0.0.1:1"
+    )
+    assert result.stderr.startswith("impasto: size is 4")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "17"])
+def test_a_file_without_a_spec_is_a_usage_error(pictures: tuple[Path, Path], text: str) -> None:
+    file = pictures[0].with_name("spec.json")
+    file.write_text(text)
+    result = impasto("render", *pictures, "--spec", file, "--server", "http://127.0.0.1:1")
+    assert result.exit_code == cli.REFUSED
+    assert "--spec" in plain(result.stderr)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +257,7 @@ def test_a_style_may_carry_its_share(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path(path).touch()
-    assert cli._style(text) == (Path(path), share)
+    assert style(text) == (Path(path), share)
 
 
 def test_a_label_without_a_value_is_a_usage_error() -> None:
@@ -195,7 +288,7 @@ def test_a_label_without_a_value_is_a_usage_error() -> None:
     ],
 )
 def test_every_error_has_a_line(error: Exception, line: str) -> None:
-    assert cli._in_one_line(error) == line
+    assert in_one_line(error) == line
 
 
 def test_the_spec_is_told_to_machines_as_its_schema() -> None:
@@ -213,7 +306,7 @@ def test_settings_are_told_with_their_values_and_without_passwords() -> None:
 
 def test_a_setting_that_is_refused_is_named_by_its_variable() -> None:
     result = impasto("jobs", IMPASTO_PORT="99999")
-    assert result.exit_code == 1
+    assert result.exit_code == cli.REFUSED
     assert result.stderr.startswith("impasto: IMPASTO_PORT=99999: accepted: a whole number")
 
 

@@ -1,0 +1,13 @@
+"""The command `impasto`.
+
+A command imports what it needs when it runs, so that `impasto --help` is there at once.
+"""
+
+from services.cli import jobs, pictures, reference, service  # they register their commands
+from services.cli.app import INTERRUPTED, REFUSED, app
+
+__all__ = ["INTERRUPTED", "REFUSED", "app", "jobs", "main", "pictures", "reference", "service"]
+
+
+def main() -> None:
+    app(prog_name="impasto")

@@ -1,0 +1,31 @@
+"""`spec`, `version`."""
+
+import typer
+
+from services.cli.app import REFERENCE, app, console, print_json
+from services.cli.options import Json
+
+
+@app.command(rich_help_panel=REFERENCE)
+def spec(json: Json = False) -> None:
+    """List the fields of a spec: what they accept and mean."""
+    from services.client import tables
+    from services.client.fields import fields
+    from shared.spec import JobSpec
+
+    if json:
+        print_json(JobSpec.model_json_schema())
+    else:
+        console().print(tables.of_fields(fields(JobSpec)))
+
+
+@app.command(rich_help_panel=REFERENCE)
+def version(json: Json = False) -> None:
+    """Print the version."""
+    from importlib import metadata
+
+    number = metadata.version("impasto")
+    if json:
+        print_json({"impasto": number})
+    else:
+        typer.echo(f"impasto {number}")
