@@ -50,7 +50,7 @@ class Limits:
 # slowest of that size that we know take a second.
 INSPECTION = Limits(memory_bytes=480 * 2**20, cpu_seconds=5.0, seconds=8.0)
 # Whatever was let in: colours converted, transparency laid on a ground, each in a copy of its own.
-DECODING = Limits(memory_bytes=6 * 2**30, cpu_seconds=120.0, seconds=600.0)
+DECODING = Limits(memory_bytes=8 * 2**30, cpu_seconds=120.0, seconds=600.0)
 
 SMALL_BYTES = 2**20  # a larger file is a large picture, whatever it holds
 SMALL_PIXELS = 4_000_000
