@@ -50,6 +50,7 @@ Picture = NDArray[Any]
 Plane = NDArray[np.uint8]
 """(H, W)"""
 
+_DEEP_PIXELS_MAX = 40_000_000  # of four channels of 16 bits, which take 320 MB
 _BLACK_MASK = "the mask is black everywhere"
 _WHITE_SOMEWHERE = "white, or painted on transparency, where the style applies"
 _ONE_COLOR = 8  # grey levels within which what is painted on transparency has one colour
@@ -60,6 +61,9 @@ _BROKEN = (
     LookupError,
     SyntaxError,
     ValueError,
+    TypeError,
+    ArithmeticError,
+    AssertionError,  # Pillow's, of a palette that is not there
     RuntimeError,  # imagecodecs' errors
     struct.error,
     zlib.error,
@@ -98,8 +102,10 @@ def inspect(data: bytes, max_pixels: int) -> Facts:
             _check_scans_are_whole(data, image)
         bits = levels.bits(data, image, form)
         found = declared.read(data, image, form)
-        if form != "JPEG":
-            image.load()  # of 16 bits a channel, too, as 8: to see that it is whole
+        if bits == 16 and width * height <= _DEEP_PIXELS_MAX:
+            levels.read(data, image, form)  # by what decodes it later
+        elif form != "JPEG":
+            image.load()  # of 16 bits a channel, too, as 8, which takes half the memory
         if levels.is_turned(image):
             width, height = height, width
         has_alpha = image.has_transparency_data
@@ -179,7 +185,8 @@ def _opened(data: bytes, max_pixels: int | None = None) -> Iterator[tuple[Image.
         told = "this is no picture of a known format"
         raise invalid(told, beginning(data), ACCEPTED) from error
     except _BROKEN as error:
-        raise invalid(f"it is damaged: {error}", beginning(data), ACCEPTED) from error
+        told = str(error) or type(error).__name__
+        raise invalid(f"it is damaged: {told}", beginning(data), ACCEPTED) from error
 
 
 def _check_scans_are_whole(data: bytes, image: Image.Image) -> None:

@@ -66,7 +66,10 @@ def is_turned(image: Image.Image) -> bool:
 
 
 def _orientation(image: Image.Image) -> int:
-    orientation: int = image.getexif().get(ExifTags.Base.Orientation, 1)
+    try:
+        orientation: int = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (OSError, EOFError, LookupError, SyntaxError, ValueError, TypeError, struct.error):
+        return 1  # a broken EXIF says nothing: viewers show the picture as it lies
     return orientation
 
 

@@ -1,13 +1,15 @@
-"""Pictures leave as they are."""
+"""Pictures arrive as they are meant to be seen, and leave as they are."""
 
 import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
+from shared.errors import InvalidImage
+from shared.pictures import codec
 from shared.spec import Format
-from tests.pictures import noise
+from tests.pictures import encode, noise
 from tests.png import levels_of_png
 from workers import images
 
