@@ -18,7 +18,10 @@ health = APIBlueprint("health", __name__, tag="Health")
 @health.get("/")
 @health.output(Index, description="Where things are.")
 def index() -> Index:
-    """Tell what there is."""
+    """Tell what there is.
+
+    The addresses from which all others follow.
+    """
     links = {"jobs": "/v1/jobs", "assets": "/v1/assets", "openapi": "/openapi.json"}
     return Index(name="Impasto", version=version("impasto"), links=links)
 
@@ -26,7 +29,10 @@ def index() -> Index:
 @health.get("/healthz")
 @health.output(Liveness, description="It does.")
 def alive() -> Liveness:
-    """Tell whether the process lives."""
+    """Tell whether the process lives.
+
+    It asks neither database nor storage: a process without them need not be replaced.
+    """
     return Liveness()
 
 
@@ -34,7 +40,10 @@ def alive() -> Liveness:
 @health.output(Readiness, description="It can.")
 @health.doc(responses=openapi.refusals(Unavailable))
 def ready() -> Readiness | Response:
-    """Tell whether requests can be served, and what is in the way."""
+    """Tell whether requests can be served, and what is in the way.
+
+    It asks the database, the storage and the broker.
+    """
     here = connections()
     wrong = []
     for name, check in (

@@ -143,7 +143,9 @@ REFUSED = {
         413,
     ),
     "the same, and the client waits to be asked": (
-        request("POST", "/v1/assets", PNG, "Content-Length: 99999999999999", "Expect: 100-continue"),
+        request(
+            "POST", "/v1/assets", PNG, "Content-Length: 99999999999999", "Expect: 100-continue"
+        ),
         413,
     ),
     "the same for a job": (
