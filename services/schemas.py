@@ -1,20 +1,62 @@
 """The documents that clients see. One status document, wherever a job's status is told."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from services.waiting import why_not
 from shared.database.assets import Asset
 from shared.database.jobs import Attempt, Job, Snapshot, View
 from shared.keys import digest
+from shared.spec import JobSpec
 from shared.states import End, Phase, State
 
 
 class _Document(BaseModel):
     model_config = ConfigDict(frozen=True)
+
+
+@dataclass(frozen=True)
+class As:
+    """Marks JSON that is passed on as it was stored: what it is like, a model says.
+
+    It is not read again: a spec of yesterday may be refused by the bounds of today.
+    """
+
+    model: type[BaseModel]
+
+    def __get_pydantic_json_schema__(
+        self, _schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return handler(self.model.__pydantic_core_schema__)
+
+
+class Refusal(_Document):
+    """One thing that is wrong with a request."""
+
+    field: str = Field(description="Where: a field of the spec, a parameter, a header.")
+    value: Any = Field(description="What came, shortened if it was long.")
+    accepted: str
+
+
+class Problem(_Document):
+    """Why a request was not served, or why a job failed (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    code: str = Field(description="Stable, for programs.")
+    detail: str = Field(description="For people.")
+    errors: list[Refusal] = Field(default=[], description="All that is wrong, field by field.")
+
+
+Spec = Annotated[dict[str, Any], As(JobSpec)]
+Error = Annotated[dict[str, Any], As(Problem)]
 
 
 class AssetDocument(_Document):
@@ -86,7 +128,7 @@ class AttemptEnd(_Document):
     started_at: datetime
     ended_at: datetime
     end: End
-    error: dict[str, Any] | None
+    error: Error | None
 
 
 class AttemptDocument(_Document):
@@ -127,7 +169,7 @@ class JobSummary(_Document):
     loss: LossDocument | None = Field(
         description="Of the picture so far: the best at the size that is rendered."
     )
-    error: dict[str, Any] | None = Field(description="A problem+json document.")
+    error: Error | None = Field(description="Why it failed.")
     links: Links
 
     @classmethod
@@ -138,7 +180,7 @@ class JobSummary(_Document):
 class JobDocument(JobSummary):
     """A job's status: the same from the API, the Python client and the command line."""
 
-    spec: dict[str, Any]
+    spec: Spec = Field(description="What was asked for, with all defaults filled in.")
     spec_digest: str = Field(description="Equal for specs that ask for the same picture.")
     queue: Queue | None
     preview: str | None = Field(description="The newest picture that there is.")
@@ -187,6 +229,55 @@ class JobDocument(JobSummary):
         )
 
 
+class ManifestWeights(_Document):
+    """The network's weights."""
+
+    name: str
+    sha256: str
+
+
+class ManifestResult(_Document):
+    """The picture."""
+
+    sha256: str
+    width: int
+    height: int
+    media_type: str
+
+
+class ManifestAttempt(_Document):
+    """An attempt, as it stood when the manifest was written."""
+
+    n: int
+    resumed_from_iteration: int
+    end: End | None = Field(description="None of the attempt that wrote the manifest.")
+
+
+class Manifest(_Document):
+    """How a picture came to be; its spec, run again, gives the same one."""
+
+    job: str
+    spec: Spec
+    spec_digest: str
+    inputs: list[str] = Field(description="The pictures' ids.")
+    weights: ManifestWeights
+    seed: int
+    iterations: int
+    losses: LossDocument = Field(description="After the last iteration.")
+    result: ManifestResult
+    attempt: int
+    failures: int
+    attempts: list[ManifestAttempt]
+    resumed_from_iteration: int
+    continuation: str = Field(description="exact, or approximate where the machine changed.")
+    device: str
+    precision: str
+    threads: int
+    platform: str
+    versions: dict[str, str | int]
+    times: dict[str, datetime]
+
+
 class JobPage(_Document):
     """Some of the jobs, the newest first."""
 
@@ -204,25 +295,6 @@ class Tagged(_Document):
     """Headers of an answer that may be asked for again."""
 
     etag: str = Field(alias="ETag", description="For If-None-Match.")
-
-
-class Refusal(_Document):
-    """One thing that is wrong with a request."""
-
-    field: str = Field(description="Where: a field of the spec, a parameter, a header.")
-    value: Any = Field(description="What came, shortened if it was long.")
-    accepted: str
-
-
-class Problem(_Document):
-    """Why a request was not served (RFC 9457)."""
-
-    type: str
-    title: str
-    status: int
-    code: str = Field(description="Stable, for programs.")
-    detail: str = Field(description="For people.")
-    errors: list[Refusal] = Field(default=[], description="All that is wrong, field by field.")
 
 
 class Liveness(_Document):

@@ -103,7 +103,13 @@ def _in_network_order(layers: LayerWeights) -> LayerWeights:
 
 class _Strict(BaseModel):
     # A misspelt field must not be ignored, and "512" or true is not a number.
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        json_schema_serialization_defaults_required=True,  # what is written out has every field
+    )
 
 
 class Style(_Strict):

@@ -31,7 +31,13 @@ _KINDS: dict[type[Exception], type[ImpastoError]] = {
 class Worker(ThreadWorker):
     """`worker_class` of deploy/gunicorn.conf.py."""
 
-    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
+    def handle_error(
+        self,
+        req: Any,  # noqa: ARG002
+        client: socket.socket,
+        addr: Any,
+        exc: Exception,
+    ) -> None:
         """Answer a request that never reached the application."""
         kind = next((ours for theirs, ours in _KINDS.items() if isinstance(exc, theirs)), None)
         if kind is None or kind is ImpastoError:

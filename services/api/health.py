@@ -18,7 +18,10 @@ health = APIBlueprint("health", __name__, tag="Health")
 @health.get("/")
 @health.output(Index, description="Where things are.")
 def index() -> Index:
-    """Tell what there is."""
+    """Tell what there is.
+
+    The addresses from which all others follow.
+    """
     links = {"jobs": "/v1/jobs", "assets": "/v1/assets", "openapi": "/openapi.json"}
     return Index(name="Impasto", version=version("impasto"), links=links)
 
@@ -26,7 +29,10 @@ def index() -> Index:
 @health.get("/healthz")
 @health.output(Liveness, description="It does.")
 def alive() -> Liveness:
-    """Tell whether the process lives."""
+    """Tell whether the process lives.
+
+    It asks neither database nor storage: a process without them need not be replaced.
+    """
     return Liveness()
 
 
@@ -36,7 +42,8 @@ def alive() -> Liveness:
 def ready() -> Readiness | Response:
     """Tell whether requests can be served, and what is in the way.
 
-    It does not depend on the workers, whose number it tells: what is submitted waits for them.
+    It asks the database, the storage and the broker. It does not depend on the workers, whose
+    number it tells: what is submitted waits for them.
     """
     here = connections()
     wrong = []

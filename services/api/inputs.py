@@ -147,7 +147,7 @@ def check_target() -> None:
 
 
 def check_host() -> None:
-    """Raise MalformedRequest where HTTP/1.1 does not say whom it is for, or not in a host's form."""
+    """Raise MalformedRequest unless HTTP/1.1 says whom it is for, in the form of a host."""
     host = request.headers.get("Host")
     if request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1" and host is None:
         raise MalformedRequest(violations=[Violation("Host", None, "required with HTTP/1.1")])

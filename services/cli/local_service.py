@@ -52,7 +52,7 @@ def connected(address: str | None, *, starts_own: bool = False) -> Iterator["Cli
         return
     settings = settings_of_environment()
     with ExitStack() as stack:
-        service = _Service(_address(settings))
+        service = _Service(settings.local_url)
         if starts_own and (settings.home / "lock").exists():
             service = stack.enter_context(_found_or_started(settings, renders=False))
         yield stack.enter_context(Client(service.url))
@@ -84,8 +84,8 @@ def with_renderer(address: str | None, act: Callable[["Client"], T]) -> T:
 
 @contextmanager
 def _found_or_started(settings: "Settings", *, renders: bool) -> Iterator[_Service]:
-    if _answers(_address(settings)):
-        yield _Service(_address(settings))
+    if _answers(settings.local_url):
+        yield _Service(settings.local_url)
         return
     from services.embedded import HomeInUse
 
@@ -136,10 +136,6 @@ def _own(settings: "Settings", *, renders: bool) -> "Embedded":
     settings = settings.model_copy(update=changes)
     logs.configure(settings)
     return Embedded(settings, renders=renders)
-
-
-def _address(settings: "Settings") -> str:
-    return f"http://127.0.0.1:{settings.port}"
 
 
 def _answers(url: str) -> bool:
