@@ -64,6 +64,7 @@ def secrets_are_asked_for(stack: Stack) -> str:
         told = stack.sh("docker compose up --detach", fails=True)
         assert f"required variable {missing} is missing a value: see .env.example" in told, told
     assert not stack.containers()
+    (stack.folder / ".env").unlink()
     return f"{', '.join(SECRETS)}: each named, no container made"
 
 
@@ -86,7 +87,7 @@ def it_starts(stack: Stack) -> str:
     began = time.monotonic()
     stack.sh("docker compose build", seconds=3600)
     built = time.monotonic()
-    up, _, _ = guide("sh", "up --detach --build").partition("\n")
+    up, _, _ = guide("sh", "compose up --detach --build").partition("\n")
     stack.sh(up, seconds=3600)
     wait_for("every service to be healthy", lambda: all_healthy(stack))
     workers = len(stack.containers("worker"))
@@ -112,7 +113,7 @@ def the_order_of_the_start(stack: Stack) -> str:
 
 @promise("start", "the API answers on the published port, where the command line looks for it")
 def it_renders(stack: Stack) -> str:
-    script = guide("sh", "up --detach --build").split("\n", 1)[1].replace(":7777", f":{stack.port}")
+    script = guide("sh", "compose up --detach --build").split("\n", 1)[1].replace(":7777", f":{stack.port}")
     for name, sample in (("photo.jpg", "skyline.jpg"), ("painting.jpg", "brushstrokes.jpg")):
         stack.sh(f"cp samples/{sample} {name}")
     said = stack.sh(script.replace("out.png", "out.png --size 128 --iterations 20"))

@@ -1,5 +1,6 @@
 """The Dockerfiles are clean, and name nothing that is not there. No image is built."""
 
+import os
 import re
 import subprocess
 import sys
@@ -112,6 +113,45 @@ def test_what_its_code_imports_is_installed(dockerfile: Dockerfile) -> None:
 
     missing = imported - PACKAGES - set(sys.stdlib_module_names) - installed(dockerfile.extras())
     assert not missing
+
+
+CLUSTER = """
+import sys
+
+
+class Image:
+    def find_spec(self, name, path=None, target=None):
+        if name in {withheld!r}:
+            raise ModuleNotFoundError(f"the image has no {{name}}", name=name)
+
+
+sys.meta_path.insert(0, Image())
+from kombu import Connection
+from shared.database import open_database
+from shared.storage import open_storage
+
+Connection("redis://valkey/0").get_transport_cls()
+open_database("postgresql+psycopg://impasto@postgres/impasto").close()
+open_storage("s3://impasto")
+"""
+
+
+@each_dockerfile
+def test_what_it_loads_to_reach_the_stores_is_installed(dockerfile: Dockerfile) -> None:
+    withheld = set(packages_distributions()) - installed(dockerfile.extras()) - PACKAGES
+    code = CLUSTER.format(withheld=withheld)
+
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"AWS_DEFAULT_REGION": "us-east-1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert ended.returncode == 0, ended.stderr
 
 
 @each_dockerfile
