@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from shared.pictures.codec import Plane
 from shared.spec import Format
 from workers import png
 

@@ -113,7 +113,11 @@ def the_order_of_the_start(stack: Stack) -> str:
 
 @promise("start", "the API answers on the published port, where the command line looks for it")
 def it_renders(stack: Stack) -> str:
-    script = guide("sh", "compose up --detach --build").split("\n", 1)[1].replace(":7777", f":{stack.port}")
+    script = (
+        guide("sh", "compose up --detach --build")
+        .split("\n", 1)[1]
+        .replace(":7777", f":{stack.port}")
+    )
     for name, sample in (("photo.jpg", "skyline.jpg"), ("painting.jpg", "brushstrokes.jpg")):
         stack.sh(f"cp samples/{sample} {name}")
     said = stack.sh(script.replace("out.png", "out.png --size 128 --iterations 20"))

@@ -4,12 +4,10 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image
 
-from shared.errors import InvalidImage
-from shared.pictures import codec
 from shared.spec import Format
-from tests.pictures import encode, noise
+from tests.pictures import noise
 from tests.png import levels_of_png
 from workers import images
 
