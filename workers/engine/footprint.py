@@ -18,8 +18,9 @@ from workers.engine.vgg import CHANNELS, DTYPES, layer_of
 HISTORY_MAX, HISTORY_MIN = 20, 3
 HISTORY_BYTES = 3 * 2**28
 # What a render holds beside what it remembers, in images: the image and the one before with their
-# gradients; and what a step takes for a moment, most while L-BFGS smooths its step.
-STATE_IMAGES, STEP_IMAGES = 4, 1
+# gradients; the best one, with an optimiser that leaves it; and what a step takes for a moment,
+# most while L-BFGS smooths its step.
+STATE_IMAGES, BEST_IMAGES, STEP_IMAGES = 4, 1, 1
 
 
 # The leanest render that there is, and a side that no canvas exceeds.
@@ -40,7 +41,7 @@ def make_optimizer(plan: Plan, canvas: Tensor) -> Optimizer:
 def least_bytes(plan: Plan, height: int, width: int) -> int:
     """What a render of a canvas takes at least, in the thinnest strips."""
     canvas = torch.empty((1, 3, height, width), device="meta")
-    remembered = make_optimizer(plan, canvas).growth_bytes(canvas)
+    optimizer = make_optimizer(plan, canvas)
     layers = {layer_of(name) for name in (*plan.content_layers, *plan.style_layers)}
     passed = blocks(layers, height, width)
     targets = sum(
@@ -49,8 +50,9 @@ def least_bytes(plan: Plan, height: int, width: int) -> int:
         for block in passed
         if layer_of(name) in block.layers
     )
-    images = (STATE_IMAGES + STEP_IMAGES) * canvas.nbytes
-    return images + remembered + targets + least_pass_bytes(passed, plan.precision)
+    count = STATE_IMAGES + STEP_IMAGES + (0 if optimizer.is_monotone else BEST_IMAGES)
+    images = count * canvas.nbytes + optimizer.growth_bytes(canvas)
+    return images + targets + least_pass_bytes(passed, plan.precision)
 
 
 def fitting_side(plan: Plan, height: int, width: int, free_bytes: float) -> int:

@@ -43,3 +43,10 @@ def test_the_most_that_is_told_grows_with_the_memory_up_to_the_largest_canvas() 
     assert told[0] == 0
     assert 2**21 < told[2] < 2**24
     assert told[-2:] == [SIZE_MAX**2] * 2
+
+
+def test_adam_holds_its_best_image_beside_the_one_that_it_moves() -> None:
+    """Three images where L-BFGS holds the pairs of its history, and no best beside its own."""
+    plans = [Plan(optimizer=optimizer) for optimizer in ("adam", "lbfgs")]
+    adam, lbfgs = (least_bytes(plan, 64, 64) for plan in plans)
+    assert lbfgs - adam == (2 * 20 - 3) * 4 * 3 * 64 * 64
