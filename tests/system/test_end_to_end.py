@@ -24,7 +24,7 @@ SMALL = {"size": 64, "iterations": 8, "snapshot_every": 3, "precision": "float32
 ENDLESS = {**SMALL, "iterations": 10_000, "snapshot_every": 0}
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(what: Callable[[], bool], seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it did not come to that"

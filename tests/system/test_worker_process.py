@@ -75,7 +75,7 @@ def order(settings: Settings, database: Database, decoders: Decoders) -> Callabl
     return submit
 
 
-def wait_until(what: Callable[[], object], seconds: float = 60) -> None:
+def wait_until(what: Callable[[], object], seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it did not come to that"

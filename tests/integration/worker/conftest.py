@@ -101,7 +101,7 @@ def ends(view: jobs.View) -> list[str | None]:
     return [attempt.end for attempt in view.attempts]
 
 
-def wait_until(what: Callable[[], object], seconds: float = 60) -> None:
+def wait_until(what: Callable[[], object], seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it did not come to that"
