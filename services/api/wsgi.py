@@ -11,4 +11,4 @@ def application() -> APIFlask:
     """The API, from the environment."""
     loaded = settings.load()
     logs.configure(loaded)
-    return create_app(loaded, Decoders().start())
+    return create_app(loaded, Decoders().start(2))

@@ -6,6 +6,8 @@ a million chunks in which there is nothing. What is too much here takes minutes 
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 from shared.errors import InvalidImage, Violation
 
@@ -17,6 +19,29 @@ FILL_BYTES_MAX = 2**16  # between two segments, where there are none
 CHUNKS_MAX = 1000  # of texts and the like
 PIXEL_CHUNKS_MAX = 100_000  # in 64 MB, 600 bytes each; encoders take 4,096 at least
 
+FOLDERS_MAX = 1000  # of a TIFF: pages, and smaller versions of them
+
+
+@dataclass(frozen=True)
+class _Tiff:
+    """How the numbers of a TIFF lie in it."""
+
+    order: Literal["little", "big"]
+    first: int  # where the first folder's offset is
+    count_bytes: int
+    entry_bytes: int
+    offset_bytes: int
+
+    def number(self, data: bytes, position: int, count: int) -> int:
+        return int.from_bytes(data[position : position + count], self.order)
+
+
+_TIFFS = {
+    b"II*\0": _Tiff("little", 4, 2, 12, 4),
+    b"MM\0*": _Tiff("big", 4, 2, 12, 4),
+    b"II+\0": _Tiff("little", 8, 8, 20, 8),
+    b"MM\0+": _Tiff("big", 8, 8, 20, 8),
+}
 _END, _SCAN = 0xD9, 0xDA
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # but for tables, and one that is reserved
 _BARE = {0x01, 0xD8}  # without a length
@@ -29,6 +54,8 @@ def check(data: bytes) -> None:
         _check_jpeg(data)
     elif data.startswith(b"\x89PNG\r\n\x1a\n"):
         _check_png(data)
+    elif form := _TIFFS.get(data[:4]):
+        _check_tiff(data, form)
 
 
 def _check_jpeg(data: bytes) -> None:
@@ -83,6 +110,17 @@ def _check_png(data: bytes) -> None:
         _bound("chunks of pixels", counts[True], PIXEL_CHUNKS_MAX)
         _bound("chunks beside its pixels", counts[False], CHUNKS_MAX)
         position += 12 + int.from_bytes(data[position : position + 4])
+
+
+def _check_tiff(data: bytes, form: "_Tiff") -> None:
+    seen: set[int] = set()
+    position = form.number(data, form.first, form.offset_bytes)
+    while 0 < position < len(data) and position not in seen:
+        seen.add(position)
+        _bound("folders", len(seen), FOLDERS_MAX)
+        entries = form.number(data, position, form.count_bytes)
+        position += form.count_bytes + entries * form.entry_bytes
+        position = form.number(data, position, form.offset_bytes)
 
 
 def _bound(what: str, count: int, most: int) -> None:

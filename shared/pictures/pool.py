@@ -111,9 +111,9 @@ class Decoders:
         """The processes that there are now."""
         return {child.pid for child in self._children.copy() if child.end.alive}
 
-    def start(self) -> Self:
-        """Start a child ahead of the first picture; it gets ready by itself."""
-        if not self._idle:
+    def start(self, count: int = 1) -> Self:
+        """Start so many children ahead of the first pictures; they get ready by themselves."""
+        while len(self._idle) < count:
             self._idle.append(self._open())
         return self
 

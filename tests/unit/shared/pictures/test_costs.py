@@ -4,6 +4,7 @@ import pytest
 
 from shared.errors import InvalidImage
 from shared.pictures import codec, costs
+from tests.fuzz.bombs import BOMBS
 from tests.fuzz.mutations import seeds
 from tests.pictures import animated, chunk, encode, noise, paint, rescanned
 
@@ -90,6 +91,17 @@ def test_a_png_of_nothing_but_chunks_is_refused(kind: bytes, most: int, what: st
     costs.check(data[:end] + chunk(kind, b"") * (most - 10) + data[end:])
     with pytest.raises(InvalidImage, match=f"too many {what}"):
         costs.check(data[:end] + chunk(kind, b"") * most + data[end:])
+
+
+def test_a_tiff_of_nothing_but_folders_is_refused() -> None:
+    make = BOMBS["tiff, 100,000 folders"].func
+    costs.check(make(1000, 0))
+    with pytest.raises(InvalidImage, match="too many folders"):
+        costs.check(make(1001, 0))
+
+
+def test_a_tiff_whose_folder_leads_to_itself_has_one() -> None:
+    costs.check(BOMBS["tiff, a folder that leads to itself"](0))
 
 
 @pytest.mark.parametrize("seed", range(len(seeds())))
