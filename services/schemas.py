@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from services.waiting import why_not
 from shared.database.assets import Asset
 from shared.database.jobs import Attempt, Job, Snapshot, View
+from shared.keys import digest
 from shared.spec import JobSpec
 from shared.states import End, Phase, State
 
@@ -88,8 +90,17 @@ class Queue(_Document):
     """Where a queued job stands."""
 
     position: int = Field(description="1 is next.")
-    runnable: bool
-    why_not: str | None = Field(description="Why no worker may take it at this moment.")
+    runnable: bool = Field(
+        description="Whether a worker that is alive may take it now, after those before it: it is"
+        " not waiting for another try, and a worker that is ready has a free slot."
+    )
+    code: str | None = Field(
+        description="Why not, for programs: paused, overdue, no_worker, starting, busy, too_large,"
+        " draining, or what keeps the workers from being ready, as storage_full."
+    )
+    why_not: str | None = Field(
+        description="The same for people; it changes only when what it says does."
+    )
 
 
 class ProgressDocument(_Document):
@@ -166,7 +177,9 @@ class JobSummary(_Document):
     times: Times
     progress: ProgressDocument
     eta_seconds: float | None = Field(description="Until the last iteration, as it goes now.")
-    loss: LossDocument | None
+    loss: LossDocument | None = Field(
+        description="Of the picture so far: the best at the size that is rendered."
+    )
     error: Error | None = Field(description="Why it failed.")
     links: Links
 
@@ -189,8 +202,11 @@ class JobDocument(JobSummary):
 
     @property
     def etag(self) -> str:
-        """The version; in the queue its place counts too, for that moves without the job."""
-        return f"{self.version}.{self.queue.position}" if self.queue else f"{self.version}"
+        """The version; in the queue also what moves without the job: its place, why it waits."""
+        if self.queue is None:
+            return f"{self.version}"
+        why_not = digest((self.queue.why_not or "").encode())[:8]
+        return f"{self.version}.{self.queue.position}.{why_not}"
 
     @classmethod
     def of_view(cls, view: View) -> Self:
@@ -209,6 +225,20 @@ class JobDocument(JobSummary):
             snapshots=taken,
             attempt=_attempt(job, view.attempts),
             result=result,
+        )
+
+    @classmethod
+    def of_new(cls, job: Job) -> Self:
+        """A job that was just queued, by its row alone: nobody could look for its place."""
+        return cls(
+            **_summary(job),
+            spec=job.spec,
+            spec_digest=job.spec_digest,
+            queue=None,
+            preview=None,
+            snapshots=[],
+            attempt=_attempt(job, []),
+            result=None,
         )
 
 
@@ -286,6 +316,13 @@ class Liveness(_Document):
     status: Literal["ok"] = "ok"
 
 
+class Workers(_Document):
+    """Who renders."""
+
+    alive: int = Field(description="How many were heard of within their leases.")
+    ready: int = Field(description="How many of these take jobs when a slot of theirs is free.")
+
+
 class Readiness(_Document):
     """Whether requests can be served, and by what."""
 
@@ -293,6 +330,7 @@ class Readiness(_Document):
     database: str
     storage: str
     broker: str = Field(description="Jobs are found without it, only later: it may be away.")
+    workers: Workers = Field(description="Jobs are accepted without any: they wait for one.")
 
 
 class Index(_Document):
@@ -344,12 +382,15 @@ def _summary(job: Job) -> dict[str, Any]:
 
 def _queue(view: View) -> Queue | None:
     job = view.job
-    if job.state != State.QUEUED:
+    if view.fleet is None:  # it does not wait
         return None
-    wait = job.available_at - view.at
-    is_runnable = wait <= timedelta(0)
-    why_not = None if is_runnable else f"it is tried again in {wait.total_seconds():.0f} s"
-    return Queue(position=view.ahead + 1, runnable=is_runnable, why_not=why_not)
+    reason = why_not(job, view.fleet, view.at)
+    return Queue(
+        position=view.ahead + 1,
+        runnable=reason is None,
+        code=reason and reason.code,
+        why_not=reason and reason.detail,
+    )
 
 
 def _snapshot(job: Job, snapshot: Snapshot) -> SnapshotDocument:

@@ -187,6 +187,12 @@ class Busy(Unavailable):
     code = "busy"
 
 
+class DeviceStalled(Unavailable):
+    """The device of a worker does not get any further."""
+
+    code = "device_stalled"
+
+
 class InvalidSetting(ImpastoError):
     """A setting is not valid."""
 

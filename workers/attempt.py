@@ -311,6 +311,7 @@ class Attempt:
             "weights": {"name": vgg.weights.name, "sha256": vgg.weights.digest},
             "seed": self._spec.seed,
             "iterations": self._journal.iterations,
+            "best_iteration": self._journal.best,
             "losses": self._journal.losses(),
             "result": {name: result[name] for name in ("sha256", "width", "height", "media_type")},
             "attempt": job.attempt,
@@ -372,8 +373,10 @@ def style_of(
     content: of the canvas's size.
     file: gives the bytes of an asset.
     """
-    picture = decoders.decode(file(painting.asset), spec.style_side).picture
-    name = painting.asset
+    decoded = decoders.decode(file(painting.asset), spec.style_side)
+    picture, opaque, name = decoded.picture, None, painting.asset
+    if decoded.alpha is not None:
+        picture, opaque = colors.filled(picture, decoded.alpha), torch.from_numpy(decoded.alpha)
     if match := colors.MATCHED.get(spec.original_colors):
         picture = match(picture, content)
         # With its size: in another one, the content's colours are not quite the same.
@@ -382,7 +385,7 @@ def style_of(
     if painting.mask:
         height, width, _ = content.shape
         mask = torch.from_numpy(decoders.decode_mask(file(painting.mask), width, height))
-    return Style(torch.from_numpy(picture), painting.weight, name, mask)
+    return Style(torch.from_numpy(picture), painting.weight, name, mask, opaque)
 
 
 class _Snapshots:

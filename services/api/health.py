@@ -7,9 +7,9 @@ from flask import Response
 
 from services.api import openapi, problems
 from services.api.connections import connections
-from services.schemas import Index, Liveness, Readiness
+from services.schemas import Index, Liveness, Readiness, Workers
 from shared import queue
-from shared.database import schema
+from shared.database import schema, workers
 from shared.errors import ImpastoError, Unavailable, Violation
 
 health = APIBlueprint("health", __name__, tag="Health")
@@ -42,7 +42,8 @@ def alive() -> Liveness:
 def ready() -> Readiness | Response:
     """Tell whether requests can be served, and what is in the way.
 
-    It asks the database, the storage and the broker.
+    It asks the database, the storage and the broker. It does not depend on the workers, whose
+    number it tells: what is submitted waits for them.
     """
     here = connections()
     wrong = []
@@ -57,4 +58,11 @@ def ready() -> Readiness | Response:
     if wrong:
         return problems.respond(Unavailable(violations=wrong).problem())
     broker = queue.check(here.doorbell)
-    return Readiness(database="ok", storage="ok", broker=broker or "ok")
+    fleet = workers.fleet(here.database)
+    ready = sum(group.workers for group in fleet.ready)
+    return Readiness(
+        database="ok",
+        storage="ok",
+        broker=broker or "ok",
+        workers=Workers(alive=fleet.alive, ready=ready),
+    )

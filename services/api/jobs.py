@@ -2,6 +2,7 @@
 
 from urllib.parse import urlencode
 
+import structlog
 from apiflask import APIBlueprint
 from flask import Response
 
@@ -28,6 +29,8 @@ from shared.errors import (
     UnsupportedMediaType,
 )
 from shared.states import TERMINAL
+
+_log = structlog.get_logger(__name__)
 
 jobs = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", tag="Jobs")
 
@@ -64,7 +67,8 @@ def submit(headers_data: SubmitHeaders) -> tuple[JobDocument, int, dict[str, str
         inspections=here.inspections,
         idempotency_key=headers_data.idempotency_key or None,
     )
-    return _document(job.id), 202 if is_new else 200, {"Location": job_url(job.id)}
+    document = _accepted(job) if is_new else _document(job.id)
+    return document, 202 if is_new else 200, {"Location": job_url(job.id)}
 
 
 @jobs.get("")
@@ -94,7 +98,7 @@ def listing(query_data: JobFilters) -> JobPage:
 def show(job_id: str) -> tuple[JobDocument, int, dict[str, str]]:
     """Tell a job's status.
 
-    Its ETag is the job's version (with the place in the queue while it waits there), so asking
+    Its ETag is the job's version (while it is queued also its place and why it waits), so asking
     again with If-None-Match costs next to nothing until something has changed. It is answered at
     once: `Prefer: wait` (RFC 7240) is a wish that is not granted here.
     """
@@ -148,8 +152,12 @@ def result(job_id: str) -> Response:
 def losses(job_id: str) -> Response:
     """Download the history of the losses.
 
-    A table as CSV, in columns iteration, total, content, style, tv (before their factors) and
-    seconds.
+    A table as CSV: a line for each iteration, with the size it was at.
+
+    `total` is the sum of content, style and tv, each with its weight: `style_weight` of the line,
+    which is less at the coarser sizes, and the others of the spec. An iteration may try a picture
+    that is worse than the one before and is not kept: the result's loss is the least of the last
+    `level`.
     """
     key = (_finished(job_id).result or {})["losses_key"]
     return _stream(key, "text/csv; charset=utf-8", f"impasto-{job_id}-losses.csv")
@@ -190,6 +198,15 @@ def snapshot(job_id: str, iteration: int) -> Response:
     is_final = view.job.state in TERMINAL
     name = f"impasto-{job_id}-{iteration:06d}.jpg"
     return _stream(taken[iteration], "image/jpeg", name, is_final=is_final)
+
+
+def _accepted(job: Job) -> JobDocument:
+    """The document of a job that is committed: whatever goes wrong now, it is an answer."""
+    try:
+        return _document(job.id)
+    except Exception as error:
+        _log.warning("accepted_and_not_seen", job=job.id, error=str(error))
+        return JobDocument.of_new(job)
 
 
 def _document(job_id: str) -> JobDocument:

@@ -78,7 +78,7 @@ def _told(result: codec.Facts | codec.Decoded | NDArray[Any]) -> _Answer:
 def _pixels(data: bytes) -> int:
     """How many pixels the picture's header tells of; 0 where it tells nothing."""
     try:
-        with Image.open(BytesIO(data)) as image:
+        with Image.open(BytesIO(data), formats=tuple(codec.FORMATS)) as image:
             return image.width * image.height
     except Exception:  # the codec will tell what is wrong with it
         return 0

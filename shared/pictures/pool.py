@@ -50,7 +50,7 @@ class Limits:
 # slowest of that size that we know take a second.
 INSPECTION = Limits(memory_bytes=480 * 2**20, cpu_seconds=5.0, seconds=8.0)
 # Whatever was let in: colours converted, transparency laid on a ground, each in a copy of its own.
-DECODING = Limits(memory_bytes=4 * 2**30, cpu_seconds=60.0, seconds=300.0)
+DECODING = Limits(memory_bytes=8 * 2**30, cpu_seconds=120.0, seconds=600.0)
 
 SMALL_BYTES = 2**20  # a larger file is a large picture, whatever it holds
 SMALL_PIXELS = 4_000_000
@@ -98,6 +98,7 @@ class Decoders:
         self._small_lane = _Lane(children - large, line)
         self._large_lane = _Lane(large, line)
         self._idle: deque[_Child] = deque()
+        self._children: weakref.WeakSet[_Child] = weakref.WeakSet()
         self._is_closed = False
 
     @property
@@ -105,10 +106,15 @@ class Decoders:
         """How many children wait for a picture."""
         return len(self._idle)
 
+    @property
+    def pids(self) -> set[int]:
+        """The processes that there are now."""
+        return {child.pid for child in self._children.copy() if child.end.alive}
+
     def start(self) -> Self:
         """Start a child ahead of the first picture; it gets ready by itself."""
         if not self._idle:
-            self._idle.append(_Child())
+            self._idle.append(self._open())
         return self
 
     def close(self) -> None:
@@ -196,10 +202,15 @@ class Decoders:
             try:
                 child = self._idle.pop()  # the one used last: its pages are warm
             except IndexError:
-                return _Child()
+                return self._open()
             if child.is_usable():
                 return child
             child.end()
+
+    def _open(self) -> "_Child":
+        child = _Child()
+        self._children.add(child)
+        return child
 
     def _give_back(self, child: "_Child") -> None:
         if child.is_usable():
@@ -256,6 +267,7 @@ class _Child:
             raise Unavailable(f"no process to decode pictures in: {error.strerror}") from error
         self._connection = ours
         self._is_at_rest = True
+        self.pid = self._process.pid
         self.end = weakref.finalize(self, _end, self._process, ours)
 
     def is_usable(self) -> bool:

@@ -41,9 +41,9 @@ def main() -> int:
 
 def _verdicts(arguments: argparse.Namespace, seed: int) -> Iterator[tuple[str, Verdict]]:
     if arguments.pictures:
-        with Decoders() as decoders, Watch() as watch:
+        with Decoders() as api, Decoders() as worker, Watch(lambda: api.pids) as watch:
             began = time.monotonic()
-            verdict = runs.decode(decoders, arguments.pictures, seed)
+            verdict = runs.decode(api, worker, arguments.pictures, seed)
             say(f"{arguments.pictures} pictures in {time.monotonic() - began:.0f} s")
         verdict.memory_bytes = watch.memory_bytes
         runs.check_bounds(verdict)
@@ -72,7 +72,7 @@ def _api() -> Iterator[tuple[Api, Watch]]:
         subprocess.run(migrate, env=os.environ | environment, check=True, stdout=subprocess.DEVNULL)
         with Api(environment) as api:
             servers = children_of(api.pid)
-            with Watch(*servers) as watch:
+            with Watch(lambda: set[int]().union(*map(runs.children, servers))) as watch:
                 yield api, watch
             if children_of(api.pid) != servers:
                 raise AssertionError("the server's process was replaced")

@@ -1,7 +1,6 @@
 """What mutated pictures and bombs do to the decoders, and to an API that serves."""
 
 import http.client
-import os
 import random
 import sys
 import threading
@@ -9,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -27,6 +26,8 @@ ANSWER_SECONDS_MAX = 10.0
 BESIDE_SECONDS_MAX = 1.0
 
 _THREADS = 2
+ACCEPTED = "accepted"
+
 _DECODED_SIDE = 32
 _BOUNDARY = "a-boundary-that-no-picture-holds"
 _TOOK_TOO_MUCH = "takes more than"
@@ -70,11 +71,11 @@ def check_bounds(verdict: Verdict) -> None:
 
 
 class Watch:
-    """Looks at the memory of what decodes for some processes, or for this one, until it is left."""
+    """Looks at the most memory that any of some processes has had, until it is left."""
 
-    def __init__(self, *parents: int) -> None:
+    def __init__(self, pids: Callable[[], set[int]]) -> None:
         self.memory_bytes = 0
-        self._parents = parents or (os.getpid(),)
+        self._pids = pids
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
@@ -92,20 +93,18 @@ class Watch:
             self._read()
 
     def _read(self) -> None:
-        for parent in self._parents:
-            for pid in _children(parent):
-                self.memory_bytes = max(self.memory_bytes, _peak_bytes(pid))
+        for pid in self._pids():
+            self.memory_bytes = max(self.memory_bytes, _peak_bytes(pid))
 
 
-def _children(parent: int) -> set[int]:
+def children(parent: int) -> set[int]:
+    """The processes that decode for another, quickly found."""
     if sys.platform != "linux":
         return decoders_of(parent)
-    found = set()
+    found: set[int] = set()
     for task in Path(f"/proc/{parent}/task").glob("*/children"):
-        try:
+        with suppress(OSError):
             found |= {int(pid) for pid in task.read_text().split()}
-        except OSError:
-            continue
     return {pid for pid in found if _decodes(pid)}
 
 
@@ -128,8 +127,8 @@ def _peak_bytes(pid: int) -> int:
 # Through the decoders.
 
 
-def decode(decoders: Decoders, count: int, seed: int) -> Verdict:
-    """So many mutated pictures. What is let in must be decoded, too."""
+def decode(api: Decoders, worker: Decoders, count: int, seed: int) -> Verdict:
+    """So many mutated pictures. What an API lets in a worker must decode."""
     verdict = Verdict()
     lock = threading.Lock()
 
@@ -137,8 +136,10 @@ def decode(decoders: Decoders, count: int, seed: int) -> Verdict:
         name = f"picture {number}"
         data = mutated(random.Random(f"{seed}/{number}"))
         began = time.monotonic()
-        end, fault = ending(decoders, data)
+        end, fault = inspected(api, data)
         seconds = time.monotonic() - began
+        if end == ACCEPTED:
+            fault = undecoded(worker, data)
         with lock:
             verdict.counts[end] += 1
             verdict.time(name, seconds)
@@ -151,17 +152,22 @@ def decode(decoders: Decoders, count: int, seed: int) -> Verdict:
     return verdict
 
 
-def ending(decoders: Decoders, data: bytes) -> tuple[str, str]:
-    """How a picture ended, and what must not be of it."""
+def inspected(decoders: Decoders, data: bytes) -> tuple[str, str]:
+    """How a picture is answered, and what must not be of it."""
     try:
         decoders.inspect(data, MAX_PIXELS)
     except ImpastoError as error:
         return _refusal(error)
+    return ACCEPTED, ""
+
+
+def undecoded(decoders: Decoders, data: bytes) -> str:
+    """Why a picture that was accepted is not decoded; empty if it is."""
     try:
         decoders.decode(data, _DECODED_SIDE)
     except ImpastoError as error:
-        return "accepted, then not decoded", f"was accepted, but then {error.detail}"
-    return "accepted", ""
+        return f"was accepted, but then {error.detail}"
+    return ""
 
 
 def _refusal(error: ImpastoError) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.pictures.pool import DECODING, Decoders, Limits
+from shared.pictures.pool import Decoders, Limits
 from tests.fuzz import runs
 from tests.fuzz.bombs import BOMBS, zeros
 from tests.fuzz.runs import Verdict, Watch
@@ -17,22 +17,25 @@ PATIENT = Limits(memory_bytes=480 * 2**20, cpu_seconds=5, seconds=120)
 
 @pytest.fixture(scope="module")
 def patient() -> Iterator[Decoders]:
-    with Decoders(inspection=PATIENT, decoding=DECODING) as decoders:
+    with Decoders(inspection=PATIENT) as decoders:
         yield decoders
 
 
 def test_mutated_pictures_are_refused_or_can_be_decoded(patient: Decoders) -> None:
-    verdict = runs.decode(patient, 500, seed=0)
+    verdict = runs.decode(patient, patient, 500, seed=0)
     assert not verdict.faults, verdict
     assert verdict.counts["accepted"] > 20, verdict  # not all of them die in their headers
 
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_refused_or_can_be_decoded_in_little_memory(patient: Decoders, name: str) -> None:
-    with Watch() as watch:
-        ending, fault = runs.ending(patient, BOMBS[name](SIDE))
-    assert not fault, ending
+    data = BOMBS[name](SIDE)
+    with Watch(lambda: patient.pids) as watch:
+        end, fault = runs.inspected(patient, data)
+    assert not fault
     assert watch.memory_bytes <= runs.MEMORY_BYTES_MAX
+    if end == runs.ACCEPTED:
+        assert not runs.undecoded(patient, data)
 
 
 def test_a_bound_that_is_broken_is_seen() -> None:

@@ -1,11 +1,11 @@
 """Pictures outside the engine, images inside, and the images that a render may start from.
 
-A picture is uint8 (H, W, 3), RGB, on the host: what is read from a file; what is written to one is
-float32 until the file's own bits are known.
+A picture is uint8 or uint16 (H, W, 3), RGB, on the host: what is read from a file; what is written
+to one is float32 until the file's own bits are known.
 An image is float32 (1, 3, H, W), RGB, 0..255, on the device.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from workers.engine.errors import PlanError, ShapeError
 from workers.engine.plan import Plan
 
 BLACK, WHITE = 0, 255
+_LEVELS = {torch.uint8: 1, torch.uint16: 257}  # to a grey level of 8 bits
 GREY = (BLACK + WHITE) / 2
 # What the noise has beyond the need to break symmetry stays in the picture, as grain: after 80
 # iterations at 128 px the losses were the same as from 42.5, the total variation an eighth.
@@ -23,11 +24,13 @@ SCALE_SIDE_MIN = 32  # px on the short side: two cells of the deepest layers
 
 
 def to_image(picture: Tensor, device: torch.device | str = "cpu") -> Tensor:
-    """The image of a picture. Raises ShapeError unless it is uint8 (H, W, 3)."""
-    if picture.dtype != torch.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+    """The image of a picture. Raises ShapeError unless it is uint8 or uint16, (H, W, 3)."""
+    if picture.dtype not in _LEVELS or picture.ndim != 3 or picture.shape[2] != 3:
         raise ShapeError(
-            f"a picture is uint8 (H, W, 3), not {picture.dtype} {tuple(picture.shape)}"
+            f"a picture is uint8 or uint16 (H, W, 3), not {picture.dtype} {tuple(picture.shape)}"
         )
+    if picture.dtype == torch.uint16:
+        picture = picture.float() / _LEVELS[torch.uint16]
     return picture.to(device).permute(2, 0, 1).unsqueeze(0).float().contiguous()
 
 
@@ -90,10 +93,12 @@ def noise(height: int, width: int, seed: int) -> Tensor:
 
 def shrunk(image: Tensor, shrink: int) -> Tensor:
     """At a size of the pyramid: each side divided by `shrink`."""
-    height, width = image.shape[-2:]
-    if shrink == 1:
-        return image
-    return resized(image, max(1, round(height / shrink)), max(1, round(width / shrink)))
+    return resized(image, *shrunk_size(image.shape[-2:], shrink))
+
+
+def shrunk_size(size: Sequence[int], shrink: int) -> tuple[int, int]:
+    height, width = size
+    return max(1, round(height / shrink)), max(1, round(width / shrink))
 
 
 def start(plan: Plan, canvas: Tensor, style: Tensor, init: Tensor | None) -> Tensor:

@@ -5,12 +5,15 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
+from torch.nn import functional
 
 from workers.engine.losses import gram_sum
 from workers.engine.passage import Passage
 from workers.engine.pools import Pooling
 from workers.engine.strips import blocks
 from workers.engine.vgg import Precision, Vgg, layer_of
+
+_POSITIONS_MIN = 1e-6  # a painting may be transparent everywhere
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,30 +37,53 @@ def style_target(
     *,
     pooling: Pooling,
     precision: Precision,
+    opaque: Tensor | None = None,
 ) -> StyleTarget:
-    """The Grams of a style image, (1, 3, H, W), at its own size, which need not be the canvas's."""
+    """The Grams of a style image, (1, 3, H, W), at its own size, which need not be the canvas's.
+
+    opaque: (H, W), 0..1, which of it is the painting; None for all. Positions count by the square
+    of what they cover of it, as in the guided Grams of `Objective`.
+    """
     taps = {layer_of(name) for name in layers}
-    sums = _Sums()
+    sizes = {
+        layer: (block.height, block.width)
+        for block in blocks(taps, *image.shape[-2:])
+        for layer in block.layers
+    }
+    sums = _Sums({} if opaque is None else guides(opaque, sizes))
     passage = Passage(
         vgg, image, taps, sums, pooling=pooling, precision=precision, is_forward_only=True
     )
     with vgg.arena.temporary():  # it may be larger than any canvas
         passage.forward()
-    positions = {
-        layer: block.height * block.width
-        for block in blocks(taps, *image.shape[-2:])
-        for layer in block.layers
-    }
+    positions = {layer: sums.positions(layer, *size) for layer, size in sizes.items()}
     return StyleTarget({layer: found / positions[layer] for layer, found in sums.found.items()})
 
 
+def guides(mask: Tensor, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Tensor]:
+    """A mask, (H, W), at each layer's size: (h, w, 1), averaged over what a position covers."""
+    return {
+        layer: functional.adaptive_avg_pool2d(mask[None], size)[0].unsqueeze(-1)
+        for layer, size in sizes.items()
+    }
+
+
 class _Sums:
-    """Adds up the Grams of the features that it is given."""
+    """Adds up the Grams of the features that it is given, by their guides if there are any."""
 
-    def __init__(self) -> None:
+    def __init__(self, guides: Mapping[str, Tensor]) -> None:
         self.found: dict[str, Tensor] = {}
+        self._guides = guides
 
-    def on_features(self, _index: int, layer: str, features: Tensor, _top: int) -> None:
+    def positions(self, layer: str, height: int, width: int) -> float:
+        """How many a layer has; those that are opaque in part count in part."""
+        if layer not in self._guides:
+            return height * width
+        return max(float(self._guides[layer].square().sum()), _POSITIONS_MIN)
+
+    def on_features(self, _index: int, layer: str, features: Tensor, top: int) -> None:
+        if layer in self._guides:
+            features = features * self._guides[layer][top : top + len(features)]
         more = gram_sum(features.flatten(0, 1))
         self.found[layer] = self.found[layer] + more if layer in self.found else more
 

@@ -1,4 +1,4 @@
-"""Pictures leave as they are."""
+"""Pictures arrive as they are meant to be seen, and leave as they are."""
 
 import io
 

@@ -72,12 +72,13 @@ def test_a_broken_color_profile_is_passed_over() -> None:
     assert np.array_equal(picture_of(data, 48), np.asarray(noise()))
 
 
-def test_sixteen_bits_of_grey_become_eight() -> None:
+def test_sixteen_bits_of_grey_are_kept() -> None:
     levels = np.full((36, 48), 0x80FF, dtype=np.uint16)
 
     picture = picture_of(encode(Image.fromarray(levels), "PNG"), long_side=48)
 
-    assert (picture == 0x80).all()
+    assert picture.dtype == np.uint16
+    assert (picture == 0x80FF).all()
 
 
 def test_palettes_and_grey_become_rgb() -> None:
@@ -87,7 +88,7 @@ def test_palettes_and_grey_become_rgb() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"no picture", encode(noise(), "PNG")[:600]])
 def test_what_cannot_be_decoded_is_refused(data: bytes) -> None:
-    with pytest.raises(InvalidImage, match="cannot be decoded"):
+    with pytest.raises(InvalidImage, match=r"empty|no picture of a known format|damaged"):
         picture_of(data, 48)
 
 
@@ -177,10 +178,10 @@ def test_a_style_does_not_apply_where_its_mask_is_transparent() -> None:
 
 
 def test_a_mask_that_cannot_be_decoded_is_refused() -> None:
-    with pytest.raises(InvalidImage, match="cannot be decoded"):
+    with pytest.raises(InvalidImage, match=r"empty|no picture of a known format|damaged"):
         codec.decode_mask(b"no picture", *SIZE)
 
 
 def test_a_mask_that_lets_its_style_apply_nowhere_is_refused() -> None:
-    with pytest.raises(InvalidImage, match="black everywhere, accepted: white where the style"):
+    with pytest.raises(InvalidImage, match="black everywhere"):
         codec.decode_mask(encode(flat("L", 0), "PNG"), *SIZE)

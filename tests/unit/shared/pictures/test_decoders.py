@@ -7,9 +7,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,23 +26,12 @@ AMPLE = Limits(480 * 2**20, cpu_seconds=60, seconds=120)
 MANY_PIXELS = 10**9
 
 
-class Pool(Decoders):
-    """A pool whose processes can be told from those of other tests."""
-
-    others: ClassVar[set[int]] = set()
-
-    @property
-    def pids(self) -> set[int]:
-        return decoders_of() - self.others
-
-
 @contextmanager
-def opened(**options: object) -> Iterator[Pool]:
+def opened(**options: Any) -> Iterator[Decoders]:
     others = decoders_of()
-    with Pool(**{"inspection": AMPLE, "decoding": AMPLE, **options}) as pool:
-        Pool.others = others
+    with Decoders(**{"inspection": AMPLE, "decoding": AMPLE, **options}) as pool:
         yield pool
-    until(lambda: not pool.pids)  # nothing is left behind, no zombie either
+    until(lambda: decoders_of() <= others)  # nothing is left behind, no zombie either
 
 
 @contextmanager
@@ -51,12 +40,12 @@ def stopped(pid: int) -> Iterator[None]:
     try:
         yield
     finally:
-        if exists(pid):
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture
-def pool() -> Iterator[Pool]:
+def pool() -> Iterator[Decoders]:
     with opened() as pool:
         yield pool
 
@@ -125,7 +114,7 @@ def test_pictures_are_answered_each_to_whom_it_belongs(
 # The life of a child.
 
 
-def test_a_child_is_used_again(pool: Pool) -> None:
+def test_a_child_is_used_again(pool: Decoders) -> None:
     pool.inspect(SMALL, MANY_PIXELS)
     first = pool.pids
     for seed in range(3):
@@ -139,14 +128,14 @@ def test_a_pool_that_nobody_uses_costs_no_process() -> None:
         assert not pool.pids
 
 
-def test_a_child_is_ready_before_the_first_picture(pool: Pool) -> None:
+def test_a_child_is_ready_before_the_first_picture(pool: Decoders) -> None:
     ahead = pool.start().pids
     pool.inspect(SMALL, MANY_PIXELS)
     assert len(ahead) == 1
     assert pool.pids == ahead
 
 
-def test_a_child_is_retired_after_so_many_pictures(pool: Pool) -> None:
+def test_a_child_is_retired_after_so_many_pictures(pool: Decoders) -> None:
     pool.inspect(SMALL, MANY_PIXELS)
     first = pool.pids
     for _ in range(child.PICTURES_MAX):
@@ -154,7 +143,7 @@ def test_a_child_is_retired_after_so_many_pictures(pool: Pool) -> None:
     assert not pool.pids & first
 
 
-def test_ctrl_c_on_a_terminal_does_not_reach_the_children(pool: Pool) -> None:
+def test_ctrl_c_on_a_terminal_does_not_reach_the_children(pool: Decoders) -> None:
     (pid,) = pool.start().pids
     assert os.getpgid(pid) == pid != os.getpgid(0)
 
@@ -229,7 +218,7 @@ def test_a_child_that_hangs_is_told_as_busy_and_replaced() -> None:
 
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGBUS"])
 def test_a_picture_that_its_decoder_crashes_on_is_damaged(
-    pool: Pool, thread: ThreadPoolExecutor, name: str
+    pool: Decoders, thread: ThreadPoolExecutor, name: str
 ) -> None:
     pool.inspect(SMALL, MANY_PIXELS)
     (pid,) = pool.pids
@@ -244,7 +233,7 @@ def test_a_picture_that_its_decoder_crashes_on_is_damaged(
 
 
 def test_a_child_that_was_killed_at_work_is_replaced_unseen(
-    pool: Pool, thread: ThreadPoolExecutor
+    pool: Decoders, thread: ThreadPoolExecutor
 ) -> None:
     pool.inspect(SMALL, MANY_PIXELS)
     (pid,) = pool.pids
@@ -255,7 +244,7 @@ def test_a_child_that_was_killed_at_work_is_replaced_unseen(
     assert answer.result().width == 48
 
 
-def test_a_child_that_was_killed_at_rest_is_replaced_unseen(pool: Pool) -> None:
+def test_a_child_that_was_killed_at_rest_is_replaced_unseen(pool: Decoders) -> None:
     pool.inspect(SMALL, MANY_PIXELS)
     (pid,) = pool.pids
     os.kill(pid, signal.SIGKILL)
@@ -264,7 +253,7 @@ def test_a_child_that_was_killed_at_rest_is_replaced_unseen(pool: Pool) -> None:
 
 
 def test_where_every_child_is_killed_nothing_is_said_of_the_picture(
-    pool: Pool, thread: ThreadPoolExecutor
+    pool: Decoders, thread: ThreadPoolExecutor
 ) -> None:
     answer = thread.submit(pool.inspect, LARGE, MANY_PIXELS)
     while not answer.done():
@@ -289,7 +278,7 @@ def test_what_is_survived_leaves_no_descriptor_open() -> None:
 
 
 @contextmanager
-def busy_with_a_large_one(thread: ThreadPoolExecutor, **options: int) -> Iterator[Pool]:
+def busy_with_a_large_one(thread: ThreadPoolExecutor, **options: Any) -> Iterator[Decoders]:
     """A pool whose one child for large pictures stands still while it has one."""
     with opened(children=2, large=1, **options) as pool:
         (pid,) = pool.start().pids

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -25,6 +26,15 @@ def test_an_image_is_not_rounded() -> None:
     assert found.dtype == torch.float32
 
 
+def test_sixteen_bits_are_levels_between_those_of_eight() -> None:
+    deep = torch.from_numpy(np.array([[[0, 257, 65535], [128, 300, 40_000]]], np.uint16))
+
+    image = to_image(deep)
+
+    expected = torch.tensor([[[0.0, 1.0, 255.0], [128 / 257, 300 / 257, 40_000 / 257]]])
+    assert torch.equal(image, expected.permute(2, 0, 1)[None])
+
+
 @pytest.mark.parametrize(
     "picture",
     [
@@ -35,7 +45,7 @@ def test_an_image_is_not_rounded() -> None:
     ],
 )
 def test_what_is_no_picture_is_refused(picture: Tensor) -> None:
-    with pytest.raises(ShapeError, match=r"uint8 \(H, W, 3\)"):
+    with pytest.raises(ShapeError, match=r"uint8 or uint16 \(H, W, 3\)"):
         to_image(picture)
 
 
