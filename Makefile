@@ -4,6 +4,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CLIENTS := .cache/clients
 export IMPASTO_HOME ?= $(CURDIR)/.impasto
 # What to measure, and on what: BENCH="steps batch --size 512 --pictures FOLDER"
 BENCH ?=
@@ -33,7 +34,7 @@ demo: $(VENV)/ready ## turn the sample photograph into a painting, into out/demo
 up: $(VENV)/ready ## serve on http://127.0.0.1:7777 until Ctrl-C
 	$(BIN)/impasto up
 
-test: $(VENV)/ready-dev ## every test, against real servers that it starts itself
+test: $(VENV)/ready-dev $(CLIENTS)/ready ## every test, against real servers that it starts itself
 	$(BIN)/python -m pytest
 
 test-deep: $(VENV)/ready-dev ## the life of jobs beside its model (200 runs on each database), 200 starts near a minimum
@@ -104,3 +105,14 @@ $(VENV)/ready-dev: extras := dev
 $(VENV)/ready-dev: $(VENV)/python pyproject.toml constraints.txt
 	$(install)
 	touch $@ $(VENV)/ready
+
+# Generators of clients and linters of openapi.json: their pins are their own. Where they cannot be
+# had, the tests that need them say so.
+$(CLIENTS)/ready: tests/clients/package.json tests/clients/requirements.txt | $(VENV)/ready-dev
+	mkdir -p $(CLIENTS)
+	cp tests/clients/package.json $(CLIENTS)
+	{ $(BIN)/npm --prefix $(CLIENTS) install --no-package-lock --ignore-scripts --no-audit --no-fund \
+	    --loglevel=error && $(BIN)/python -m venv $(CLIENTS)/python && \
+	    $(CLIENTS)/python/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --requirement tests/clients/requirements.txt && touch $@; } \
+	    || echo "no generators of clients: their tests are skipped"

@@ -67,6 +67,9 @@ class AssetDocument(_Document):
     width: int = Field(description="In px, as it is shown: EXIF orientation applied.")
     height: int
     size_bytes: int
+    warnings: list[str] = Field(
+        description="What its file says of its colours and was not honoured."
+    )
     created_at: datetime
 
     @classmethod
@@ -155,6 +158,14 @@ class Links(_Document):
     manifest: str | None
 
 
+class JobWarning(_Document):
+    """Something in a job that was accepted and may not give what its sender wants."""
+
+    code: str = Field(description="Stable, for programs.")
+    field: str = Field(description="Of the spec.")
+    message: str = Field(description="For people.")
+
+
 class JobSummary(_Document):
     """A job in a list."""
 
@@ -182,6 +193,7 @@ class JobDocument(JobSummary):
 
     spec: Spec = Field(description="What was asked for, with all defaults filled in.")
     spec_digest: str = Field(description="Equal for specs that ask for the same picture.")
+    warnings: list[JobWarning]
     queue: Queue | None
     preview: str | None = Field(description="The newest picture that there is.")
     snapshots: list[SnapshotDocument]
@@ -207,6 +219,7 @@ class JobDocument(JobSummary):
             **_summary(job),
             spec=job.spec,
             spec_digest=job.spec_digest,
+            warnings=[JobWarning(**warning) for warning in job.warnings],
             queue=_queue(view),
             preview=newest.url if newest else None,
             snapshots=taken,

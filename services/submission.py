@@ -9,6 +9,7 @@ from typing import Any
 from celery import Celery
 from pydantic import ValidationError
 
+from services.job_warnings import find_warnings
 from services.uploads import Inspections, Upload
 from shared import keys, queue
 from shared.database import Database, assets, jobs
@@ -17,7 +18,7 @@ from shared.database.jobs import Job
 from shared.errors import AssetNotFound, InvalidSpec, ObjectNotFound, Violation
 from shared.pictures.codec import Facts
 from shared.sizes import canvas
-from shared.spec import SHORT_SIDE_MIN, JobSpec
+from shared.spec import PICTURE_SIDE_MIN, SHORT_SIDE_MIN, JobSpec
 from shared.storage import Storage
 from shared.violations import presentable, violations
 
@@ -80,13 +81,19 @@ def submit(
         for field, file in order.pictures()
         if file.id not in known
     }
-    sizes = _sizes(spec, {**known, **facts})
+    pictures: dict[str, Asset | Facts] = {**known, **facts}
+    sizes = _sizes(spec, pictures)
     _check_masks(storage, spec, sent, inspections)
+    _check_sides(spec, sizes)
     _check_proportions(spec, sizes)
     for asset_id, found in facts.items():
         _keep(database, storage, sent[asset_id], found)
     job, is_new = jobs.submit(
-        database, spec, canvas(*sizes[spec.content], spec.size), idempotency_key=idempotency_key
+        database,
+        spec,
+        canvas(*sizes[spec.content], spec.size),
+        idempotency_key=idempotency_key,
+        warnings=find_warnings(spec, pictures),
     )
     if is_new:
         queue.ring(doorbell)
@@ -105,6 +112,7 @@ def _keep(database: Database, storage: Storage, file: Upload, picture: Facts) ->
         width=picture.width,
         height=picture.height,
         size_bytes=len(file.data),
+        warnings=picture.warnings,
     )
     storage.put(keys.asset(file.id), file.data, picture.media_type)
     return assets.confirm(database, file.id), True
@@ -169,21 +177,11 @@ def _sizes(spec: JobSpec, known: Mapping[str, Asset | Facts]) -> dict[str, tuple
     """(width, height) of every picture that the spec names, by id. Raises AssetNotFound."""
     if missing := [
         Violation(field, asset_id, "the id of a picture that was uploaded")
-        for field, asset_id in _named(spec)
+        for field, asset_id in spec.named_assets()
         if asset_id not in known
     ]:
         raise AssetNotFound(violations=missing)
     return {asset_id: (picture.width, picture.height) for asset_id, picture in known.items()}
-
-
-def _named(spec: JobSpec) -> Iterator[tuple[str, str]]:
-    yield "content", spec.content
-    for index, style in enumerate(spec.styles):
-        yield f"styles.{index}.asset", style.asset
-        if style.mask:
-            yield f"styles.{index}.mask", style.mask
-    if spec.init_asset:
-        yield "init_asset", spec.init_asset
 
 
 def _check_masks(
@@ -194,10 +192,29 @@ def _check_masks(
     def read(asset_id: str) -> bytes:
         return sent[asset_id].data if asset_id in sent else storage.get(keys.asset(asset_id))
 
-    for field, asset_id in _named(spec):
+    for field, asset_id in spec.named_assets():
         if field.endswith(".mask"):
             with suppress(ObjectNotFound):  # the attempt tells of it
                 inspections.mask(asset_id, partial(read, asset_id), field=field)
+
+
+def _check_sides(spec: JobSpec, sizes: Mapping[str, tuple[int, int]]) -> None:
+    """Raise InvalidSpec for a content or a style of so few pixels that it shows nothing.
+
+    Masks and init_asset may be as small: one pixel is a colour to start from, or everywhere.
+    """
+    rendered = [("content", spec.content)]
+    rendered += [(f"styles.{i}.asset", style.asset) for i, style in enumerate(spec.styles)]
+    if too_small := [
+        Violation(
+            field,
+            f"{sizes[asset_id][0]} x {sizes[asset_id][1]} px",
+            f"a picture of at least {PICTURE_SIDE_MIN} px a side",
+        )
+        for field, asset_id in rendered
+        if min(sizes[asset_id]) < PICTURE_SIDE_MIN
+    ]:
+        raise InvalidSpec(violations=too_small)
 
 
 def _check_proportions(spec: JobSpec, sizes: Mapping[str, tuple[int, int]]) -> None:

@@ -8,6 +8,7 @@ only how the job is treated.
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -24,6 +25,7 @@ from pydantic import (
 SPEC_VERSION = 2  # part of the digest: raise it when the same fields start to mean another picture
 
 SIZE_MIN, SIZE_MAX = 64, 16384  # below 64 px the deepest layers see next to nothing
+PICTURE_SIDE_MIN = 8  # of a content or a style, as it came: fewer are a blot of colour
 SHORT_SIDE_MIN = 32  # relu5_1 is 16 px a cell: two cells at least
 ITERATIONS_MAX = 10_000
 STYLES_MAX = 8
@@ -45,6 +47,7 @@ SIZE = 512  # px, by default
 # Chosen by eye at 256, 512 and 768 px: what the photograph shows stays, strokes reach all of it.
 STYLE_WEIGHT = 1600.0  # by default, at `SIZE`
 STYLE_WEIGHT_NORMALIZED = 5.0
+LEARNING_RATE_MIN = 1e-4
 DEFAULT_LEARNING_RATES = {"lbfgs": 1.0, "adam": 10.0}
 
 AssetId = Annotated[
@@ -55,7 +58,16 @@ AssetId = Annotated[
     ),
 ]
 INTEGER_MAX = 2**53 - 1  # beyond it JavaScript, and other readers of JSON, lose digits
-LayerWeights = Annotated[dict[str, Annotated[float, Field(gt=0, le=1e6)]], Field(min_length=1)]
+# Smaller shares and weights would be less than a last bit of float32 beside the others; smaller
+# factors would underflow in the gradients.
+SHARE_MIN = 1e-4
+LAYER_WEIGHT_MIN, LAYER_WEIGHT_MAX = 1e-6, 1e6
+FACTOR_MIN, FACTOR_MAX = 1e-12, 1e12
+# How far all steps together must lead for a pixel to change: seen at 48 px, where lbfgs moved none
+# at a learning rate of 1e-4 over 10 iterations, and adam none at 0.01. Adam's are grey levels.
+REACH_MIN = {"lbfgs": 1e-3, "adam": 0.5}
+LayerWeight = Annotated[float, Field(ge=LAYER_WEIGHT_MIN, le=LAYER_WEIGHT_MAX)]
+LayerWeights = Annotated[dict[str, LayerWeight], Field(min_length=1)]
 LayerNames = Annotated[list[str], Field(min_length=1)]
 Format = Literal["png", "jpeg", "webp"]
 
@@ -118,7 +130,7 @@ class Style(_Strict):
     asset: AssetId
     weight: float = Field(
         default=1.0,
-        gt=0,
+        ge=SHARE_MIN,
         le=1000,
         description="This style's share; the shares of all styles are scaled to add up to 1.",
     )
@@ -129,6 +141,15 @@ class Style(_Strict):
     )
 
 
+def _not_vanishing(factor: float | None) -> float | None:
+    if factor and factor < FACTOR_MIN:
+        raise ValueError(f"0, or at least {FACTOR_MIN:g} and at most {FACTOR_MAX:g}")
+    return factor
+
+
+Factor = Annotated[float, Field(ge=0, le=FACTOR_MAX), AfterValidator(_not_vanishing)]
+
+
 def _style(value: Any) -> Any:
     return {"asset": value} if isinstance(value, str) else value
 
@@ -137,7 +158,14 @@ def _shares(styles: list[Style]) -> list[Style]:
     total = sum(style.weight for style in styles)
     if abs(total - 1) < 1e-12:
         return styles  # a spec that is read again stays as it is, to the bit
-    return [style.model_copy(update={"weight": style.weight / total}) for style in styles]
+    shares = [style.model_copy(update={"weight": style.weight / total}) for style in styles]
+    for index, (style, share) in enumerate(zip(styles, shares, strict=True)):
+        if share.weight < SHARE_MIN:
+            raise ValueError(
+                f"the weight of style {index} is {style.weight:g} of {total:g} in all; accepted: at"
+                f" least {SHARE_MIN:g} of their sum, or without that style"
+            )
+    return shares
 
 
 class RenderSpec(_Strict):
@@ -187,7 +215,7 @@ class RenderSpec(_Strict):
     )
     learning_rate: float | None = Field(
         default=None,
-        gt=0,
+        ge=LEARNING_RATE_MIN,
         le=255,
         validate_default=True,
         description="Step length: a factor for lbfgs (default 1),"
@@ -219,22 +247,18 @@ class RenderSpec(_Strict):
         default=False,
         description="Scales each loss's gradient to the same size before it is weighted.",
     )
-    content_weight: float = Field(
-        default=1.0, ge=0, le=1e12, description="alpha: the content loss's factor."
+    content_weight: Factor = Field(
+        default=1.0, description="alpha: the content loss's factor; 0 leaves it out."
     )
-    style_weight: float | None = Field(
+    style_weight: Factor | None = Field(
         default=None,
-        ge=0,
-        le=1e12,
         validate_default=True,
         description="beta: the style loss's factor. The content loss is a sum over positions, so"
         f" for one look it grows with size squared; by default it is {STYLE_WEIGHT:g} at"
         f" {SIZE} px, 400 at 256 px. {STYLE_WEIGHT_NORMALIZED:g} with normalize_gradients.",
     )
-    tv_weight: float = Field(
+    tv_weight: Factor = Field(
         default=0.0,
-        ge=0,
-        le=1e12,
         description="The total variation's factor: more is smoother; the report has none.",
     )
     pooling: Literal["avg", "max"] = Field(
@@ -293,6 +317,18 @@ class RenderSpec(_Strict):
             raise ValueError("init_asset is needed with init: asset, and only then")
         if self.content_weight == self.style_weight == 0:
             raise ValueError("content_weight and style_weight cannot both be 0")
+        if self.init == "content" and self.style_weight == self.tv_weight == 0:
+            raise ValueError(
+                "style_weight is 0, accepted with init: content and tv_weight: 0: more than 0, for"
+                " nothing else leads away from the content"
+            )
+        reach, least = (self.learning_rate or 0) * self.iterations, REACH_MIN[self.optimizer]
+        if reach < least:
+            raise ValueError(
+                f"learning_rate is {self.learning_rate:g} over {self.iterations} iterations,"
+                f" accepted with optimizer: {self.optimizer}: at least"
+                f" {least / self.iterations:g}, for less changes no pixel"
+            )
         if self.bits == 16 and self.format != "png":
             raise ValueError(f"bits is 16, accepted with format: {self.format}: 8; 16 needs png")
         if self.format == "webp" and self.size > WEBP_SIDE_MAX:
@@ -311,11 +347,19 @@ class RenderSpec(_Strict):
         """The result's."""
         return f"image/{self.format}"
 
+    def named_assets(self) -> Iterator[tuple[str, str]]:
+        """The pictures' ids, each with the field that names it."""
+        yield "content", self.content
+        for index, style in enumerate(self.styles):
+            yield f"styles.{index}.asset", style.asset
+            if style.mask:
+                yield f"styles.{index}.mask", style.mask
+        if self.init_asset:
+            yield "init_asset", self.init_asset
+
     def assets(self) -> list[str]:
         """The ids of all pictures that this spec needs, each once."""
-        styles = (asset for style in self.styles for asset in (style.asset, style.mask))
-        named = [self.content, *styles, self.init_asset]
-        return list(dict.fromkeys(asset for asset in named if asset))
+        return list(dict.fromkeys(asset for _, asset in self.named_assets()))
 
 
 LABEL_NAME = r"[A-Za-z0-9_./-]{1,200}"  # no colon: the API's filter is name:value

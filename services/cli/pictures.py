@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from services.cli.app import INTERRUPTED, PICTURES, app, say
+from services.cli.app import INTERRUPTED, PICTURES, app, console, say
 from services.cli.local_service import connected, with_renderer
 from services.cli.options import (
     Content,
@@ -90,10 +90,13 @@ def submit(
     **fields: Any,
 ) -> None:
     """Submit a picture, print the job's id and leave."""
+    from services.client import progress
+
     order = _order(content, styles, masks, spec, fields)
     say(described(content, styles, masks or ()))
     with connected(server) as client:
         job = client.place(order)
+        progress.warn(console(stderr=True), job.status())
         if json:
             print_status(job.status())
         else:

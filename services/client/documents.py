@@ -102,11 +102,23 @@ class JobSummary(_Document):
         return self.status in TERMINAL
 
 
+class JobWarning(_Document):
+    """Something in a job that was accepted and may not give what its sender wants."""
+
+    code: str
+    field: str  # of the spec
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
 class JobDocument(JobSummary):
     """A job's status."""
 
     spec: dict[str, Any]
     spec_digest: str
+    warnings: list[JobWarning] = []
     queue: Queue | None = None
     preview: str | None = None  # the address of the newest picture that there is
     snapshots: list[Snapshot] = []

@@ -22,7 +22,7 @@ _SPARKLINE_WIDTH = 8
 def shown(
     console: Console, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Callable[[JobDocument], None]]:
-    """A function that shows each status it is given.
+    """A function that shows each status it is given; what a job is warned of, once, above it.
 
     clock: monotonic, in seconds.
     """
@@ -78,11 +78,22 @@ def sparkline(values: Sequence[float]) -> str:
     return "".join(_SPARKS[round((height - low) / spread * 7)] for height in heights)
 
 
+def warn(console: Console, status: JobDocument) -> None:
+    """Say what the job is warned of, a line each."""
+    for warning in status.warnings:
+        console.print(f"warning: {warning}", style="dark_orange", markup=False, soft_wrap=True)
+
+
 def _bar(bar: Progress) -> Callable[[JobDocument], None]:
     task = bar.add_task("", total=None, words="")
     totals: list[float] = []
+    is_new = True
 
     def show(status: JobDocument) -> None:
+        nonlocal is_new
+        if is_new:
+            warn(bar.console, status)
+            is_new = False
         progress = status.progress
         if status.loss:
             totals.append(status.loss.total)
@@ -103,6 +114,8 @@ def _lines(console: Console, clock: Callable[[], float]) -> Callable[[JobDocumen
 
     def show(status: JobDocument) -> None:
         nonlocal told, next_at
+        if not told[0]:
+            warn(console, status)
         now = activity(status), status.queue and status.queue.why_not
         if now != told or clock() >= next_at:
             console.print(f"{now[0]:<10} {described(status)}", highlight=False, soft_wrap=True)

@@ -61,6 +61,8 @@ def of_job(job: JobDocument, now: datetime) -> Table:
     for name, fact in facts.items():
         if fact:
             table.add_row(Text(name, QUIET), fact if isinstance(fact, Text) else Text(fact))
+    for warning in job.warnings:
+        table.add_row(Text("warning", LOUD), Text(str(warning)))
     return table
 
 

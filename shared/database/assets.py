@@ -5,8 +5,8 @@ in the storage that no row knows of. Readers see what is stored, and nothing els
 """
 
 import datetime
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -26,10 +26,11 @@ class Asset:
     width: int  # as it is shown, its EXIF orientation applied
     height: int
     size_bytes: int
+    warnings: list[str]  # what its file says of its colours and was not honoured
     created_at: datetime.datetime
 
 
-_FIELDS = assets.c["id", "media_type", "width", "height", "size_bytes", "created_at"]
+_FIELDS = [assets.c[field.name] for field in fields(Asset)]
 _IS_THERE = assets.c.stored_at.is_not(None) & assets.c.doomed_at.is_(None)
 _IS_UNDERWAY = assets.c.stored_at.is_(None) & assets.c.doomed_at.is_(None)
 
@@ -38,7 +39,14 @@ _IS_UNDERWAY = assets.c.stored_at.is_(None) & assets.c.doomed_at.is_(None)
 
 
 def intend(
-    database: Database, *, id: str, media_type: str, width: int, height: int, size_bytes: int
+    database: Database,
+    *,
+    id: str,
+    media_type: str,
+    width: int,
+    height: int,
+    size_bytes: int,
+    warnings: Sequence[str] = (),
 ) -> None:
     """Tell that the picture's bytes are about to be stored.
 
@@ -51,6 +59,7 @@ def intend(
         width=width,
         height=height,
         size_bytes=size_bytes,
+        warnings=list(warnings),
         created_at=now(),
     )
     try:

@@ -35,6 +35,12 @@ def _words(of: type[StrEnum]) -> Enum:
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
+
+def _warnings() -> Column[Any]:
+    """What was accepted, and yet is to be known."""
+    return Column("warnings", Json, nullable=False, server_default=text("'[]'"))
+
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -52,6 +58,7 @@ assets = Table(
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
+    _warnings(),
     Column("created_at", Instant, nullable=False),  # of the intent to store it
     Column("stored_at", Instant),  # its object lies in the storage
     Column("doomed_at", Instant),  # nobody may find it any more; its object is being deleted
@@ -67,6 +74,7 @@ jobs = Table(
     Column("spec_digest", String(64), nullable=False),
     Column("idempotency_key", String(200)),
     Column("labels", Json, nullable=False),
+    _warnings(),
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
     Column("priority", Integer, nullable=False),

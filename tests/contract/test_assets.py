@@ -89,6 +89,16 @@ def test_what_is_stored_cannot_be_forgotten(database: Database) -> None:
     assert assets.get(database, ONE) == asset
 
 
+def test_what_is_to_be_known_of_a_picture_is_kept(database: Database) -> None:
+    told = ["its profile is damaged: its colours are taken as sRGB"]
+    assets.intend(
+        database, id=ONE, media_type="image/png", width=1, height=1, size_bytes=9, warnings=told
+    )
+    assert assets.confirm(database, ONE).warnings == told
+    assert assets.find(database, [ONE])[ONE].warnings == told
+    assert add(database, OTHER).warnings == []
+
+
 def add(database: Database, id_: str, width: int = 640) -> assets.Asset:
     intend(database, id_, width=width)
     return assets.confirm(database, id_)

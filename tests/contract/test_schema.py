@@ -46,12 +46,14 @@ def test_rows_of_an_old_schema_are_read_with_the_present_one(bare_database: Data
     assert view.job.loss == {"total": 0.1}
     assert view.job.error is None
     assert view.job.idempotency_key is None
+    assert view.job.warnings == []
     assert [(each.iteration, each.key) for each in view.snapshots] == [(50, "jobs/old/50")]
     assert [(each.worker, each.end) for each in view.attempts] == [("w1", End.SUCCEEDED)]
     assert view.attempts[0].resumed_from_iteration == 0
     assert view.job.expired_at is None
     assert jobs.checkpoints(bare_database, "old") == []
     assert assets.get(bare_database, ASSET).width == 640
+    assert assets.get(bare_database, ASSET).warnings == []
     assert rows(bare_database, tables.assets.c["stored_at", "doomed_at"]) == [(THEN, None)]
     known = rows(
         bare_database, tables.transitions.c["attempt", "claim_id", "before", "after", "at"]

@@ -1,8 +1,8 @@
 """What clients do with jobs: submit, look, and wish them away."""
 
 import secrets
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 
 from sqlalchemy import Connection, case, exists, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from shared.database.clock import now
 from shared.database.connection import Database
 from shared.database.jobs.fence import doom_checkpoints
-from shared.database.jobs.records import Attempt, Job, Snapshot, View
+from shared.database.jobs.records import Attempt, Job, JobWarning, Snapshot, View
 from shared.database.jobs.waiting import age, ahead
 from shared.database.tables import attempts, checkpoints, jobs, snapshots
 from shared.database.workers import read_fleet
@@ -25,10 +25,12 @@ def submit(
     canvas: tuple[int, int],
     *,
     idempotency_key: str | None = None,
+    warnings: Sequence[JobWarning] = (),
 ) -> tuple[Job, bool]:
     """The queued job, and whether it is new.
 
     canvas: (width, height) of the result, in px.
+    warnings: what its document tells beside its status.
     With an idempotency key that was used for the same spec before, it is the job of that time.
     Raises IdempotencyConflict where the spec was another.
     """
@@ -41,6 +43,7 @@ def submit(
         spec_digest=spec.digest(),
         idempotency_key=idempotency_key,
         labels=spec.labels,
+        warnings=[asdict(warning) for warning in warnings],
         width=width,
         height=height,
         priority=spec.priority,

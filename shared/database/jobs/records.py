@@ -22,6 +22,7 @@ class Job:
     spec_digest: str  # names the picture that the spec asks for
     idempotency_key: str | None
     labels: dict[str, str]
+    warnings: list[dict[str, str]]  # of `JobWarning`
     width: int  # of the canvas: renders of one size share a pass
     height: int
     priority: int  # higher is claimed first
@@ -54,6 +55,15 @@ class Job:
     @property
     def claim(self) -> "Claim":
         return Claim(self.id, self.attempt, self.claim_id or "")
+
+
+@dataclass(frozen=True)
+class JobWarning:
+    """Something in a job that was accepted and may not give what its sender wants."""
+
+    code: str  # stable, for programs
+    field: str  # of the spec
+    message: str  # for people
 
 
 @dataclass(frozen=True)

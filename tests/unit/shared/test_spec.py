@@ -33,7 +33,7 @@ BOUNDS = {
     "style_weight": (0, 1e12),
     "tv_weight": (0, 1e12),
     "style_scale": (0.1, 4),
-    "learning_rate": (math.ulp(0), 255),
+    "learning_rate": (1e-4, 255),
     "deadline_seconds": (math.ulp(0), 30 * 86400),
 }
 ACCEPTED = {
@@ -49,7 +49,7 @@ ACCEPTED = {
     "style_weight": "a finite number, at least 0 and at most 1000000000000",
     "tv_weight": "a finite number, at least 0 and at most 1000000000000",
     "style_scale": "a finite number, at least 0.1 and at most 4",
-    "learning_rate": "a finite number, more than 0 and at most 255",
+    "learning_rate": "a finite number, at least 0.0001 and at most 255",
     "deadline_seconds": "a finite number, more than 0 and at most 2592000",
     "optimizer": "one of lbfgs, adam",
     "init": "one of content, noise, style, asset",
@@ -78,7 +78,8 @@ def test_every_field_is_tried_here() -> None:
 def test_a_number_may_be_as_its_bounds_and_nothing_beyond(field: str) -> None:
     lowest, highest = BOUNDS[field]
     for value in (lowest, highest):
-        assert getattr(read(**{field: value}), field) == value
+        # Without any style something else must lead away from the content.
+        assert getattr(read(init="noise", **{field: value}), field) == value
 
     is_whole = "whole" in ACCEPTED[field]
     below = lowest - 1 if is_whole else min(0, math.nextafter(lowest, -INF))
@@ -126,13 +127,13 @@ LAYER_NAMES = f"accepted: relu1_1 to relu5_4 ({', '.join(LAYERS)}), the same as 
             {"styles": [{"asset": PAINTING, "weight": 0}]},
             "styles.0.weight",
             0,
-            "a finite number, more than 0 and at most 1000",
+            "a finite number, at least 0.0001 and at most 1000",
         ),
         (
             {"styles": [{"asset": PAINTING, "weight": NAN}]},
             "styles.0.weight",
             "nan",
-            "a finite number, more than 0 and at most 1000",
+            "a finite number, at least 0.0001 and at most 1000",
         ),
         ({"content": PHOTO.upper()}, "content", PHOTO.upper(), ACCEPTED["content"]),
         ({"content": PHOTO + "\n"}, "content", PHOTO + "\n", ACCEPTED["content"]),
@@ -141,10 +142,10 @@ LAYER_NAMES = f"accepted: relu1_1 to relu5_4 ({', '.join(LAYERS)}), the same as 
             {"style_layers": {"relu4_1": NAN}},
             "style_layers.relu4_1",
             "nan",
-            "a finite number, more than 0 and at most 1000000",
+            "a finite number, at least 1e-06 and at most 1000000",
         ),
-        ({"style_layers": {"relu4_1": 0}}, "style_layers.relu4_1", 0, "a finite number, more tha"),
-        ({"style_layers": {"conv4_1": "1"}}, "style_layers.relu4_1", "1", "a finite number, more"),
+        ({"style_layers": {"relu4_1": 0}}, "style_layers.relu4_1", 0, "a finite number, at leas"),
+        ({"style_layers": {"conv4_1": "1"}}, "style_layers.relu4_1", "1", "a finite number, at l"),
         ({"style_layers": []}, "style_layers", "{}", ACCEPTED["style_layers"]),
         ({"style_layers": {}}, "style_layers", "{}", ACCEPTED["style_layers"]),
         (
@@ -174,6 +175,41 @@ LAYER_NAMES = f"accepted: relu1_1 to relu5_4 ({', '.join(LAYERS)}), the same as 
         ({"labels": {"a:b": "a"}}, "labels.a:b", "a:b", "1 to 200 letters, digits and any of _"),
         ({"init": "asset"}, "(spec)", None, "init_asset is needed with init: asset, and only then"),
         ({"init_asset": SKETCH}, "(spec)", None, "init_asset is needed with init: asset, and onl"),
+        (
+            {"styles": [{"asset": PAINTING, "weight": 5e-324}, {"asset": SKETCH, "weight": 1000}]},
+            "styles.0.weight",
+            5e-324,
+            "a finite number, at least 0.0001 and at most 1000",
+        ),
+        (
+            {"styles": [{"asset": PAINTING, "weight": 0.05}, {"asset": SKETCH, "weight": 1000}]},
+            "styles",
+            f"[{{'asset': '{PAINTING}', 'weight': 0.05}}, {{'asset': '{SKETCH}', 'weight': 1000}}]",
+            "the weight of style 0 is 0.05 of 1000.05 in all; accepted: at least 0.0001 of their",
+        ),
+        ({"style_layers": {"relu4_1": 1e-30}}, "style_layers.relu4_1", 1e-30, "a finite number, a"),
+        ({"content_weight": 1e-30}, "content_weight", 1e-30, "0, or at least 1e-12"),
+        ({"style_weight": 5e-324}, "style_weight", 5e-324, "0, or at least 1e-12 and at most"),
+        ({"tv_weight": 1e-13}, "tv_weight", 1e-13, "0, or at least 1e-12 and at most 1e+12"),
+        (
+            {"style_weight": 0},
+            "(spec)",
+            None,
+            "style_weight is 0, accepted with init: content and tv_weight: 0: more than 0",
+        ),
+        (
+            {"learning_rate": 1e-4, "iterations": 9},
+            "(spec)",
+            None,
+            "learning_rate is 0.0001 over 9 iterations, accepted with optimizer: lbfgs: at least",
+        ),
+        (
+            {"optimizer": "adam", "learning_rate": 0.002},
+            "(spec)",
+            None,
+            "learning_rate is 0.002 over 200 iterations, accepted with optimizer: adam: at least"
+            " 0.0025, for less changes no pixel",
+        ),
         (
             {"content_weight": 0, "style_weight": 0},
             "(spec)",
@@ -358,7 +394,7 @@ def weighted(asset: str, weight: float, mask: str | None = None) -> dict[str, An
 assets = st.sampled_from([PHOTO, PAINTING, SKETCH])
 styles = st.builds(weighted, assets, st.integers(1, 9), st.none() | assets)
 layers = st.dictionaries(st.sampled_from(LAYERS), st.integers(1, 1000), min_size=1)
-factors = st.floats(0, 1e12)
+factors = st.floats(1e-12, 1e12)
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 written = st.fixed_dictionaries(
     {
@@ -369,14 +405,14 @@ written = st.fixed_dictionaries(
         "size": st.integers(64, 1024),
         "iterations": st.integers(1, 10_000),
         "optimizer": st.sampled_from(["lbfgs", "adam"]),
-        "learning_rate": st.none() | st.floats(1e-9, 255),
+        "learning_rate": st.none() | st.floats(0.5, 255),
         "init": st.sampled_from(["content", "noise", "style"]),
         "seed": st.integers(0, 2**53 - 1),
         "content_layers": layers,
         "style_layers": layers,
         "content_weight": st.floats(1e-9, 1e12),
         "style_weight": factors,
-        "tv_weight": factors,
+        "tv_weight": st.just(0.0) | factors,
         "pooling": st.sampled_from(["avg", "max"]),
         "style_scale": st.floats(0.1, 4),
         "original_colors": st.sampled_from(["none", "luminance", "histogram", "covariance"]),

@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 
 Json = sa.JSON().with_variant(JSONB(), "postgresql")
 Instant = sa.DateTime(timezone=True)

@@ -132,7 +132,7 @@ def test_the_help_tells_defaults_and_bounds() -> None:
         ("size", "64 to 16384, default 512"),
         ("bits", "8 | 16, default 8"),
         ("normalize_gradients", "default off"),
-        ("learning_rate", "above 0 to 255"),
+        ("learning_rate", "0.0001 to 255"),
         ("seed", "0 to 9.01e+15, default 0"),
         ("optimizer", "lbfgs | adam, default lbfgs"),
         ("style_scale", "0.1 to 4, default 1"),

@@ -76,6 +76,14 @@ def test_every_change_of_what_it_does_has_a_line_at_once() -> None:
     assert [line.split()[0] for line in lines.splitlines()] == phases
 
 
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_what_a_job_is_warned_of_is_said_once(is_terminal: bool) -> None:
+    warning = {"code": "enlarged", "field": "content", "message": "it has [9 x 9] px"}
+    going = [status(i, warnings=[warning]) for i in range(3)]
+    said = shown([*going, status(100, "succeeded", warnings=[warning])], is_terminal=is_terminal)
+    assert said.count("warning: content: it has [9 x 9] px") == 1
+
+
 def test_a_new_reason_to_wait_has_a_line_at_once() -> None:
     """There is no other: as long as it stays the same, there is no other status either."""
     reasons = [None, "no worker is alive", "no worker is alive", "its slot is taken"]

@@ -27,6 +27,7 @@ JOB = JobDocument.model_validate(
         "spec": {"size": 512, "iterations": 100, "optimizer": "lbfgs"},
         "spec_digest": "",
         "attempt": {"n": 2},
+        "warnings": [{"code": "enlarged", "field": "content", "message": "it has 9 x 9 px"}],
     }
 )
 
@@ -49,6 +50,10 @@ def test_a_job_tells_what_went_wrong() -> None:
     for part in ("the loss is not a number", "512 px, 100 iterations of lbfgs", "attempt", "41 s"):
         assert part in shown
     assert "result" not in shown
+
+
+def test_a_job_tells_what_it_is_warned_of() -> None:
+    assert "warning     content: it has 9 x 9 px" in text(tables.of_job(JOB, NOW))
 
 
 def test_every_field_is_listed_with_its_terms_and_its_sentence() -> None:
