@@ -106,7 +106,7 @@ def inspect(data: bytes, max_pixels: int) -> Facts:
             levels.read(data, image, form)  # by what decodes it later
         elif form != "JPEG":
             image.load()  # of 16 bits a channel, too, as 8, which takes half the memory
-        if levels.is_turned(image):
+        if form != "TIFF" and levels.is_turned(image):  # Pillow tells a TIFF's size as it is shown
             width, height = height, width
         has_alpha = image.has_transparency_data
         return Facts(FORMATS[form], width, height, bits, has_alpha, found.warnings)
