@@ -8,12 +8,13 @@ import json
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.images.engine import NoEngine, Stack, versions
-from tests.images.promises import PROMISES, Promise
+from tests.images.promises import PROMISES, Promise, mend
 from tests.servers.server import free_port
 
 PROJECT = "impasto-test"  # beside a stack of one's own, which is called impasto
@@ -62,6 +63,8 @@ def _try(promise: Promise, stack: Stack) -> Finding:
         seen, is_kept = promise.check(stack), True
     except Exception as error:  # the next promise is tried all the same
         seen, is_kept = f"{type(error).__name__}: {error}", False
+        with suppress(Exception):
+            mend(stack)
     seconds = time.monotonic() - began
     print(
         f"{'kept' if is_kept else 'BROKEN'}  {promise.sentence}: {seen} ({seconds:.0f} s)",
