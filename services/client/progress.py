@@ -81,7 +81,13 @@ def sparkline(values: Sequence[float]) -> str:
 def warn(console: Console, status: JobDocument) -> None:
     """Say what the job is warned of, a line each."""
     for warning in status.warnings:
-        console.print(f"warning: {warning}", style="dark_orange", markup=False, soft_wrap=True)
+        console.print(
+            f"warning: {warning}",
+            style="dark_orange",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _bar(bar: Progress) -> Callable[[JobDocument], None]:
