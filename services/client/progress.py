@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
-from rich.text import Text
 
 from services.client.documents import JobDocument
 
@@ -82,8 +81,13 @@ def sparkline(values: Sequence[float]) -> str:
 def warn(console: Console, status: JobDocument) -> None:
     """Say what the job is warned of, a line each."""
     for warning in status.warnings:
-        told = Text(f"warning: {warning}", "dark_orange")
-        console.print(told, highlight=False, soft_wrap=True)
+        console.print(
+            f"warning: {warning}",
+            style="dark_orange",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _bar(bar: Progress) -> Callable[[JobDocument], None]:

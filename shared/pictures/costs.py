@@ -104,7 +104,7 @@ def _size(frame: bytes) -> tuple[int, int]:
 
 def _check_png(data: bytes) -> None:
     position, counts = 8, {True: 0, False: 0}
-    while kind := data[position + 4 : position + 8]:
+    while (kind := data[position + 4 : position + 8]) not in {b"", b"IEND"}:  # decoders stop there
         is_pixels = kind == b"IDAT"
         counts[is_pixels] += 1
         _bound("chunks of pixels", counts[True], PIXEL_CHUNKS_MAX)

@@ -17,6 +17,7 @@ import pytest
 from services.client import Client
 from services.embedded import Embedded
 from shared import keys
+from shared.pictures.codec import MEDIA_TYPES
 from shared.settings import Settings
 from tests.pictures import paint
 from tests.system.stacks import BIN, ROOT
@@ -24,6 +25,13 @@ from tests.system.stacks import BIN, ROOT
 OURS = ROOT / "tests" / "clients"
 TOOLS = ROOT / ".cache" / "clients"
 MODULES = TOOLS / "node_modules"
+
+# Of openapi-python-client: pictures are bytes, whatever their format; nothing is to be formatted.
+BYTES = "application/octet-stream"
+GENERATOR = {
+    "content_type_overrides": dict.fromkeys({*MEDIA_TYPES, *keys.SUFFIXES}, BYTES),
+    "post_hooks": [],
+}
 
 Run = Callable[..., str]
 
@@ -50,6 +58,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, service: Embedded) -> Pa
     (folder / "node_modules").symlink_to(MODULES)
     published = httpx.get(f"{service.url}/openapi.json", timeout=30)
     (folder / "openapi.json").write_bytes(published.content)
+    (folder / "generator.yaml").write_text(json.dumps(GENERATOR))  # JSON is YAML, too
     for seed, name in enumerate(["content.png", "style.png"], start=400):
         (folder / name).write_bytes(paint(seed))
     return folder

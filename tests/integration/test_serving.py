@@ -97,7 +97,7 @@ from io import BytesIO
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"torch", "torchvision", "numpy", "safetensors"}:
+        if name.partition(".")[0] in {"torch", "torchvision", "safetensors"}:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Absent())
