@@ -1,8 +1,4 @@
-"""Pictures between the engine and their files: RGB, sRGB, (H, W, 3), 0..255.
-
-What a file gave is uint8 or uint16, a `Picture`; what the engine gives is float32, and rounded
-here.
-"""
+"""The files of rendered pictures: sRGB, (H, W, 3), 0..255, float32, rounded here."""
 
 import io
 from typing import Any, Literal
@@ -11,13 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from shared.pictures.codec import Plane
 from shared.spec import Format
 from workers import png
 
-Picture = NDArray[Any]
-"""uint8, or uint16 of a file of 16 bits a channel, (H, W, 3)"""
-Plane = NDArray[np.uint8]
-"""(H, W): a mask or an alpha channel, 255 where there is all of it."""
 Rendered = NDArray[np.float32]
 """(H, W, 3)"""
 

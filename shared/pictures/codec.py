@@ -37,6 +37,8 @@ __all__ = [
     "MEDIA_TYPES",
     "Decoded",
     "Facts",
+    "Picture",
+    "Plane",
     "decode",
     "decode_mask",
     "inspect",
@@ -79,9 +81,9 @@ class Facts:
     media_type: str
     width: int  # as it is shown, its EXIF orientation applied
     height: int
-    bits: int  # 8 or 16 a channel
-    has_alpha: bool
-    warnings: tuple[str, ...]  # what the file says of its colours and is not honoured
+    bits: int = 8  # or 16, a channel
+    has_alpha: bool = False
+    warnings: tuple[str, ...] = ()  # what the file says of its colours and is not honoured
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def inspect(data: bytes, max_pixels: int) -> Facts:
             levels.read(data, image, form)  # by what decodes it later
         elif form != "JPEG":
             image.load()  # of 16 bits a channel, too, as 8, which takes half the memory
-        if levels.is_turned(image):
+        if form != "TIFF" and levels.is_turned(image):  # of a TIFF, Pillow tells the shown size
             width, height = height, width
         has_alpha = image.has_transparency_data
         return Facts(FORMATS[form], width, height, bits, has_alpha, found.warnings)

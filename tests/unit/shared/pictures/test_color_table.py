@@ -347,7 +347,7 @@ def test_the_formulas_of_the_table_are_the_standards() -> None:
 
 @pytest.mark.parametrize("name", ["p3_pal.png", "swaprg_pal.png"])
 def test_a_palette_has_the_colors_of_its_twin_in_rgb(name: str) -> None:
-    data = (Path(__file__).parents[2] / "cases" / name).read_bytes()
+    data = (Path(__file__).parents[3] / "cases" / name).read_bytes()
     with Image.open(BytesIO(data)) as image:
         assert image.mode == "P"
         profile = image.info["icc_profile"]
@@ -398,7 +398,7 @@ def test_what_is_not_honored_is_said(data: bytes, told: str) -> None:
 
 
 def test_the_colors_of_a_heic_are_those_of_its_profile() -> None:
-    data = (Path(__file__).parents[2] / "cases" / "a.heic").read_bytes()
+    data = (Path(__file__).parents[3] / "cases" / "a.heic").read_bytes()
     assert codec.inspect(data, 10_000).warnings == ()
 
 
