@@ -224,7 +224,7 @@ def test_a_picture_that_its_decoder_crashes_on_is_damaged(
     (pid,) = pool.pids
     with stopped(pid):
         answer = thread.submit(pool.inspect, SMALL, MANY_PIXELS)
-        until(lambda: not pool.idle)
+        until(lambda: pool.busy)
         os.kill(pid, getattr(signal, name))
     with pytest.raises(InvalidImage, match="crashes on it") as raised:
         answer.result()
@@ -239,7 +239,7 @@ def test_a_child_that_was_killed_at_work_is_replaced_unseen(
     (pid,) = pool.pids
     with stopped(pid):
         answer = thread.submit(pool.inspect, SMALL, MANY_PIXELS)
-        until(lambda: not pool.idle)
+        until(lambda: pool.busy)
         os.kill(pid, signal.SIGKILL)
     assert answer.result().width == 48
 
@@ -284,7 +284,7 @@ def busy_with_a_large_one(thread: ThreadPoolExecutor, **options: Any) -> Iterato
         (pid,) = pool.start().pids
         with stopped(pid):
             answer = thread.submit(pool.inspect, bytes(2**21), MANY_PIXELS)
-            until(lambda: not pool.idle)
+            until(lambda: pool.busy)
             yield pool
         with pytest.raises(InvalidImage):
             answer.result()
@@ -324,7 +324,7 @@ def test_a_pool_that_is_closed_keeps_no_child(thread: ThreadPoolExecutor) -> Non
         (pid,) = pool.start().pids
         with stopped(pid):
             answer = thread.submit(pool.inspect, SMALL, MANY_PIXELS)
-            until(lambda: not pool.idle)
+            until(lambda: pool.busy)
             pool.close()
         assert answer.result().width == 48
     assert not exists(pid)
