@@ -213,13 +213,18 @@ class Decoders:
         return child
 
     def _give_back(self, child: "_Child") -> None:
-        if child.is_usable():
-            self._idle.append(child)
-            if not self._is_closed:
-                return
-            self.close()
-        else:
+        if not child.is_usable():
             child.end()
+            if self._is_closed:
+                return
+            try:  # the next one, ready before it is needed
+                child = self._open()
+            except Unavailable as error:
+                _log.warning("no_decoder", detail=error.detail)
+                return
+        self._idle.append(child)
+        if self._is_closed:
+            self.close()
 
 
 _Answer = tuple[dict[str, Any], list[NDArray[Any]]]
