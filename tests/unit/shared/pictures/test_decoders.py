@@ -254,15 +254,15 @@ def test_a_child_that_was_killed_at_rest_is_replaced_unseen(pool: Decoders) -> N
 
 
 def test_where_every_child_is_killed_nothing_is_said_of_the_picture(
-    pool: Decoders, thread: ThreadPoolExecutor
+    pool: Decoders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = thread.submit(pool.inspect, LARGE, MANY_PIXELS)
-    while not answer.done():
-        for pid in pool.pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-    with pytest.raises(DecoderKilled):
-        answer.result()
+    killed = tmp_path / "python"
+    killed.write_text("#!/bin/sh\nkill -9 $$\n")
+    killed.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(killed))
+        with pytest.raises(DecoderKilled):
+            pool.inspect(SMALL, MANY_PIXELS)
     assert pool.inspect(SMALL, MANY_PIXELS).width == 48
 
 
