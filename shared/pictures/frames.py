@@ -68,9 +68,13 @@ class Receiver:
 
     def array(self, dtype: str, shape: Sequence[int]) -> NDArray[Any]:
         """The next array of those that follow, read into its place at once."""
-        kind = _DTYPES[dtype]
-        self._left -= math.prod(shape) * kind.itemsize
-        if self._left < 0 or min(shape) < 1:
+        try:
+            kind = _DTYPES[dtype]
+            self._left -= math.prod(shape) * kind.itemsize
+            is_there = self._left >= 0 and min(shape) >= 1
+        except (LookupError, TypeError, ValueError) as error:
+            raise Closed("no array") from error
+        if not is_there:
             raise Closed("an array that is not there")
         array: NDArray[Any] = np.empty(tuple(shape), kind)
         self._read_into(array.data.cast("B"))

@@ -102,9 +102,9 @@ class Decoders:
         self._is_closed = False
 
     @property
-    def idle(self) -> int:
-        """How many children wait for a picture."""
-        return len(self._idle)
+    def busy(self) -> int:
+        """How many children have a picture now."""
+        return sum(child.is_asked and child.end.alive for child in self._children.copy())
 
     @property
     def pids(self) -> set[int]:
@@ -213,13 +213,18 @@ class Decoders:
         return child
 
     def _give_back(self, child: "_Child") -> None:
-        if child.is_usable():
-            self._idle.append(child)
-            if not self._is_closed:
-                return
-            self.close()
-        else:
+        if not child.is_usable():
             child.end()
+            if self._is_closed:
+                return
+            try:  # the next one, ready before it is needed
+                child = self._open()
+            except Unavailable as error:
+                _log.warning("no_decoder", detail=error.detail)
+                return
+        self._idle.append(child)
+        if self._is_closed:
+            self.close()
 
 
 _Answer = tuple[dict[str, Any], list[NDArray[Any]]]
@@ -266,17 +271,17 @@ class _Child:
             ours.close()
             raise Unavailable(f"no process to decode pictures in: {error.strerror}") from error
         self._connection = ours
-        self._is_at_rest = True
+        self.is_asked = False  # or it never answered
         self.pid = self._process.pid
         self.end = weakref.finalize(self, _end, self._process, ours)
 
     def is_usable(self) -> bool:
         """Whether it lives and waits for a picture."""
-        return self._is_at_rest and self._process.poll() is None
+        return not self.is_asked and self._process.poll() is None
 
     def ask(self, request: dict[str, Any], data: bytes, deadline: float) -> _Answer:
         """Raises TimeoutError, or _Died; then it is of no more use."""
-        self._is_at_rest = False
+        self.is_asked = True
         try:
             self._connection.settimeout(max(0.001, deadline - time.monotonic()))
             frames.send(self._connection, request, data)
@@ -284,7 +289,7 @@ class _Child:
             arrays = [answer.array(*each) for each in answer.header.get("arrays", ())]
         except frames.Closed:
             raise _Died(self._status()) from None
-        self._is_at_rest = not answer.header.get("is_last")
+        self.is_asked = bool(answer.header.get("is_last"))  # and it will not answer again
         return answer.header, arrays
 
     def _status(self) -> int:

@@ -1,4 +1,4 @@
-"""Pictures arrive as they are meant to be seen, and leave as they are."""
+"""Pictures leave as they are."""
 
 import io
 
