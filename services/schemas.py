@@ -234,6 +234,7 @@ class JobDocument(JobSummary):
             **_summary(job),
             spec=job.spec,
             spec_digest=job.spec_digest,
+            warnings=[JobWarning(**warning) for warning in job.warnings],
             queue=None,
             preview=None,
             snapshots=[],

@@ -218,15 +218,20 @@ def _in_srgb(colors: Picture, found: Declared) -> Picture:
         colors = np.repeat(colors, 3, axis=2)
     planes = colors[..., 0] if found.model == "gray" else colors
     try:
-        converted: Picture = imagecodecs.cms_transform(
-            np.ascontiguousarray(planes),
-            found.profile,
-            declared.srgb(),
-            colorspace=found.model,
-            outcolorspace="rgb",
-        )
+        return _transformed(np.ascontiguousarray(planes), found.profile, found.model)
     except imagecodecs.CmsError:
         return _in_srgb(colors, Declared())  # the profile lacks what a conversion needs
+
+
+def _transformed(planes: NDArray[Any], profile: bytes, model: str) -> Picture:
+    is_deep = planes.dtype == np.uint16
+    if is_deep and model != "cmyk":  # from 16 bits to 16, lcms is up to 2.4 grey levels off
+        planes = planes / np.float32(65535)
+    converted: Picture = imagecodecs.cms_transform(
+        planes, profile, declared.srgb(), colorspace=model, outcolorspace="rgb"
+    )
+    if converted.dtype == np.float32:
+        converted = np.rint(np.clip(converted, 0, 1) * np.float32(65535)).astype(np.uint16)
     return converted
 
 
