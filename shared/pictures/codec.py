@@ -102,10 +102,16 @@ def inspect(data: bytes, max_pixels: int) -> Facts:
             _check_scans_are_whole(data, image)
         bits = levels.bits(data, image, form)
         found = declared.read(data, image, form)
+        is_seen: bool | np.bool = True
         if bits == 16 and width * height <= _DEEP_PIXELS_MAX:
-            levels.read(data, image, form)  # by what decodes it later
+            alpha = levels.read(data, image, form).alpha  # by what decodes it later
+            is_seen = alpha is None or alpha.any()
         elif form != "JPEG":
             image.load()  # of 16 bits a channel, too, as 8, which takes half the memory
+            is_seen = image.mode not in {"LA", "RGBA"} or np.any(image.getchannel("A").getextrema())
+        if not is_seen:
+            told = "the picture is transparent everywhere"
+            raise invalid(told, "an alpha channel of zeros", "a picture of which something is seen")
         if form != "TIFF" and levels.is_turned(image):  # Pillow tells a TIFF's size as it is shown
             width, height = height, width
         has_alpha = image.has_transparency_data

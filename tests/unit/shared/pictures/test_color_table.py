@@ -431,14 +431,26 @@ def test_a_grey_mask_on_transparency_is_black_where_it_is_transparent() -> None:
 
 @pytest.mark.parametrize(
     "picture",
-    [Image.new("L", (32, 24)), Image.new("RGBA", (32, 24)), Image.new("RGB", (32, 24))],
-    ids=["black", "transparent", "black in RGB"],
+    [Image.new("L", (32, 24)), Image.new("RGB", (32, 24))],
+    ids=["black", "black in RGB"],
 )
 def test_a_mask_that_is_black_everywhere_is_refused_at_the_door(picture: Image.Image) -> None:
     with pytest.raises(InvalidImage, match="black everywhere") as raised:
         codec.inspect_mask(stored(picture, "PNG", 1), 10_000)
     (violation,) = raised.value.violations
     assert violation.accepted.startswith("white")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("inspect", [codec.inspect, codec.inspect_mask])
+def test_a_picture_of_which_nothing_is_seen_is_refused(
+    inspect: Callable[[bytes, int], codec.Facts], mode: str
+) -> None:
+    with pytest.raises(InvalidImage, match="transparent everywhere"):
+        inspect(stored(Image.new(mode, (32, 24)), "PNG", 1), 10_000)
+    deep = png(np.zeros((24, 32, len(mode)), np.uint16), {2: 4, 4: 6}[len(mode)])
+    with pytest.raises(InvalidImage, match="transparent everywhere"):
+        inspect(deep, 10_000)
 
 
 @pytest.mark.parametrize("size", [(64, 48), (8, 6), (1, 1)])

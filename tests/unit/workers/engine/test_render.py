@@ -513,6 +513,45 @@ def test_two_halves_come_closer_each_to_its_own_style(vgg: Vgg, content: Tensor)
     assert picture[:, 36:].mean() > content[:, 36:].float().mean()
 
 
+def test_the_paper_around_a_painting_is_no_style(vgg: Vgg, small: Tensor, style: Tensor) -> None:
+    """At a size of the pyramid, too: what is opaque shrinks with its painting."""
+    opaque = torch.zeros(64, 80, dtype=torch.uint8)
+    opaque[:, :40] = 255
+    on_white = style.clone()
+    on_white[:, 56:] = 255
+    plan = replace(SHALLOW, init="content", pyramid=1)
+    losses = [
+        Render(plan, vgg, small, [Style(picture, opaque=part)]).step().losses.style
+        for picture, part in ((style, opaque), (on_white, opaque), (on_white, None))
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert losses[2] != pytest.approx(losses[0], rel=0.05)
+
+
+def test_eight_bits_written_as_sixteen_give_the_same_picture_to_the_bit(
+    vgg: Vgg, small: Tensor, style: Tensor
+) -> None:
+    plan = replace(SHALLOW, init="content", iterations=3)
+    wide = [(picture.to(torch.int32) * 257).to(torch.uint16) for picture in (small, style)]
+    narrow, same = (
+        finished(Render(plan, vgg, content, [Style(painting)])).image()
+        for content, painting in ((small, style), wide)
+    )
+    assert torch.equal(narrow, same)
+
+
+def test_sixteen_bits_give_another_picture_than_their_upper_eight(
+    vgg: Vgg, small: Tensor, style: Tensor
+) -> None:
+    plan = replace(SHALLOW, init="content", iterations=3)
+    fine = (small.to(torch.int32) * 256 + 200).to(torch.uint16)
+    coarse = (fine.to(torch.int32) // 256).to(torch.uint8)
+    images = [
+        finished(Render(plan, vgg, content, [Style(style)])).image() for content in (fine, coarse)
+    ]
+    assert not torch.equal(*images)
+
+
 def test_a_white_mask_is_no_mask(vgg: Vgg, small: Tensor, style: Tensor) -> None:
     white = torch.full((32, 32), 255, dtype=torch.uint8)
     masked, plain = (

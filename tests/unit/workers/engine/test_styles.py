@@ -38,6 +38,49 @@ def test_a_target_holds_the_gram_of_each_layer(
     assert found.size_bytes == 4 * (64**2 + 256**2)
 
 
+@pytest.mark.parametrize("strip_bytes", [2**30, 1], ids=["whole", "strips"])
+def test_only_what_is_opaque_is_style(
+    vgg: Vgg, style: Tensor, strip_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By features of the reference, in float64: those whose cells are opaque, and no others."""
+    monkeypatch.setattr(passage, "FORWARD_ONLY_BYTES", strip_bytes)
+    image = to_image(style)
+    opaque = torch.zeros(64, 80)
+    opaque[8:56, 16:48] = 1  # whole cells of each layer
+    found = style_target(
+        vgg, image, ["relu1_1", "conv3_1"], pooling="avg", precision="float32", opaque=opaque
+    )
+    expected = reference.features(vgg.weights, image, ["1_1", "3_1"], "avg")
+    for layer, features in expected.items():
+        cell = 64 // features.shape[2]
+        inside = features[0, :, 8 // cell : 56 // cell, 16 // cell : 48 // cell].flatten(1)
+        assert error(found.grams[layer], inside @ inside.T / inside.shape[1]) < 1e-5
+
+
+def test_what_lies_far_outside_of_the_opaque_part_changes_nothing(vgg: Vgg, style: Tensor) -> None:
+    """relu2_1 sees 6 px around: the opaque part is as if it had been cut out of the painting."""
+    opaque = torch.zeros(64, 80)
+    opaque[8:56, 8:40] = 1
+    on_white = style.clone()
+    on_white[:, 48:] = 255
+    whole, other, cut_out = (
+        style_target(
+            vgg, to_image(picture), ["relu2_1"], pooling="avg", precision="float32", opaque=part
+        ).grams["2_1"]
+        for picture, part in (
+            (style, opaque),
+            (on_white, opaque),
+            (style[:, :48], opaque[:, :48]),
+        )
+    )
+    assert error(other, whole) < 1e-6
+    assert error(cut_out, whole) < 1e-6
+    plain = style_target(
+        vgg, to_image(on_white), ["relu2_1"], pooling="avg", precision="float32"
+    ).grams["2_1"]
+    assert error(plain, whole) > 0.1  # white paper would have been style
+
+
 def test_a_target_outlives_the_passages_that_follow(vgg: Vgg, style: Tensor) -> None:
     kept = style_target(vgg, to_image(style), ["relu2_1"], pooling="avg", precision="float32")
     gram = kept.grams["2_1"].clone()
