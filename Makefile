@@ -11,8 +11,13 @@ BENCH ?=
 CHAOS ?=
 # What to damage, and by which dice: FUZZ="--pictures 1000 --only jpeg --seed 7"
 FUZZ ?=
+# Which rows of other machines: MACHINES="one-core avx2"
+MACHINES ?=
+# Whether the stack is left running: IMAGES=--keep
+IMAGES ?=
 
-.PHONY: help demo up test test-deep lint format bench-service bench-engine chaos fuzz-pictures gallery constraints clean
+.PHONY: help demo up test test-deep test-machines test-images lint format bench-service bench-engine \
+    chaos fuzz-pictures gallery constraints clean
 
 help: ## what can be made here
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -31,8 +36,15 @@ up: $(VENV)/ready ## serve on http://127.0.0.1:7777 until Ctrl-C
 test: $(VENV)/ready-dev ## every test, against real servers that it starts itself
 	$(BIN)/python -m pytest
 
-test-deep: $(VENV)/ready-dev ## the life of jobs beside its model: 200 runs of 50 steps on each database
+test-deep: $(VENV)/ready-dev ## the life of jobs beside its model (200 runs on each database), 200 starts near a minimum
 	$(BIN)/python -m pytest --hypothesis-profile=deep --timeout=1200 tests/contract/test_life.py
+	IMPASTO_TEST_STARTS=200 $(BIN)/python -m pytest tests/unit/workers/engine/test_near_a_minimum.py
+
+test-machines: $(VENV)/ready-dev ## the tests as other machines would run them (hours; a row is a part of it)
+	$(BIN)/python -m tests.machines $(MACHINES)
+
+test-images: $(VENV)/ready-dev ## build the images and start the stack, on the Docker engine of DOCKER_HOST (20 minutes)
+	$(BIN)/python -m tests.images $(IMAGES)
 
 lint: $(VENV)/ready-dev ## style, types, and which module may import which
 	$(BIN)/ruff check .
@@ -65,7 +77,7 @@ constraints: $(VENV)/ready-dev ## pin the newest versions that go together
 	    --no-annotate --custom-compile-command "make constraints" --output-file constraints.txt
 
 clean: ## remove what was made here
-	rm -rf $(VENV) .impasto .cache out build dist *.egg-info
+	rm -rf $(VENV) .venv-* .impasto .cache out build dist *.egg-info
 
 # uv is three times faster than pip; where it cannot be had, pip does the same.
 install = @if $(BIN)/python -m pip install --quiet uv; \

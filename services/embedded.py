@@ -13,19 +13,20 @@ from types import TracebackType
 from typing import Self
 
 import structlog
-import waitress
 from celery import Celery
 from celery.worker import state as worker_state
 from waitress import wasyncore
 
 from services.api import create_app
+from services.api.waitress_server import create_server
 from services.reconciler import Reconciler
-from shared import logs, queue
+from shared import logs, queue, urls
 from shared.database import jobs, open_database, schema
 from shared.errors import InvalidSetting, Unavailable
 from shared.pictures.pool import Decoders
 from shared.settings import Settings
 from shared.storage import open_storage
+from workers.presence import Presence
 
 _log = structlog.get_logger(__name__)
 
@@ -115,10 +116,13 @@ class Embedded:
             retention_days=settings.retention_days,
         )
         self._run(stack, "reconciler", lambda: reconciler.run(self._stopping))
-        if self._renders:
-            self._run(stack, "worker", lambda: self._work(name, doorbell))
-        else:
+        if not self._renders:
             self.worker.set_result(None)
+            return
+        presence = Presence(
+            database, name, slots=settings.slots, lease_seconds=settings.lease_seconds
+        )
+        self._run(stack, "worker", lambda: self._work(presence, doorbell))
 
     def _run(self, stack: ExitStack, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
@@ -129,23 +133,15 @@ class Embedded:
         settings = self._settings
         app = create_app(settings, self._decoders)
         stack.callback(app.extensions["impasto"].close)
-        try:
-            listening = socket.create_server((settings.host, settings.port))
-        except OSError as error:
-            raise InvalidSetting(
-                f"cannot listen on {settings.host}:{settings.port}: {error.strerror};"
-                " accepted: a free port, or 0 for any"
-            ) from error
+        listening = _listen(settings.host, settings.port)
         stack.callback(listening.close)
         sockets: dict[int, wasyncore.dispatcher] = {}
-        server = waitress.create_server(
+        server = create_server(
             app,
-            map=sockets,
-            sockets=[listening],
+            listening,
+            sockets,
             threads=_API_THREADS,
-            # Above the application's own bound, so that its refusal is the one that is read.
-            max_request_body_size=2 * settings.max_upload_bytes + 2**20,
-            clear_untrusted_proxy_headers=True,
+            max_body_bytes=settings.max_upload_bytes,
         )
 
         def stop() -> None:
@@ -155,20 +151,21 @@ class Embedded:
 
         self._run(stack, "api", server.run)
         stack.callback(stop)
-        host, port = listening.getsockname()[:2]
-        return f"http://{host}:{port}"
+        return urls.of_http(settings.host, listening.getsockname()[1])
 
-    def _work(self, name: str, doorbell: Celery) -> None:
+    def _work(self, presence: Presence, doorbell: Celery) -> None:
+        presence.start()
         try:
             # Torch takes seconds to import, and the API does not need it.
             from workers.opening import open_node, open_studio
             from workers.tasks import register
 
             studio = open_studio(self._settings, self._decoders)
-            node = open_node(self._settings, studio, name)
-            register(doorbell, node)
-            listener = _Listener(doorbell, self._settings.slots)
+            node = open_node(self._settings, studio, presence)
+            register(doorbell, node, waits=False)
+            listener = _Listener(doorbell)
         except Exception as error:
+            presence.close()
             self.worker.set_exception(error)
             return
         node.start()
@@ -179,6 +176,7 @@ class Embedded:
         node.close(self._settings.drain_seconds)
         studio.close()
         studio.database.close()
+        presence.close()
 
 
 class _Home:
@@ -216,15 +214,18 @@ class _Home:
 
 
 class _Listener:
-    """Celery's worker on a thread: it waits for the doorbell, as `celery worker` would."""
+    """Celery's worker on a thread: it waits for the doorbell, as `celery worker` would.
 
-    def __init__(self, doorbell: Celery, slots: int) -> None:
+    Its pool is none: with threads, Celery counts its tasks while they end, and where it stops at
+    that moment, it fails with "Set changed size during iteration".
+    """
+
+    def __init__(self, doorbell: Celery) -> None:
         self._doorbell = doorbell
-        doorbell.set_default()  # the pool's threads look the task up in the default application
+        doorbell.set_default()  # the task is looked up in the default application
         controller = doorbell.WorkController(
             hostname=f"embedded@{socket.gethostname()}",
-            pool="threads",
-            concurrency=slots,
+            pool="solo",
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=True,
@@ -239,6 +240,23 @@ class _Listener:
             queue.ring(self._doorbell)
         self._thread.join()
         worker_state.should_stop = None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket of IPv4 or IPv6; `::` takes both, wherever the system lets one socket do so."""
+    is_any = host == "::"
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        # A name may stand for several addresses: clients try IPv4 for one of this machine.
+        family, *_, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+        return socket.create_server(
+            address, family=family, dualstack_ipv6=is_any and socket.has_dualstack_ipv6()
+        )
+    except OSError as error:
+        raise InvalidSetting(
+            f"cannot listen on {host} port {port}: {error.strerror}; accepted: IMPASTO_HOST an"
+            " address of this machine or ::, IMPASTO_PORT a free port or 0 for any"
+        ) from error
 
 
 def main(settings: Settings, announce: Callable[[str], None] = print) -> None:

@@ -1,18 +1,62 @@
 """The documents that clients see. One status document, wherever a job's status is told."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import Any, Literal, Self
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
+from services.waiting import why_not
 from shared.database.assets import Asset
 from shared.database.jobs import Attempt, Job, Snapshot, View
+from shared.keys import digest
+from shared.spec import JobSpec
 from shared.states import End, Phase, State
 
 
 class _Document(BaseModel):
     model_config = ConfigDict(frozen=True)
+
+
+@dataclass(frozen=True)
+class As:
+    """Marks JSON that is passed on as it was stored: what it is like, a model says.
+
+    It is not read again: a spec of yesterday may be refused by the bounds of today.
+    """
+
+    model: type[BaseModel]
+
+    def __get_pydantic_json_schema__(
+        self, _schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return handler(self.model.__pydantic_core_schema__)
+
+
+class Refusal(_Document):
+    """One thing that is wrong with a request."""
+
+    field: str = Field(description="Where: a field of the spec, a parameter, a header.")
+    value: Any = Field(description="What came, shortened if it was long.")
+    accepted: str
+
+
+class Problem(_Document):
+    """Why a request was not served, or why a job failed (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    code: str = Field(description="Stable, for programs.")
+    detail: str = Field(description="For people.")
+    errors: list[Refusal] = Field(default=[], description="All that is wrong, field by field.")
+
+
+Spec = Annotated[dict[str, Any], As(JobSpec)]
+Error = Annotated[dict[str, Any], As(Problem)]
 
 
 class AssetDocument(_Document):
@@ -43,8 +87,17 @@ class Queue(_Document):
     """Where a queued job stands."""
 
     position: int = Field(description="1 is next.")
-    runnable: bool
-    why_not: str | None = Field(description="Why no worker may take it at this moment.")
+    runnable: bool = Field(
+        description="Whether a worker that is alive may take it now, after those before it: it is"
+        " not waiting for another try, and a worker that is ready has a free slot."
+    )
+    code: str | None = Field(
+        description="Why not, for programs: paused, overdue, no_worker, starting, busy, too_large,"
+        " draining, or what keeps the workers from being ready, as storage_full."
+    )
+    why_not: str | None = Field(
+        description="The same for people; it changes only when what it says does."
+    )
 
 
 class ProgressDocument(_Document):
@@ -75,7 +128,7 @@ class AttemptEnd(_Document):
     started_at: datetime
     ended_at: datetime
     end: End
-    error: dict[str, Any] | None
+    error: Error | None
 
 
 class AttemptDocument(_Document):
@@ -113,8 +166,10 @@ class JobSummary(_Document):
     times: Times
     progress: ProgressDocument
     eta_seconds: float | None = Field(description="Until the last iteration, as it goes now.")
-    loss: LossDocument | None
-    error: dict[str, Any] | None = Field(description="A problem+json document.")
+    loss: LossDocument | None = Field(
+        description="Of the picture so far: the best at the size that is rendered."
+    )
+    error: Error | None = Field(description="Why it failed.")
     links: Links
 
     @classmethod
@@ -125,7 +180,7 @@ class JobSummary(_Document):
 class JobDocument(JobSummary):
     """A job's status: the same from the API, the Python client and the command line."""
 
-    spec: dict[str, Any]
+    spec: Spec = Field(description="What was asked for, with all defaults filled in.")
     spec_digest: str = Field(description="Equal for specs that ask for the same picture.")
     queue: Queue | None
     preview: str | None = Field(description="The newest picture that there is.")
@@ -135,8 +190,11 @@ class JobDocument(JobSummary):
 
     @property
     def etag(self) -> str:
-        """The version; in the queue its place counts too, for that moves without the job."""
-        return f"{self.version}.{self.queue.position}" if self.queue else f"{self.version}"
+        """The version; in the queue also what moves without the job: its place, why it waits."""
+        if self.queue is None:
+            return f"{self.version}"
+        why_not = digest((self.queue.why_not or "").encode())[:8]
+        return f"{self.version}.{self.queue.position}.{why_not}"
 
     @classmethod
     def of_view(cls, view: View) -> Self:
@@ -155,6 +213,69 @@ class JobDocument(JobSummary):
             attempt=_attempt(job, view.attempts),
             result=result,
         )
+
+    @classmethod
+    def of_new(cls, job: Job) -> Self:
+        """A job that was just queued, by its row alone: nobody could look for its place."""
+        return cls(
+            **_summary(job),
+            spec=job.spec,
+            spec_digest=job.spec_digest,
+            queue=None,
+            preview=None,
+            snapshots=[],
+            attempt=_attempt(job, []),
+            result=None,
+        )
+
+
+class ManifestWeights(_Document):
+    """The network's weights."""
+
+    name: str
+    sha256: str
+
+
+class ManifestResult(_Document):
+    """The picture."""
+
+    sha256: str
+    width: int
+    height: int
+    media_type: str
+
+
+class ManifestAttempt(_Document):
+    """An attempt, as it stood when the manifest was written."""
+
+    n: int
+    resumed_from_iteration: int
+    end: End | None = Field(description="None of the attempt that wrote the manifest.")
+
+
+class Manifest(_Document):
+    """How a picture came to be; its spec, run again, gives the same one."""
+
+    job: str
+    spec: Spec
+    spec_digest: str
+    inputs: list[str] = Field(description="The pictures' ids.")
+    weights: ManifestWeights
+    seed: int
+    iterations: int
+    losses: LossDocument = Field(description="After the last iteration.")
+    result: ManifestResult
+    attempt: int
+    failures: int
+    attempts: list[ManifestAttempt]
+    resumed_from_iteration: int
+    continuation: str = Field(description="exact, or approximate where the machine changed.")
+    device: str
+    precision: str
+    threads: int
+    platform: str
+    versions: dict[str, str | int]
+    times: dict[str, datetime]
 
 
 class JobPage(_Document):
@@ -176,29 +297,17 @@ class Tagged(_Document):
     etag: str = Field(alias="ETag", description="For If-None-Match.")
 
 
-class Refusal(_Document):
-    """One thing that is wrong with a request."""
-
-    field: str = Field(description="Where: a field of the spec, a parameter, a header.")
-    value: Any = Field(description="What came, shortened if it was long.")
-    accepted: str
-
-
-class Problem(_Document):
-    """Why a request was not served (RFC 9457)."""
-
-    type: str
-    title: str
-    status: int
-    code: str = Field(description="Stable, for programs.")
-    detail: str = Field(description="For people.")
-    errors: list[Refusal] = Field(default=[], description="All that is wrong, field by field.")
-
-
 class Liveness(_Document):
     """The process lives."""
 
     status: Literal["ok"] = "ok"
+
+
+class Workers(_Document):
+    """Who renders."""
+
+    alive: int = Field(description="How many were heard of within their leases.")
+    ready: int = Field(description="How many of these take jobs when a slot of theirs is free.")
 
 
 class Readiness(_Document):
@@ -208,6 +317,7 @@ class Readiness(_Document):
     database: str
     storage: str
     broker: str = Field(description="Jobs are found without it, only later: it may be away.")
+    workers: Workers = Field(description="Jobs are accepted without any: they wait for one.")
 
 
 class Index(_Document):
@@ -259,12 +369,15 @@ def _summary(job: Job) -> dict[str, Any]:
 
 def _queue(view: View) -> Queue | None:
     job = view.job
-    if job.state != State.QUEUED:
+    if view.fleet is None:  # it does not wait
         return None
-    wait = job.available_at - view.at
-    is_runnable = wait <= timedelta(0)
-    why_not = None if is_runnable else f"it is tried again in {wait.total_seconds():.0f} s"
-    return Queue(position=view.ahead + 1, runnable=is_runnable, why_not=why_not)
+    reason = why_not(job, view.fleet, view.at)
+    return Queue(
+        position=view.ahead + 1,
+        runnable=reason is None,
+        code=reason and reason.code,
+        why_not=reason and reason.detail,
+    )
 
 
 def _snapshot(job: Job, snapshot: Snapshot) -> SnapshotDocument:

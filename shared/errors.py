@@ -86,6 +86,27 @@ class BodyTooLarge(ImpastoError):
     status = 413
 
 
+class UriTooLong(ImpastoError):
+    """The address is longer than this server accepts."""
+
+    code = "uri_too_long"
+    status = 414
+
+
+class ExpectationFailed(ImpastoError):
+    """The server cannot do what the Expect header asks for."""
+
+    code = "expectation_failed"
+    status = 417
+
+
+class HeadersTooLarge(ImpastoError):
+    """The headers are larger than this server accepts."""
+
+    code = "headers_too_large"
+    status = 431
+
+
 class UnsupportedMediaType(ImpastoError):
     """The content type is not one that this address accepts."""
 
@@ -164,6 +185,12 @@ class Busy(Unavailable):
     """As many pictures are being decoded as this server can; try again shortly."""
 
     code = "busy"
+
+
+class DeviceStalled(Unavailable):
+    """The device of a worker does not get any further."""
+
+    code = "device_stalled"
 
 
 class InvalidSetting(ImpastoError):

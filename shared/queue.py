@@ -4,13 +4,17 @@ The database is the queue. So messages are not acknowledged, nothing is kept of 
 connection gives up after a second or so instead of holding a request.
 """
 
+import itertools
 import logging
+import ssl
 from typing import Any
 
 from celery import Celery
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
-from kombu.exceptions import OperationalError
+
+from shared import urls
+from shared.errors import InvalidSetting
 
 WAKE = "impasto.wake"
 QUEUE = "impasto"
@@ -25,6 +29,8 @@ _REDIS_OPTIONS = {
     "health_check_interval": 10,
     "global_keyprefix": "impasto:",
 }
+_FILES = {"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"}
+_unsent = itertools.count(1)
 _RECONNECT_SECONDS = 2.0
 _MEMORY_OPTIONS = {"polling_interval": 0.02}  # the default of 1 s makes each wake-up late
 
@@ -45,10 +51,13 @@ class _Amqp(AMQP):  # type: ignore[misc]  # celery has no types
 
 
 def open_queue(broker_url: str) -> Celery:
-    """The Celery application behind a URL: `redis://...` or, within one process, `memory://`."""
+    """The Celery application behind a URL: `redis://...` or, within one process, `memory://`.
+
+    Raises InvalidSetting for files of certificates that cannot be read.
+    """
     is_redis = broker_url.startswith("redis")
     # Without a host, kombu warns that it takes localhost for one.
-    broker = broker_url if is_redis else "memory://localhost"
+    broker = broker_url.partition("?")[0] if is_redis else "memory://localhost"
     app = Celery("impasto", broker=broker, amqp=_Amqp, set_as_current=False)
     app.conf.update(
         task_default_queue=QUEUE,
@@ -64,12 +73,32 @@ def open_queue(broker_url: str) -> Celery:
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
+        broker_use_ssl=_tls(broker_url),
         broker_transport_options=_REDIS_OPTIONS if is_redis else _MEMORY_OPTIONS,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # a worker outlives any outage of the broker
         task_publish_retry=False,
     )
     return app
+
+
+def _tls(broker_url: str) -> dict[str, Any] | None:
+    """How a `rediss://` broker proves itself: as the URL says, and otherwise to the full."""
+    if not broker_url.startswith("rediss://"):
+        return None
+    options = {"ssl_cert_reqs": "required", **urls.broker_options(broker_url)}
+    try:  # now, and not each time that it connects
+        context = ssl.create_default_context()
+        if options.keys() & {"ssl_ca_certs", "ssl_ca_path"}:
+            context.load_verify_locations(options.get("ssl_ca_certs"), options.get("ssl_ca_path"))
+        if options.keys() & {"ssl_certfile", "ssl_keyfile"}:
+            context.load_cert_chain(options.get("ssl_certfile", ""), options.get("ssl_keyfile"))
+    except OSError as error:  # an SSLError is one
+        named = ", ".join(f"{name}={it}" for name, it in options.items() if name in _FILES)
+        raise InvalidSetting(
+            f"IMPASTO_BROKER_URL: {named}: {error}; accepted: files in PEM format that can be read"
+        ) from error
+    return options
 
 
 def ring(app: Celery) -> bool:
@@ -79,8 +108,9 @@ def ring(app: Celery) -> bool:
     """
     try:
         app.send_task(WAKE, ignore_result=True, retry=False)
-    except (OperationalError, OSError) as error:
-        _log.warning("wake-up not sent: %s", error)
+    except Exception as error:  # whatever it is: what it is to tell of has been done
+        count = next(_unsent)
+        _log.warning("wake-up not sent: %s (%d so far)", _told(error), count)
         return False
     return True
 
@@ -90,6 +120,13 @@ def check(app: Celery) -> str | None:
     try:
         with app.connection_for_write(connect_timeout=1) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=1)
-    except (OperationalError, OSError) as error:
-        return str(error)
+    except Exception as error:  # a driver's errors have no common root
+        return _told(error)
     return None
+
+
+def _told(error: Exception) -> str:
+    told = str(error) or type(error).__name__
+    if "CERTIFICATE_VERIFY_FAILED" in told:
+        told += "; IMPASTO_BROKER_URL may name the CA: ?ssl_ca_certs=PATH"
+    return told

@@ -1,19 +1,48 @@
 """Every setting, with its bound, default and a sentence. Read once, at entry points only."""
 
+import difflib
+import logging
+import os
 import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import quote
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared import urls
 from shared.errors import InvalidSetting, Violation
 from shared.violations import violations
 
 PREFIX = "IMPASTO_"
-Seconds = Annotated[float, Field(gt=0)]
+# Variables that are read elsewhere: by the command line, and by the tests.
+_OTHERS = re.compile(r"API_URL|TEST_\w+")
+
+_log = logging.getLogger(__name__)
+
+
+def _expanded(path: Path) -> Path:
+    if re.match(r"\w+:/", str(path)):
+        raise ValueError("a PATH, not a URL")
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError("a PATH without ~, for this user has no home folder here") from None
+
+
+_YEAR = 365 * 86400
+Seconds = Annotated[float, Field(gt=0, le=_YEAR)]  # longer waits overflow, here and in Postgres
+FilePath = Annotated[Path, AfterValidator(_expanded)]
 
 
 class Settings(BaseSettings):
@@ -23,24 +52,22 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, frozen=True, env_ignore_empty=True, allow_inf_nan=False
     )
 
-    home: Path = Field(
+    home: FilePath = Field(
         default=Path("~/.impasto"),
         description="The folder of the embedded stack: database, storage, cached weights.",
     )
     database_url: str = Field(
         default="",
-        pattern=r"^(|sqlite:///.+|postgresql\+psycopg://.+)$",
         description="sqlite:///PATH, or postgresql+psycopg://USER:PASSWORD@HOST/NAME;"
         " empty: a SQLite file under home.",
     )
     broker_url: str = Field(
         default="memory://",
-        pattern=r"^(memory://|rediss?://.+)$",
-        description="redis://HOST:PORT/N, for Redis or Valkey; memory:// within one process.",
+        description="redis://HOST:PORT/N, for Redis or Valkey; rediss:// by TLS; memory:// within"
+        " one process.",
     )
     storage_url: str = Field(
         default="",
-        pattern=r"^(|file:///.+|s3://[^/]+(/.*)?)$",
         description="s3://BUCKET/PREFIX, or file:///PATH; empty: a folder under home."
         " S3 takes its endpoint and keys from the usual AWS_ variables.",
     )
@@ -101,14 +128,19 @@ class Settings(BaseSettings):
     retention_days: float = Field(
         default=0.0,
         ge=0,
+        le=36500,
         description="How long after a job's end its result and snapshots are kept; 0: for ever.",
     )
-    alive_file: Path | None = Field(
+    alive_file: FilePath | None = Field(
         default=None,
         description="A file that a worker or a reconciler touches every few seconds while it is"
         " well: for health checks. A worker writes into it whether it is ready for jobs.",
     )
-    host: str = Field(default="127.0.0.1", description="Where `impasto up` listens.")
+    host: str = Field(
+        default="127.0.0.1",
+        description="Where `impasto up` listens: an IPv4 or IPv6 address, or a name; :: is every"
+        " address of either kind.",
+    )
     port: int = Field(
         default=7777, ge=0, le=65535, description="The port of `impasto up`; 0: any that is free."
     )
@@ -127,9 +159,35 @@ class Settings(BaseSettings):
         default="auto", description="json for machines, text for people; auto: text on a terminal."
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _cleaned(cls, value: Any, info: ValidationInfo) -> Any:
+        """Without what comes along from files: spaces, line ends of Windows, a pair of quotes."""
+        if not isinstance(value, str):
+            return str(value) if isinstance(value, Path) else value
+        value = value.strip()
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+            value = value[1:-1].strip()
+        if value[:1] in {'"', "'"} or not value.isprintable():
+            raise ValueError("text without quotes around it, and without control characters")
+        return value or cls.model_fields[str(info.field_name)].default
+
+    @field_validator("database_url", "broker_url", "storage_url", "weights", "host")
+    @classmethod
+    def _can_work(cls, value: str, info: ValidationInfo) -> str:
+        name = str(info.field_name)
+        if name == "host":
+            value = value.removeprefix("[").removesuffix("]")
+        try:
+            if value:
+                _CHECKS[name](value)
+        except ValueError as error:
+            raise ValueError(f"{cls.model_fields[name].description} Here: {error}.") from None
+        return value
+
     @model_validator(mode="after")
     def _at_home(self) -> Self:
-        home = self.home.expanduser().absolute()
+        home = self.home.absolute()
         resolved = {
             "home": home,
             "database_url": self.database_url or f"sqlite:///{quote(str(home / 'impasto.db'))}",
@@ -139,20 +197,56 @@ class Settings(BaseSettings):
             object.__setattr__(self, name, value)  # frozen for everybody else
         return self
 
+    @property
+    def local_url(self) -> str:
+        """Where a client on this machine finds `impasto up`."""
+        return urls.of_http(self.host, self.port)
+
+
+def _check_weights(value: str) -> None:
+    if "://" in value:
+        urls.check_storage(value, needs_key=True)
+
+
+_CHECKS: Final[dict[str, Callable[[str], None]]] = {
+    "database_url": urls.check_database,
+    "broker_url": urls.check_broker,
+    "storage_url": urls.check_storage,
+    "weights": _check_weights,
+    "host": urls.check_address,
+}
+
 
 def load(**given: Any) -> Settings:
     """The settings from the environment, but for those that are given.
 
+    A variable that looks like one of them, and is none, is warned of: it is not refused, for others
+    set such names, too; Kubernetes does for a Service that is called impasto.
     Raises InvalidSetting that names each variable, its value and what is accepted.
     """
+    for warning in _unknown(os.environ):
+        _log.warning("%s", warning)
     try:
         return Settings(**given)
     except ValidationError as error:
-        found = [_without_password(violation) for violation in violations(error, Settings)]
+        found = [_presentable(violation) for violation in violations(error, Settings)]
         lines = [f"{PREFIX}{v.field.upper()}={v.value}: accepted: {v.accepted}" for v in found]
         # Not `from error`, which quotes what was given.
         raise InvalidSetting("; ".join(lines), violations=found) from None
 
 
-def _without_password(violation: Violation) -> Violation:
-    return replace(violation, value=re.sub(r"//.*@", "//…@", str(violation.value)))
+def _unknown(variables: Iterable[str]) -> Iterator[str]:
+    known = [name.upper() for name in Settings.model_fields]
+    for variable in map(str.upper, variables):
+        name = variable.removeprefix(PREFIX)
+        if name == variable or name in known or _OTHERS.fullmatch(name):
+            continue
+        meant = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {PREFIX}{meant[0]}?" if meant else "`impasto settings` lists them all"
+        yield f"{variable} is no setting and is ignored; {hint}"
+
+
+def _presentable(violation: Violation) -> Violation:
+    value = urls.without_password(str(violation.value))
+    shown = "".join(it if it.isprintable() else ascii(it)[1:-1] for it in value)
+    return replace(violation, value=shown)

@@ -54,6 +54,7 @@ AssetId = Annotated[
         description="The id of an uploaded picture: the SHA-256 of its bytes, in hex.",
     ),
 ]
+INTEGER_MAX = 2**53 - 1  # beyond it JavaScript, and other readers of JSON, lose digits
 LayerWeights = Annotated[dict[str, Annotated[float, Field(gt=0, le=1e6)]], Field(min_length=1)]
 LayerNames = Annotated[list[str], Field(min_length=1)]
 Format = Literal["png", "jpeg", "webp"]
@@ -102,7 +103,13 @@ def _in_network_order(layers: LayerWeights) -> LayerWeights:
 
 class _Strict(BaseModel):
     # A misspelt field must not be ignored, and "512" or true is not a number.
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        json_schema_serialization_defaults_required=True,  # what is written out has every field
+    )
 
 
 class Style(_Strict):
@@ -194,7 +201,7 @@ class RenderSpec(_Strict):
         default=None,
         description="The picture to start from, with init: asset; its id, 64 hex digits.",
     )
-    seed: int = Field(default=0, ge=0, lt=2**63, description="Decides the noise.")
+    seed: int = Field(default=0, ge=0, le=INTEGER_MAX, description="Decides the noise.")
     content_layers: Annotated[
         LayerWeights, _layers(CONTENT_CONV), AfterValidator(_in_network_order)
     ] = Field(

@@ -32,6 +32,30 @@ class End(StrEnum):
     RETRIED = "retried"
 
 
+class WorkerState(StrEnum):
+    """What a worker tells of itself. Whether it is alive is another question: its lease says so."""
+
+    STARTING = "starting"  # it loads its weights
+    READY = "ready"
+    NOT_READY = "not_ready"  # nothing that it renders could be made or kept
+    DRAINING = "draining"  # it was told to stop
+
+
+class Wait(StrEnum):
+    """Why a queued job is claimed by no worker at this moment.
+
+    Where all workers that are alive are not ready, the reason is the `code` of what they told.
+    """
+
+    PAUSED = "paused"  # until it is tried again
+    OVERDUE = "overdue"
+    NO_WORKER = "no_worker"
+    STARTING = "starting"
+    BUSY = "busy"
+    TOO_LARGE = "too_large"
+    DRAINING = "draining"
+
+
 MOVES: dict[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.RUNNING, State.CANCELLED, State.FAILED}),
     State.RUNNING: frozenset({State.QUEUED, State.SUCCEEDED, State.FAILED, State.CANCELLED}),

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 DOCKERFILES = sorted((ROOT / "deploy" / "docker").glob("*.Dockerfile"))
 EXAMPLE = ROOT / ".env.example"
+GUIDE = ROOT / "docs" / "deploy.md"
 SECRETS = re.findall(r"^(\w+)=$", EXAMPLE.read_text(), re.MULTILINE)  # what it leaves empty
 FILLED = dict.fromkeys(SECRETS, "0123abcd")
 
@@ -61,6 +62,10 @@ class Dockerfile:
         runs = [each.arguments for each in self.build if each.word == "RUN"]
         return [run[2:] for run in runs if run[:2] == ["pip", "install"]]
 
+    def extras(self) -> set[str]:
+        """Those of ours that it installs."""
+        return set(re.fullmatch(r"\.\[(.+)\]", self.installs()[0][-1])[1].split(","))
+
     def last(self, word: str) -> Instruction:
         """The image's last instruction of a kind, which is the one that counts."""
         return [each for each in self.image if each.word == word][-1]
@@ -97,6 +102,13 @@ def dockerfile_of(service: str) -> Dockerfile | None:
     """What the service's image is built from, if it is ours."""
     build = services()[service].get("build")
     return Dockerfile.read(ROOT / build["dockerfile"]) if build else None
+
+
+def guide(language: str, about: str) -> str:
+    """The guide's block of code that says something."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    (block,) = [block for block in blocks if about in block]
+    return block
 
 
 def module_of(command: list[str]) -> str:

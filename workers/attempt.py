@@ -311,6 +311,7 @@ class Attempt:
             "weights": {"name": vgg.weights.name, "sha256": vgg.weights.digest},
             "seed": self._spec.seed,
             "iterations": self._journal.iterations,
+            "best_iteration": self._journal.best,
             "losses": self._journal.losses(),
             "result": {name: result[name] for name in ("sha256", "width", "height", "media_type")},
             "attempt": job.attempt,

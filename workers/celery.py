@@ -2,24 +2,37 @@
 
 import os
 import socket
+from contextlib import ExitStack
 
 from shared import logs, settings
 from shared.errors import ImpastoError
 from shared.queue import open_queue
 from workers.engine.errors import WeightsError
-from workers.opening import open_node, open_studio
-from workers.tasks import follow_the_process, register
+from workers.opening import announce, open_node, open_studio
+from workers.tasks import follow_the_process, refuse_other_pools, register
 
 try:
     _settings = settings.load()
     logs.configure(_settings)
-    _studio = open_studio(_settings)
+    _presence = announce(_settings, name=f"{socket.gethostname()}:{os.getpid()}")
+    with ExitStack() as stack:
+        stack.callback(_presence.close)
+        _studio = open_studio(_settings)
+        stack.pop_all()
 except (ImpastoError, WeightsError) as error:
     raise SystemExit(f"worker: {error}") from None  # a line, where Celery would show a traceback
 
 app = open_queue(_settings.broker_url)
 app.conf.update(worker_pool="threads", worker_concurrency=_settings.slots)
 
-_node = open_node(_settings, _studio, name=f"{socket.gethostname()}:{os.getpid()}")
+_node = open_node(_settings, _studio, _presence)
 register(app, _node)
-follow_the_process(_node, _settings.drain_seconds, close=_studio.close)
+refuse_other_pools(_settings.slots)
+
+
+def _close() -> None:
+    _studio.close()
+    _presence.close()
+
+
+follow_the_process(_node, _settings.drain_seconds, close=_close)

@@ -24,16 +24,16 @@ from shared.database import Database, jobs
 from shared.errors import ImpastoError, LeaseLost, ObjectNotFound, Unavailable
 from shared.storage import Storage
 from workers.engine.objective import Losses
-from workers.engine.render import Progress
+from workers.engine.render import Level, Progress
 from workers.engine.vgg import Precision
 
 _log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/octet-stream"
 VERSIONS = ("impasto", "torch", "numpy", "pillow")
-_FORMAT = 2  # of what we put into a file; rises when older ones can no longer be read
+_FORMAT = 3  # of what we put into a file; rises when older ones can no longer be read
 _HEADER = "impasto"
-_HISTORY = "history"  # (n, 6): iteration, the losses, seconds
+_HISTORY = "history"  # (n, 15): a `Progress` in each row, without `iterations`
 _STATE = "state."  # prefix of the render's own tensors
 
 _EXACT = {"device": "cpu", "precision": "float32"}  # elsewhere nobody has compared the bits
@@ -103,8 +103,7 @@ def place(device: torch.device, precision: Precision) -> dict[str, str | int]:
 
 def encode(saved: Saved) -> bytes:
     tensors = {_STATE + name: t.contiguous().numpy() for name, t in saved.state.items()}
-    rows = [(entry.iteration, *entry.losses, entry.seconds) for entry in saved.history]
-    tensors[_HISTORY] = np.array(rows, dtype=np.float64).reshape(-1, 6)
+    tensors[_HISTORY] = np.array([_to_row(entry) for entry in saved.history], dtype=np.float64)
     header = {"format": _FORMAT, **asdict(saved.origin)}
     return safetensors.numpy.save(tensors, metadata={_HEADER: json.dumps(header)})
 
@@ -121,14 +120,30 @@ def decode(data: bytes, iterations: int) -> Saved:
         header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_HEADER])
         if (found := header.pop("format")) != _FORMAT:
             raise Unusable(f"its format is {found}, accepted: {_FORMAT}")
-        history = [
-            Progress(int(iteration), iterations, Losses(*losses), seconds)
-            for iteration, *losses, seconds in tensors.pop(_HISTORY).tolist()
-        ]
+        history = [_from_row(row, iterations) for row in tensors.pop(_HISTORY).tolist()]
         state = {name.removeprefix(_STATE): torch.from_numpy(t) for name, t in tensors.items()}
         return Saved(state, history, Origin(**header))
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise Unusable(f"{type(error).__name__}: {error}") from error
+
+
+def _to_row(entry: Progress) -> list[float]:
+    numbers = entry.iteration, entry.seconds, entry.best
+    return [*numbers, *entry.losses, *entry.evaluated, *entry.level]
+
+
+def _from_row(row: list[float], iterations: int) -> Progress:
+    (iteration, seconds, best), losses, evaluated, level = row[:3], row[3:7], row[7:11], row[11:]
+    number, height, width, style_weight = level
+    return Progress(
+        int(iteration),
+        iterations,
+        Losses(*losses),
+        seconds,
+        int(best),
+        Losses(*evaluated),
+        Level(int(number), int(height), int(width), style_weight),
+    )
 
 
 def fetch(storage: Storage, kept: jobs.Checkpoint, iterations: int) -> Saved:

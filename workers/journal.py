@@ -11,7 +11,10 @@ from shared.database import jobs
 from shared.states import Phase
 from workers.engine.render import Progress
 
-COLUMNS = ("iteration", "total", "content", "style", "tv", "seconds")
+COLUMNS = (
+    *("iteration", "total", "content", "style", "tv", "seconds"),
+    *("level", "width", "height", "style_weight"),
+)
 _RATE_WINDOW = 12  # reports over which the iterations per second are averaged
 
 
@@ -57,15 +60,25 @@ class Journal:
         """How many there were: fewer than were asked for, if patience ended them."""
         return self._entries[-1].iteration
 
+    @property
+    def best(self) -> int:
+        """The iteration whose picture is the one so far: the best of the last level."""
+        return self._entries[-1].best
+
     def losses(self) -> dict[str, float]:
-        """The parts of the objective at the last entry."""
+        """The parts of the objective for the picture so far."""
         return self._entries[-1].losses._asdict()
 
     def csv(self) -> bytes:
-        """The loss history: a line per iteration, `COLUMNS` first."""
+        """The loss history: a line per iteration, what it tried, `COLUMNS` first.
+
+        The picture's loss is the least of those of the last level.
+        """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
         for entry in self._entries:
-            writer.writerow((entry.iteration, *entry.losses, f"{entry.seconds:.4f}"))
+            level = entry.level
+            its = level.number, level.width, level.height, level.style_weight
+            writer.writerow((entry.iteration, *entry.evaluated, f"{entry.seconds:.4f}", *its))
         return text.getvalue().encode()

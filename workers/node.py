@@ -13,6 +13,7 @@ import structlog
 
 from shared.database import Database, jobs
 from shared.errors import Unavailable
+from shared.states import WorkerState
 
 _log = structlog.get_logger(__name__)
 
@@ -31,6 +32,7 @@ class Node:
     nothing is claimed: each claim would be a render for nothing.
     alive_file: written every `idle_seconds`, so that others can see that this process looks out. It
     says "ready", or why nothing is claimed.
+    tell: hears of each change: of `state` and its `code` and `detail`, of `busy_slots`.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Node:
         idle_seconds: float,
         check: Callable[[], None] = lambda: None,
         alive_file: Path | None = None,
+        tell: Callable[..., None] = lambda **_: None,
     ) -> None:
         self.name = name
         self._database = database
@@ -51,17 +54,26 @@ class Node:
         self._lease_seconds = lease_seconds
         self._idle_seconds = idle_seconds
         self._alive_file = alive_file
-        self._readiness = _Readiness(check, idle_seconds)
+        self._tell = tell
+        self._readiness = _Readiness(check, idle_seconds, tell)
         self._slots = threading.Semaphore(slots)
         self._slot_count = slots
+        self._busy_slots = 0
+        self._counting = threading.Lock()
         self._stopping = threading.Event()
         self._canvas: tuple[int, int] | None = None  # of the job claimed last
         self._unanswered: deque[str] = deque()  # claims of which nobody knows whether they are made
         self._lookout = threading.Thread(target=self._look_out, name="lookout", daemon=True)
 
     def start(self) -> Self:
+        """Look for jobs at once, and from now on."""
         self._lookout.start()
         return self
+
+    def look(self) -> None:
+        """Look for jobs now: wake-ups may have been lost. Returns at once."""
+        if self._lookout.is_alive():  # it has looked when it started
+            threading.Thread(target=self._look, name="look", daemon=True).start()
 
     def work(self) -> None:
         """Render queued jobs, one after the other, until none is left or no slot is free."""
@@ -70,9 +82,17 @@ class Node:
                 job = self._claim() if self._readiness.ask() else None
                 if job is None:
                     return
-                self._render(job, self._stopping)
+                self._count(1)
+                try:
+                    self._render(job, self._stopping)
+                finally:
+                    self._count(-1)
             finally:
                 self._slots.release()
+
+    def begin_work(self) -> None:
+        """`work`, on a thread of its own. Returns at once."""
+        threading.Thread(target=self.work, name="slot", daemon=True).start()
 
     def drain(self) -> None:
         """Claim nothing more, and have all that is running handed back. Returns at once."""
@@ -124,14 +144,32 @@ class Node:
             raise
 
     def _look_out(self) -> None:
-        while not self._stopping.wait(self._idle_seconds):
-            try:
-                is_ready = self._readiness.ask()
-                self._say_alive()
-                if is_ready and self._has_free_slot() and self._has_work():
-                    threading.Thread(target=self.work, name="slot", daemon=True).start()
-            except Exception:  # nobody would look out any more
-                _log.exception("lookout_failed")
+        is_over = False
+        while not is_over:
+            self._look()
+            is_over = self._stopping.wait(self._pause_seconds())
+        self._tell(state=WorkerState.DRAINING, code=None, detail=None)
+
+    def _look(self) -> None:
+        """Fill the free slots, if there is work for them."""
+        try:
+            is_ready = self._readiness.ask()
+            self._say_alive()
+            if is_ready and self._has_free_slot():
+                for _ in range(min(self._count_work(), self._slot_count)):
+                    self.begin_work()
+        except Exception:  # nobody would look out any more
+            _log.exception("lookout_failed")
+
+    def _pause_seconds(self) -> float:
+        """Until the next look: a node that is not ready does not wait for long to become so."""
+        is_ready = self._readiness.known == _READY
+        return self._idle_seconds if is_ready else min(self._idle_seconds, _READY_SECONDS)
+
+    def _count(self, change: int) -> None:
+        with self._counting:
+            self._busy_slots += change
+            self._tell(busy_slots=self._busy_slots)
 
     def _say_alive(self) -> None:
         if self._alive_file is None:
@@ -147,23 +185,24 @@ class Node:
             self._slots.release()
         return is_free
 
-    def _has_work(self) -> bool:
-        if self._unanswered:
-            return True
+    def _count_work(self) -> int:
         try:
-            return jobs.count_runnable(self._database) > 0
+            return len(self._unanswered) + jobs.count_runnable(self._database)
         except Unavailable as error:
             _log.warning("lookout_failed", error=error.detail)
-            return False
+            return len(self._unanswered)
 
 
 class _Readiness:
     """Whether a node may claim, as `check` said not long ago."""
 
-    def __init__(self, check: Callable[[], None], idle_seconds: float) -> None:
-        self.known = _READY  # or what is in the way
+    def __init__(
+        self, check: Callable[[], None], idle_seconds: float, tell: Callable[..., None]
+    ) -> None:
+        self.known = ""  # then "ready", or what is in the way
         self._check = check
-        self._idle_seconds = idle_seconds
+        self._tell = tell
+        self._again_seconds = min(idle_seconds, _READY_SECONDS)  # while it is not ready
         self._lock = threading.Lock()
         self._ask_again_at = time.monotonic()
 
@@ -174,14 +213,19 @@ class _Readiness:
             return self.known == _READY
 
     def _learn(self) -> None:
+        before = self.known
         try:
             self._check()
         except Unavailable as error:
             self.known = f"{error.code}: {error.detail}"
-            self._ask_again_at = time.monotonic() + self._idle_seconds
+            self._ask_again_at = time.monotonic() + self._again_seconds
+            if not before.startswith(f"{error.code}: "):  # its details may differ each time
+                self._tell(state=WorkerState.NOT_READY, code=error.code, detail=error.detail)
             _log.warning("not_ready", error=self.known)
         else:
-            if self.known != _READY:
-                _log.info("ready_again")
             self.known = _READY
             self._ask_again_at = time.monotonic() + _READY_SECONDS
+            if before != _READY:
+                self._tell(state=WorkerState.READY, code=None, detail=None)
+            if before not in {"", _READY}:
+                _log.info("ready_again")

@@ -10,10 +10,12 @@ from shared.settings import Settings
 from shared.storage import open_storage
 from workers import weights
 from workers.attempt import Studio
+from workers.engine import footprint, memory
 from workers.engine.loop import Loop
 from workers.engine.vgg import Vgg
 from workers.lease import Terms
 from workers.node import Node
+from workers.presence import Presence
 from workers.runner import Runner
 
 
@@ -44,18 +46,33 @@ def open_studio(settings: Settings, decoders: Decoders | None = None) -> Studio:
     )
 
 
-def open_node(settings: Settings, studio: Studio, name: str) -> Node:
-    """The node that renders in this studio, not started yet."""
+def announce(settings: Settings, name: str) -> Presence:
+    """Tell that a worker of this name starts; over a connection that nothing else waits for.
+
+    Raises SchemaOutdated or Unavailable.
+    """
+    database = open_database(settings.database_url)
+    schema.check(database)
+    return Presence(
+        database, name, slots=settings.slots, lease_seconds=settings.lease_seconds
+    ).start()
+
+
+def open_node(settings: Settings, studio: Studio, presence: Presence) -> Node:
+    """The node that renders in this studio, not started yet; its presence hears how it is."""
     runner = Runner(studio)
+    presence.measure(lambda: footprint.most_pixels(memory.free_bytes(studio.vgg.device)))
+    presence.tell(device=_described(studio.vgg.device))
     return Node(
         studio.database,
         runner.run,
-        name=name,
+        name=presence.name,
         slots=settings.slots,
         lease_seconds=settings.lease_seconds,
         idle_seconds=settings.idle_seconds,
         check=runner.check,
         alive_file=settings.alive_file,
+        tell=presence.tell,
     )
 
 
@@ -66,6 +83,11 @@ def device(asked: str) -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _described(device: torch.device) -> str:
+    is_gpu = device.type == "cuda"
+    return f"{device} ({torch.cuda.get_device_name(device)})" if is_gpu else str(device)
 
 
 def _fetch(url: str) -> bytes:

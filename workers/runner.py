@@ -39,7 +39,7 @@ class Runner:
         """Raise Unavailable while no render could be made or kept: storage full, device hung."""
         self.studio.storage.check()
         if self.studio.pulse() == self._hung_at:
-            raise errors.Unavailable("the device hangs")
+            raise errors.DeviceStalled("the device hangs")
 
     def run(self, job: jobs.Job, stopping: threading.Event) -> None:
         """Render the job; hand it back as soon as the event is set."""

@@ -1,27 +1,70 @@
 """Celery's side of a worker: the one task, and where the process begins and ends."""
 
 import os
+import re
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import structlog
-from celery import Celery, signals
+from celery import Celery, bootsteps, concurrency, signals
 
 from shared.queue import WAKE
 from workers.node import Node
 
 _log = structlog.get_logger(__name__)
 
+_THREADS = {None, "threads", concurrency.get_implementation("threads")}
 
-def register(app: Celery, node: Node) -> None:
-    """Let the doorbell ring at a node."""
+
+def register(app: Celery, node: Node, *, waits: bool = True) -> None:
+    """Let the doorbell ring at a node, and a new connection to it, too.
+
+    waits: the task is at work as long as the node is, as suits a pool of threads.
+    """
 
     # Not shared: Celery would register it with every other application of the process, too.
     @app.task(name=WAKE, ignore_result=True, shared=False)
     def wake() -> None:
-        node.work()
+        if waits:
+            node.work()
+        else:
+            node.begin_work()
+
+    class Look(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
+        """Whenever Celery begins to listen: what was rung before it did was rung for nobody."""
+
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def start(self, _: object) -> None:
+            node.look()
+
+    app.steps["consumer"].add(Look)
+
+
+def refuse_other_pools(slots: int) -> None:
+    """End a `celery worker` that is told to work otherwise than by a thread for each slot.
+
+    A process that is forked has none of the threads that render; other pools do not let one task
+    wait beside another.
+    """
+
+    @signals.celeryd_init.connect(weak=False)
+    def look(options: dict[str, Any], **_: object) -> None:
+        # Of `-P prefork`, Celery only hands on what it makes of it: the pool of the settings.
+        told = re.search(r" (?:-P|--pool)[ =]?(\w+)", " ".join(sys.argv))
+        pool = told[1] if told else "threads"
+        if pool != "threads" or options.get("pool_cls") not in _THREADS:
+            raise SystemExit(f"worker: --pool {pool}: accepted: threads, which is the default")
+        count = options.get("concurrency")
+        if count not in {None, 0, slots} or options.get("autoscale"):
+            raise SystemExit(
+                f"worker: --concurrency {options.get('autoscale') or count}: accepted: {slots}, as"
+                " IMPASTO_SLOTS says; set that, and leave the option out"
+            )
 
 
 def follow_the_process(node: Node, drain_seconds: float, close: Callable[[], None]) -> None:

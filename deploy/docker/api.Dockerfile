@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # The API, the reconciler and `impasto migrate`: all of the service that needs no torch.
 
 FROM python:3.13-slim-trixie AS build
@@ -8,10 +7,12 @@ ENV PATH=/opt/impasto/bin:$PATH
 # Without our code first: it changes more often than what it depends on.
 COPY pyproject.toml constraints.txt README.md ./
 RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     pip install --constraint constraints.txt ".[api,s3,postgres,client]"
 COPY services services
 COPY shared shared
 RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     pip install --no-deps --force-reinstall .
 
 FROM python:3.13-slim-trixie

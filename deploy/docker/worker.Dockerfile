@@ -1,5 +1,5 @@
-# syntax=docker/dockerfile:1
-# A worker. Torch as the index gives it: on x86-64 it brings CUDA along, and renders on the CPU, too.
+# A worker. DEVICE=cuda has torch as the index gives it, which renders on the CPU, too;
+# DEVICE=cpu leaves out what only a GPU uses, two thirds of the image.
 
 FROM python:3.13-slim-trixie AS build
 WORKDIR /src
@@ -8,10 +8,21 @@ ENV PATH=/opt/impasto/bin:$PATH
 # Without our code first: gigabytes that seldom change.
 COPY pyproject.toml constraints.txt README.md ./
 RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     pip install --constraint constraints.txt ".[worker,s3,postgres]"
+# Below what both have in common.
+ARG DEVICE=cuda
+COPY deploy/docker/without_gpu.py ./
+# hadolint ignore=DL3008
+RUN if [ "$DEVICE" = cpu ]; then \
+        apt-get update && apt-get install --yes --no-install-recommends binutils \
+        && python without_gpu.py && python -c "import torch" \
+        && rm -rf /var/lib/apt/lists/*; \
+    fi
 COPY shared shared
 COPY workers workers
 RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     pip install --no-deps --force-reinstall .
 
 FROM python:3.13-slim-trixie

@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 from apiflask import APIFlask
 
-from services.api import inputs, openapi, tracing
+from services.api import bodies, inputs, openapi, tracing
 from services.api.assets import assets
 from services.api.connections import Connections
 from services.api.health import health
@@ -35,7 +35,10 @@ def create_app(settings: Settings, decoders: Decoders | None = None) -> APIFlask
     app.extensions["impasto"] = Connections.open(settings, decoders or Decoders())
     tracing.install(app)
     openapi.install(app)
-    app.before_request(inputs.check_path)
+    app.url_map.merge_slashes = False  # /v1//jobs is no address, and leads to none
+    app.before_request(bodies.guard)
+    for check in (inputs.check_host, inputs.check_target, inputs.check_path, inputs.check_query):
+        app.before_request(check)
     for blueprint in (health, assets, jobs, problems):
         app.register_blueprint(blueprint)
     return app

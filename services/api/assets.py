@@ -44,7 +44,10 @@ def upload() -> tuple[AssetDocument, int, dict[str, str]]:
 @assets.output(AssetDocument, description="The picture's form and size.")
 @assets.doc(responses=openapi.refusals(AssetNotFound))
 def show(asset_id: str) -> AssetDocument:
-    """Describe a picture."""
+    """Describe a picture.
+
+    Whether it was uploaded already, and what is known of it.
+    """
     return AssetDocument.of(table.get(connections().database, asset_id))
 
 
@@ -55,7 +58,10 @@ def show(asset_id: str) -> AssetDocument:
     | openapi.refusals(AssetNotFound)
 )
 def content(asset_id: str) -> Response:
-    """Download a picture."""
+    """Download a picture.
+
+    The bytes are those that were uploaded.
+    """
     asset = table.get(connections().database, asset_id)
     return objects.stream(
         keys.asset(asset.id),

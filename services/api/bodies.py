@@ -1,6 +1,8 @@
 """Request bodies: a picture's bytes, a spec, or a form with both."""
 
-from typing import Any
+import json
+from collections import Counter
+from typing import Any, BinaryIO
 
 from flask import current_app, request
 from pydantic_core import from_json
@@ -80,6 +82,31 @@ ORDER_BODY = {
 }
 
 
+class _Input:
+    """A request body as the server decodes it; where it cannot, the client is to blame."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._stream.read(size)
+        except Exception as error:  # each server has its own for a bad chunk
+            raise MalformedRequest(f"the body cannot be read: {error}") from error
+
+
+def guard() -> None:
+    """Before a request: what a server finds wrong with a body while it is read is a 400.
+
+    Raises MalformedRequest for a transfer coding that no server here decodes.
+    """
+    coding = request.headers.get("Transfer-Encoding", "chunked")
+    if coding.strip().lower() != "chunked":
+        shown = presentable(coding)
+        raise MalformedRequest(violations=[Violation("Transfer-Encoding", shown, "chunked")])
+    request.environ["wsgi.input"] = _Input(request.environ["wsgi.input"])
+
+
 def picture() -> Upload:
     """The picture in the body. Raises UnsupportedMediaType or InvalidRequest."""
     if request.mimetype == FORM:
@@ -125,19 +152,36 @@ def _body() -> bytes:
 
 def _json(data: bytes) -> Any:
     try:
-        return from_json(data)  # unlike Python's own, it refuses lone surrogates and deep nests
+        document = from_json(data)  # unlike Python's own, it refuses lone surrogates and deep nests
     except ValueError as error:
         raise MalformedRequest(f"this is no JSON: {error}") from error
+    # It takes the last of two entries with one name, another reader would take the first.
+    json.loads(data, object_pairs_hook=_check_names, parse_int=str, parse_float=str)
+    return document
+
+
+def _check_names(entries: list[tuple[str, Any]]) -> None:
+    """Raise MalformedRequest for a name that comes twice in one object."""
+    counts = Counter(name for name, _ in entries)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise MalformedRequest(
+            violations=[
+                Violation(presentable(name), f"{counts[name]} entries", "one") for name in twice
+            ]
+        )
 
 
 def _check_parts(*accepted: str) -> None:
     """Raise InvalidRequest for parts that nobody would look at."""
     wrong = []
     for name in request.files.keys() | request.form.keys():
+        texts, files = request.form.getlist(name), request.files.getlist(name)
+        if name == "spec" and len(texts) + len(files) > 1:
+            wrong.append(Violation(name, f"{len(texts) + len(files)} parts", "one part"))
         if name not in accepted:
             wrong.append(Violation(name, "a part of the form", f"parts: {', '.join(accepted)}"))
-        elif name in request.form and name != "spec":
-            text = presentable(request.form[name])
+        elif texts and name != "spec":
+            text = presentable(texts[0])
             wrong.append(Violation(name, text, f"a file; with curl: -F {name}=@picture.jpg"))
     if wrong:
         raise InvalidRequest(violations=wrong)

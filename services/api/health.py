@@ -7,9 +7,9 @@ from flask import Response
 
 from services.api import openapi, problems
 from services.api.connections import connections
-from services.schemas import Index, Liveness, Readiness
+from services.schemas import Index, Liveness, Readiness, Workers
 from shared import queue
-from shared.database import schema
+from shared.database import schema, workers
 from shared.errors import ImpastoError, Unavailable, Violation
 
 health = APIBlueprint("health", __name__, tag="Health")
@@ -18,7 +18,10 @@ health = APIBlueprint("health", __name__, tag="Health")
 @health.get("/")
 @health.output(Index, description="Where things are.")
 def index() -> Index:
-    """Tell what there is."""
+    """Tell what there is.
+
+    The addresses from which all others follow.
+    """
     links = {"jobs": "/v1/jobs", "assets": "/v1/assets", "openapi": "/openapi.json"}
     return Index(name="Impasto", version=version("impasto"), links=links)
 
@@ -26,7 +29,10 @@ def index() -> Index:
 @health.get("/healthz")
 @health.output(Liveness, description="It does.")
 def alive() -> Liveness:
-    """Tell whether the process lives."""
+    """Tell whether the process lives.
+
+    It asks neither database nor storage: a process without them need not be replaced.
+    """
     return Liveness()
 
 
@@ -34,7 +40,11 @@ def alive() -> Liveness:
 @health.output(Readiness, description="It can.")
 @health.doc(responses=openapi.refusals(Unavailable))
 def ready() -> Readiness | Response:
-    """Tell whether requests can be served, and what is in the way."""
+    """Tell whether requests can be served, and what is in the way.
+
+    It asks the database, the storage and the broker. It does not depend on the workers, whose
+    number it tells: what is submitted waits for them.
+    """
     here = connections()
     wrong = []
     for name, check in (
@@ -48,4 +58,11 @@ def ready() -> Readiness | Response:
     if wrong:
         return problems.respond(Unavailable(violations=wrong).problem())
     broker = queue.check(here.doorbell)
-    return Readiness(database="ok", storage="ok", broker=broker or "ok")
+    fleet = workers.fleet(here.database)
+    ready = sum(group.workers for group in fleet.ready)
+    return Readiness(
+        database="ok",
+        storage="ok",
+        broker=broker or "ok",
+        workers=Workers(alive=fleet.alive, ready=ready),
+    )

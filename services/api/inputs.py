@@ -6,15 +6,24 @@ from typing import Annotated, Any, get_origin
 
 from apiflask.schema_adapters import registry
 from apiflask.schema_adapters.pydantic import PydanticAdapter
-from flask import Request, request
+from flask import Request, current_app, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from shared.errors import AssetNotFound, ImpastoError, InvalidRequest, JobNotFound, NotFound
+from shared.errors import (
+    AssetNotFound,
+    ImpastoError,
+    InvalidRequest,
+    JobNotFound,
+    MalformedRequest,
+    NotFound,
+    Violation,
+)
 from shared.spec import LABEL_NAME, LABEL_VALUE
 from shared.states import State
 from shared.violations import presentable, violations
 
 PAGE_MAX = 200
+_HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 
 
 @dataclass(frozen=True)
@@ -123,6 +132,41 @@ def check_path() -> None:
         known = PATH_PARAMETERS.get(name)
         if known and known.pattern and not re.fullmatch(known.pattern, value):
             raise known.missing(f"nothing has the id {presentable(value)!r}")
+
+
+def check_target() -> None:
+    """Raise NotFound for an address that only a server's leniency would make one of ours.
+
+    Servers decode %2F and drop slashes before the application sees the path; who guards a path in
+    front of us might not.
+    """
+    told = request.environ.get("RAW_URI") or request.environ.get("REQUEST_URI") or request.path
+    path = re.sub(r"^[a-z][a-z0-9+.-]*://[^/?#]*", "", told, flags=re.IGNORECASE)
+    if re.search(r"//|%2f", re.split(r"[?#]", path)[0], re.IGNORECASE):
+        raise NotFound(f"There is nothing at {presentable(told)}.")
+
+
+def check_host() -> None:
+    """Raise MalformedRequest unless HTTP/1.1 says whom it is for, in the form of a host."""
+    host = request.headers.get("Host")
+    if request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1" and host is None:
+        raise MalformedRequest(violations=[Violation("Host", None, "required with HTTP/1.1")])
+    if host and not _HOST.fullmatch(host):
+        shown = presentable(host)
+        raise MalformedRequest(violations=[Violation("Host", shown, "NAME, or NAME:PORT")])
+
+
+def check_query() -> None:
+    """Raise InvalidRequest for parameters that nobody would look at."""
+    view = current_app.view_functions.get(request.endpoint or "")
+    taken = getattr(view, "_spec", {}).get("args", ())
+    if any(location == "query" for _, location, *_ in taken):
+        return  # its model refuses what it does not know
+    if wrong := [
+        Violation(presentable(name), presentable(value), "no parameters at this address")
+        for name, value in request.args.items()
+    ]:
+        raise InvalidRequest(violations=wrong)
 
 
 registry.register("pydantic", Inputs)

@@ -2,6 +2,7 @@
 
 from urllib.parse import urlencode
 
+import structlog
 from apiflask import APIBlueprint
 from flask import Response
 
@@ -9,7 +10,7 @@ from services import submission
 from services.api import bodies, objects, openapi
 from services.api.connections import connections
 from services.api.inputs import JobFilters, SubmitHeaders
-from services.schemas import JobDocument, JobPage, JobSummary, Located, Tagged, job_url
+from services.schemas import JobDocument, JobPage, JobSummary, Located, Manifest, Tagged, job_url
 from shared import keys
 from shared.database import jobs as table
 from shared.database.jobs import Job
@@ -28,6 +29,8 @@ from shared.errors import (
     UnsupportedMediaType,
 )
 from shared.states import TERMINAL
+
+_log = structlog.get_logger(__name__)
 
 jobs = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", tag="Jobs")
 
@@ -64,7 +67,8 @@ def submit(headers_data: SubmitHeaders) -> tuple[JobDocument, int, dict[str, str
         inspections=here.inspections,
         idempotency_key=headers_data.idempotency_key or None,
     )
-    return _document(job.id), 202 if is_new else 200, {"Location": job_url(job.id)}
+    document = _accepted(job) if is_new else _document(job.id)
+    return document, 202 if is_new else 200, {"Location": job_url(job.id)}
 
 
 @jobs.get("")
@@ -72,7 +76,10 @@ def submit(headers_data: SubmitHeaders) -> tuple[JobDocument, int, dict[str, str
 @jobs.output(JobPage, description="A page of jobs.")
 @jobs.doc(responses=openapi.refusals(InvalidRequest, JobNotFound))
 def listing(query_data: JobFilters) -> JobPage:
-    """List jobs, the newest first."""
+    """List jobs, the newest first.
+
+    `next` leads to the page of older ones, with the same filters.
+    """
     found = table.listing(
         connections().database,
         states=query_data.status,
@@ -91,8 +98,9 @@ def listing(query_data: JobFilters) -> JobPage:
 def show(job_id: str) -> tuple[JobDocument, int, dict[str, str]]:
     """Tell a job's status.
 
-    Its ETag is the job's version (with the place in the queue while it waits there), so asking
-    again with If-None-Match costs next to nothing until something has changed.
+    Its ETag is the job's version (while it is queued also its place and why it waits), so asking
+    again with If-None-Match costs next to nothing until something has changed. It is answered at
+    once: `Prefer: wait` (RFC 7240) is a wish that is not granted here.
     """
     document = _document(job_id)
     return document, 200, {"ETag": f'"{document.etag}"'}
@@ -104,7 +112,11 @@ def show(job_id: str) -> tuple[JobDocument, int, dict[str, str]]:
     responses={200: openapi.document(JobDocument, "It has ended.")} | openapi.refusals(JobNotFound)
 )
 def cancel(job_id: str) -> tuple[JobDocument, int]:
-    """Cancel a job; one that has ended stays as it is."""
+    """Cancel a job.
+
+    One that waits is cancelled at once, one that is rendered by its worker; one that has ended
+    stays as it is.
+    """
     table.request_cancel(connections().database, job_id)
     document = _document(job_id)
     return document, 200 if document.status in TERMINAL else 202
@@ -117,7 +129,10 @@ def cancel(job_id: str) -> tuple[JobDocument, int]:
     | openapi.refusals(JobNotFound, NotFinished, ResultExpired)
 )
 def result(job_id: str) -> Response:
-    """Download the result."""
+    """Download the result.
+
+    In the format that the spec asked for.
+    """
     made = _finished(job_id).result or {}
     return objects.stream(
         made["key"],
@@ -130,24 +145,35 @@ def result(job_id: str) -> Response:
 
 @jobs.get("/<job_id>/losses")
 @jobs.doc(
-    responses={200: openapi.file("A line for each iteration.", "text/csv")}
+    responses={200: openapi.text("A line for each iteration, after a header.", "text/csv")}
     | openapi.NOT_MODIFIED
     | openapi.refusals(JobNotFound, NotFinished, ResultExpired)
 )
 def losses(job_id: str) -> Response:
-    """Download the history of the losses."""
+    """Download the history of the losses.
+
+    A table as CSV: a line for each iteration, with the size it was at.
+
+    `total` is the sum of content, style and tv, each with its weight: `style_weight` of the line,
+    which is less at the coarser sizes, and the others of the spec. An iteration may try a picture
+    that is worse than the one before and is not kept: the result's loss is the least of the last
+    `level`.
+    """
     key = (_finished(job_id).result or {})["losses_key"]
     return _stream(key, "text/csv; charset=utf-8", f"impasto-{job_id}-losses.csv")
 
 
 @jobs.get("/<job_id>/manifest")
 @jobs.doc(
-    responses={200: openapi.file("How the picture came to be.", "application/json")}
+    responses={200: openapi.document(Manifest, "How the picture came to be.")}
     | openapi.NOT_MODIFIED
     | openapi.refusals(JobNotFound, NotFinished, ResultExpired)
 )
 def manifest(job_id: str) -> Response:
-    """Download the manifest."""
+    """Download the manifest.
+
+    What the picture was made of, by what, and how: enough to make it again.
+    """
     key = (_finished(job_id).result or {})["manifest_key"]
     return _stream(key, "application/json", f"impasto-{job_id}.json")
 
@@ -159,7 +185,10 @@ def manifest(job_id: str) -> Response:
     | openapi.refusals(JobNotFound, SnapshotNotFound, ResultExpired)
 )
 def snapshot(job_id: str, iteration: int) -> Response:
-    """Download a picture of the progress."""
+    """Download a picture of the progress.
+
+    The job's `snapshots` tell of which iterations there are any.
+    """
     view = table.view(connections().database, job_id)
     _check_kept(view.job)
     taken = {snapshot.iteration: snapshot.key for snapshot in view.snapshots}
@@ -169,6 +198,15 @@ def snapshot(job_id: str, iteration: int) -> Response:
     is_final = view.job.state in TERMINAL
     name = f"impasto-{job_id}-{iteration:06d}.jpg"
     return _stream(taken[iteration], "image/jpeg", name, is_final=is_final)
+
+
+def _accepted(job: Job) -> JobDocument:
+    """The document of a job that is committed: whatever goes wrong now, it is an answer."""
+    try:
+        return _document(job.id)
+    except Exception as error:
+        _log.warning("accepted_and_not_seen", job=job.id, error=str(error))
+        return JobDocument.of_new(job)
 
 
 def _document(job_id: str) -> JobDocument:

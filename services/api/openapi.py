@@ -1,5 +1,7 @@
 """openapi.json: what APIFlask cannot say of our handlers by itself."""
 
+import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,15 +17,34 @@ from services.schemas import (
     JobDocument,
     JobPage,
     Liveness,
+    Manifest,
     Problem,
     Readiness,
 )
-from shared.errors import ImpastoError, Unavailable
+from shared.errors import (
+    ExpectationFailed,
+    HeadersTooLarge,
+    ImpastoError,
+    InvalidRequest,
+    MalformedRequest,
+    Unavailable,
+    UriTooLong,
+)
 from shared.spec import JobSpec
 
-_MODELS = (AssetDocument, Index, JobDocument, JobPage, JobSpec, Liveness, Problem, Readiness)
+_ANSWERS = (AssetDocument, Index, JobDocument, JobPage, Liveness, Manifest, Problem, Readiness)
 _REFERENCE = "#/components/schemas/{model}"
-_ALWAYS = (ImpastoError, Unavailable)  # may happen to any request
+# What may happen to any request: a client mends the first, the servers find the next.
+_ALWAYS = (
+    *(MalformedRequest, InvalidRequest),
+    *(UriTooLong, ExpectationFailed, HeadersTooLarge),
+    *(ImpastoError, Unavailable),
+)
+_TAGS = {
+    "Jobs": "Submit jobs, follow them, and download what they made.",
+    "Assets": "Upload pictures, addressed by the SHA-256 of their bytes.",
+    "Health": "For whoever keeps the service running.",
+}
 
 NOT_MODIFIED = {304: {"description": "It is still what If-None-Match names."}}
 _REQUEST_ID = {
@@ -49,9 +70,12 @@ def document(
 
 def file(description: str, *media_types: str) -> dict[str, Any]:
     """A response that is a stored object."""
-    is_json = media_types == ("application/json",)
-    schema = {"type": "object"} if is_json else {"type": "string", "format": "binary"}
-    return _response(description, schema, *media_types)
+    return _response(description, {"type": "string", "format": "binary"}, *media_types)
+
+
+def text(description: str, media_type: str) -> dict[str, Any]:
+    """A response that is a stored object, and text."""
+    return _response(description, {"type": "string"}, media_type)
 
 
 def refusals(*errors: type[ImpastoError]) -> dict[int, Any]:
@@ -71,27 +95,49 @@ def install(app: APIFlask) -> None:
     app.config["AUTO_404_RESPONSE"] = False  # these would be APIFlask's own documents
     app.config["AUTO_VALIDATION_ERROR_RESPONSE"] = False
     app.config["SERVERS"] = [{"url": "/"}]  # not the Host header of whoever asks first
-    app.description = "Renders pictures in the style of paintings."
+    app.description = (
+        "Renders pictures in the style of paintings. Errors are problem+json; parameters, fields"
+        " and parts that an address does not know are refused. It asks nobody for a login."
+    )
+    app.config["INFO"] = {
+        "contact": {"name": "The maintainers of Impasto"},
+        "license": {"name": "MIT", "identifier": "MIT"},
+    }
     app.spec_processor(_complete)
 
 
 def _complete(spec: dict[str, Any]) -> dict[str, Any]:
-    _, schemas = models_json_schema(
-        [(model, "validation") for model in _MODELS], ref_template=_REFERENCE
-    )
-    spec["components"]["schemas"] = schemas["$defs"]
+    spec["components"]["schemas"] = _schemas()
+    spec["security"] = []
+    spec["tags"] = [{"name": name, "description": told} for name, told in _TAGS.items()]
     for operation in _operations(spec):
-        operation["responses"] |= {
-            str(status): response
-            for status, response in refusals(*_ALWAYS).items()
-            if str(status) not in operation["responses"]
-        }
+        for status, response in refusals(*_ALWAYS).items():
+            told = operation["responses"].setdefault(str(status), response)
+            if told is not response and response["description"] not in told["description"]:
+                told["description"] += f"\n\n{response['description']}"
         for parameter in operation["parameters"]:
             _describe(parameter)
         if "304" in operation["responses"]:
             operation["parameters"].append(_IF_NONE_MATCH)
         operation["parameters"].append(_REQUEST_ID)
     return spec
+
+
+def _schemas() -> dict[str, Any]:
+    """Of all documents, by name.
+
+    A spec may be written in several ways, and is answered in one: as `JobSpec`, and as
+    `JobSpecDocument`. Pydantic tells such two apart as `-Input` and `-Output`.
+    """
+    models = [(model, "serialization") for model in _ANSWERS]
+    _, found = models_json_schema([(JobSpec, "validation"), *models], ref_template=_REFERENCE)
+    as_text = json.dumps(found["$defs"])
+    schemas = json.loads(re.sub(r'(\w)-(Input|Output)"', _renamed, as_text))
+    return {name: schema | {"title": name} for name, schema in schemas.items()}
+
+
+def _renamed(match: re.Match[str]) -> str:
+    return match[1] + ("Document" if match[2] == "Output" else "") + '"'
 
 
 def _describe(parameter: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -15,7 +16,7 @@ from shared.violations import presentable
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
 
-_HEARING_SECONDS = 20
+_DRAIN_SECONDS = 20
 
 _log = structlog.get_logger(__name__)
 
@@ -24,8 +25,9 @@ problems = APIBlueprint("problems", __name__, enable_openapi=False)
 
 def respond(document: dict[str, Any]) -> Response:
     """The response that tells a problem."""
-    _hear_out()
     response = Response(json.dumps(document), status=document["status"], content_type=MEDIA_TYPE)
+    if request.environ.get("wsgi.input_terminated"):  # else nothing says where the body ends
+        response.call_on_close(partial(_drain, request.environ))
     response.cache_control.no_store = True
     if response.status_code == Unavailable.status:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
@@ -65,14 +67,19 @@ def answer_http(error: HTTPException) -> Response:
     return response
 
 
-def _hear_out() -> None:
-    """Read what is left of the body: a client that still sends would see a reset, no answer."""
-    if not request.environ.get("wsgi.input_terminated"):
-        return  # a server that does not say where the body ends
-    deadline = time.monotonic() + _HEARING_SECONDS
-    with suppress(OSError, ValueError):  # it may be gone, or send nonsense
-        while request.environ["wsgi.input"].read(2**16) and time.monotonic() < deadline:
-            pass
+def _drain(environ: dict[str, Any]) -> None:
+    """Read what is left of the body: a client that still sends would see a reset, no answer.
+
+    The answer is on its way by then: the server closes a response after it has sent it.
+    """
+    deadline = time.monotonic() + _DRAIN_SECONDS
+    connection = environ.get("gunicorn.socket")  # waitress has read the body before the request
+    with suppress(OSError, ValueError, ImpastoError):  # it may be gone, or send nonsense
+        while (left := deadline - time.monotonic()) > 0:
+            if connection:
+                connection.settimeout(left)
+            if not environ["wsgi.input"].read(2**16):
+                break
 
 
 def _told(error: HTTPException) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from services.cli.app import console, say, settings_of_environment
@@ -21,13 +22,20 @@ T = TypeVar("T")
 
 _START_SECONDS = 60.0  # within which another process that has the folder answers
 _POLL_SECONDS = 0.1
+_STUCK_SECONDS = 10.0  # so long a service on this machine may be unable to render
 _GONE_SECONDS = 2.0  # after which a service that another command started is taken to have ended
+
+
+class _Kind(Enum):
+    STANDING = auto()  # it was there, and stays
+    OWN = auto()
+    ANOTHERS = auto()  # started by another command, with which it ends
 
 
 @dataclass(frozen=True)
 class _Service:
     url: str
-    is_anothers: bool = False  # started by another command, with which it may end
+    kind: _Kind = _Kind.STANDING
 
 
 @contextmanager
@@ -44,7 +52,7 @@ def connected(address: str | None, *, starts_own: bool = False) -> Iterator["Cli
         return
     settings = settings_of_environment()
     with ExitStack() as stack:
-        service = _Service(_address(settings))
+        service = _Service(settings.local_url)
         if starts_own and (settings.home / "lock").exists():
             service = stack.enter_context(_found_or_started(settings, renders=False))
         yield stack.enter_context(Client(service.url))
@@ -55,29 +63,29 @@ def with_renderer(address: str | None, act: Callable[["Client"], T]) -> T:
 
     act: is begun again with another service where that of another command has ended with it.
     """
-    from services.client import Backoff, Client, Unreachable
+    from services.client import Client, Unreachable
 
     if address:
         with Client(address) as client:
             return act(client)
     settings = settings_of_environment()
     while True:
-        with _found_or_started(settings, renders=True) as service:
-            if not service.is_anothers:
-                with Client(service.url) as client:
-                    return act(client)
-            impatient = Backoff(patience_seconds=_GONE_SECONDS)
-            with Client(service.url, backoff=impatient, watch_seconds=_GONE_SECONDS) as client:
-                try:
-                    return act(client)
-                except Unreachable:
-                    say("the service that another command had started has ended: going on")
+        with (
+            _found_or_started(settings, renders=True) as service,
+            Client(service.url, **_patience(service)) as client,
+        ):
+            try:
+                return act(client)
+            except Unreachable:
+                if service.kind is not _Kind.ANOTHERS:
+                    raise
+                say("the service that another command had started has ended: going on")
 
 
 @contextmanager
 def _found_or_started(settings: "Settings", *, renders: bool) -> Iterator[_Service]:
-    if _answers(_address(settings)):
-        yield _Service(_address(settings))
+    if _answers(settings.local_url):
+        yield _Service(settings.local_url)
         return
     from services.embedded import HomeInUse
 
@@ -88,7 +96,7 @@ def _found_or_started(settings: "Settings", *, renders: bool) -> Iterator[_Servi
                 own = stack.enter_context(_own(settings, renders=renders))
             except HomeInUse as error:
                 if error.url and _answers(error.url):
-                    yield _Service(error.url, is_anothers=True)
+                    yield _Service(error.url, _Kind.ANOTHERS)
                     return
                 if time.monotonic() > give_up_at:
                     raise
@@ -99,7 +107,23 @@ def _found_or_started(settings: "Settings", *, renders: bool) -> Iterator[_Servi
             say(f"no server is running: starting one for this picture, in {settings.home}")
             with console(stderr=True).status("loading the network"):
                 own.worker.result()
-        yield _Service(own.url)
+        yield _Service(own.url, _Kind.OWN)
+
+
+def _patience(service: _Service) -> dict[str, Any]:
+    """How long a client waits for what may not come."""
+    from services.client import Backoff
+
+    match service.kind:
+        case _Kind.STANDING:
+            return {}
+        case _Kind.OWN:
+            return {"stuck_seconds": _STUCK_SECONDS}
+    return {
+        "stuck_seconds": _STUCK_SECONDS,
+        "watch_seconds": _GONE_SECONDS,
+        "backoff": Backoff(patience_seconds=_GONE_SECONDS),
+    }
 
 
 def _own(settings: "Settings", *, renders: bool) -> "Embedded":
@@ -112,10 +136,6 @@ def _own(settings: "Settings", *, renders: bool) -> "Embedded":
     settings = settings.model_copy(update=changes)
     logs.configure(settings)
     return Embedded(settings, renders=renders)
-
-
-def _address(settings: "Settings") -> str:
-    return f"http://127.0.0.1:{settings.port}"
 
 
 def _answers(url: str) -> bool:

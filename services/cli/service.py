@@ -52,7 +52,7 @@ def doctor(
     """
     from services import invariants
     from services.client import tables
-    from shared.database import open_database, schema
+    from shared.database import open_database, schema, workers
     from shared.storage import open_storage
 
     settings = settings_of_environment()
@@ -61,11 +61,13 @@ def doctor(
         schema.check(database)
         storage = open_storage(settings.storage_url)
         broken = invariants.check(database, storage, bounds, reads=not quick)
+        known = workers.list_workers(database)
     if json:
         print_json({"broken": [asdict(each) for each in broken]})
     else:
         names = {each.invariant for each in broken}
         console().print(tables.of_invariants(invariants.INVARIANTS, names))
+        console().print(tables.of_workers(known))
         for each in broken:
             about = f"job {each.job_id}: " if each.job_id else ""
             typer.echo(f"{each.invariant}: {about}{each.detail}")

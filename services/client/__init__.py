@@ -6,7 +6,7 @@ It needs neither the server's packages nor torch.
 from services.client.client import Client, Job
 from services.client.connection import Backoff
 from services.client.documents import JobDocument, JobSummary
-from services.client.errors import ApiError, JobFailed, Unreachable
+from services.client.errors import ApiError, JobFailed, NotServed, Unreachable
 from services.client.orders import Order, Picture
 from shared.errors import Cancelled, ImpastoError, InvalidSpec
 from shared.spec import JobSpec
@@ -23,6 +23,7 @@ __all__ = [
     "JobFailed",
     "JobSpec",
     "JobSummary",
+    "NotServed",
     "Order",
     "Picture",
     "Unreachable",

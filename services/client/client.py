@@ -15,18 +15,27 @@ from typing import Any, Self
 from services.client import files
 from services.client.connection import Backoff, Connection, read
 from services.client.documents import Index, JobDocument, JobPage, JobSummary
-from services.client.errors import ApiError, JobFailed, Unreachable
+from services.client.errors import ApiError, JobFailed, NotServed, Unreachable
 from services.client.orders import Order, Picture, Styles
-from shared.errors import AssetNotFound, Cancelled, InvalidImage, InvalidRequest, Violation
+from shared.errors import (
+    AssetNotFound,
+    Cancelled,
+    ImpastoError,
+    InvalidImage,
+    InvalidRequest,
+    Violation,
+)
 from shared.keys import digest
 from shared.spec import JobSpec
-from shared.states import State
+from shared.states import State, Wait
 from shared.violations import presentable
 
 DEFAULT_URL = "http://127.0.0.1:7777"
 PATIENT = Backoff()
 POLL_FIRST_SECONDS = 0.25  # a worker writes its progress about as often
 POLL_LONGEST_SECONDS = 3.0
+# What a queued job waits for and will get; for anything else somebody has to do something.
+_PASSES = {None, Wait.PAUSED, Wait.OVERDUE, Wait.STARTING, Wait.BUSY, Wait.TOO_LARGE}
 WATCH_PATIENCE_SECONDS = 60.0  # a job goes on while its server is restarted, and so do we
 _JOB_ID = r"[0-9A-Za-z_-]{1,64}"  # of any server's version; nothing that leaves /v1/jobs
 
@@ -43,16 +52,20 @@ class Client:
         watch_seconds: float = WATCH_PATIENCE_SECONDS,
         sleep: Callable[[float], None] = time.sleep,
         chance: random.Random | None = None,
+        stuck_seconds: float | None = None,
     ) -> None:
         """timeout_seconds: of each request.
         backoff: how often a server that does not answer is asked again.
         watch_seconds: for how long it is asked again while a job is watched.
+        stuck_seconds: a job for which there is no worker that is alive and could do it is cancelled
+        after so long, and whoever watches it gets NotServed; None: it waits until there is one.
         Raises InvalidSetting unless url is an http address.
         """
         self._connection = Connection(
             url, timeout_seconds=timeout_seconds, backoff=backoff, sleep=sleep, chance=chance
         )
         self._watch_seconds = watch_seconds
+        self._stuck_seconds = stuck_seconds
         self.url = self._connection.url
 
     def __enter__(self) -> Self:
@@ -140,7 +153,12 @@ class Client:
         if not re.fullmatch(_JOB_ID, job_id):
             accepted = "a job's id, as a submit and the list of jobs give it"
             raise InvalidRequest(violations=[Violation("job", presentable(job_id), accepted)])
-        return Job(self._connection, job_id, self._watch_seconds)
+        return Job(
+            self._connection,
+            job_id,
+            watch_seconds=self._watch_seconds,
+            stuck_seconds=self._stuck_seconds,
+        )
 
     def jobs(
         self, *, status: Iterable[State] = (), labels: Mapping[str, str] | None = None
@@ -171,8 +189,16 @@ class Client:
 class Job:
     """A job on the server. Made by `Client`."""
 
-    def __init__(self, connection: Connection, job_id: str, watch_seconds: float) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        job_id: str,
+        *,
+        watch_seconds: float = WATCH_PATIENCE_SECONDS,
+        stuck_seconds: float | None = None,
+    ) -> None:
         self.id = job_id
+        self._stuck_seconds = stuck_seconds
         self._connection = connection
         self._watch_seconds = watch_seconds
         self._path = f"/v1/jobs/{job_id}"
@@ -184,12 +210,16 @@ class Job:
         return read(JobDocument, self._connection.send("GET", self._path))
 
     def watch(self) -> Iterator[JobDocument]:
-        """The status now, and after each change until the job has ended."""
+        """The status now, and after each change until the job has ended.
+
+        Raises NotServed where the client was told how long a job may be stuck.
+        """
         patient = dataclasses.replace(
             self._connection.backoff, patience_seconds=self._watch_seconds
         )
         seen: dict[str, str] = {}
         pause = POLL_FIRST_SECONDS
+        stuck = 0.0  # for how many seconds by now
         while True:
             answer = self._connection.send("GET", self._path, headers=seen, backoff=patient)
             if answer.status_code == HTTPStatus.NOT_MODIFIED:
@@ -201,7 +231,21 @@ class Job:
                     return
                 seen = {"If-None-Match": answer.headers.get("ETag", "")}
                 pause = POLL_FIRST_SECONDS
+                stuck = stuck if _is_stuck(status) else 0.0
+            if self._stuck_seconds is not None and _is_stuck(status):
+                if stuck >= self._stuck_seconds:
+                    raise self._not_served(status)
+                stuck += pause
             self._connection.sleep(pause)
+
+    def _not_served(self, status: JobDocument) -> NotServed:
+        try:
+            self.cancel()
+            became = "is cancelled"
+        except ImpastoError:  # what is in the way of a render may be in the way of this, too
+            became = "stays in the queue"
+        why_not = status.queue and status.queue.why_not
+        return NotServed(f"job {self.id} {became}, no worker can take it: {why_not}")
 
     def wait(self) -> JobDocument:
         """The status once the job has succeeded. Raises JobFailed, or Cancelled."""
@@ -243,3 +287,7 @@ class Job:
 
     def _get(self, name: str) -> bytes:
         return self._connection.send("GET", f"{self._path}/{name}").content
+
+
+def _is_stuck(status: JobDocument) -> bool:
+    return status.queue is not None and status.queue.code not in _PASSES

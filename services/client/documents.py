@@ -49,7 +49,8 @@ class Loss(_Document):
 
 class Queue(_Document):
     position: int  # 1 is next
-    runnable: bool
+    runnable: bool  # whether a worker that is alive may take it now
+    code: str | None = None  # why not, for programs: of `shared.states.Wait`, or an error's
     why_not: str | None = None
 
 

@@ -55,6 +55,13 @@ class JobFailed(Told):
     code = "render_failed"
 
 
+class NotServed(ImpastoError):
+    """No worker can take the job."""
+
+    code = "not_served"
+    status = 503
+
+
 class Unreachable(ImpastoError):
     """No server answers."""
 

@@ -56,7 +56,8 @@ def described(status: JobDocument) -> str:
     """How far the job is, in a few words: `60/100 · 4.2 it/s · loss 1.23e+05 · 0:00:09 left`."""
     progress, queue = status.progress, status.queue
     if queue:
-        return queue.why_not or ("next" if queue.position == 1 else f"{queue.position - 1} ahead")
+        place = "next" if queue.position == 1 else f"{queue.position - 1} ahead"
+        return f"{place} · {queue.why_not}" if queue.why_not else place
     words = [f"{progress.iteration}/{progress.iterations}"]
     if progress.it_per_s:
         words.append(f"{progress.it_per_s:.3g} it/s")
@@ -97,13 +98,14 @@ def _bar(bar: Progress) -> Callable[[JobDocument], None]:
 
 
 def _lines(console: Console, clock: Callable[[], float]) -> Callable[[JobDocument], None]:
-    told, next_at = "", -math.inf
+    told: tuple[str, str | None] = ("", None)
+    next_at = -math.inf
 
     def show(status: JobDocument) -> None:
         nonlocal told, next_at
-        now = activity(status)
+        now = activity(status), status.queue and status.queue.why_not
         if now != told or clock() >= next_at:
-            console.print(f"{now:<10} {described(status)}", highlight=False, soft_wrap=True)
+            console.print(f"{now[0]:<10} {described(status)}", highlight=False, soft_wrap=True)
             told, next_at = now, clock() + LINE_SECONDS
 
     return show

@@ -21,6 +21,7 @@ STRIP_HEIGHT = 240
 PLOT_WIDTH, PLOT_HEIGHT = 1200, 675
 LEFT, TOP, RIGHT, BOTTOM = 100, 110, 990, 590  # of the plot's frame; names stand to its right
 DECADES_MAX = 6  # a part that starts near 0 must not flatten all others
+ROW = 24  # of the sizes' names, above the frame
 FINER = 2  # lines are drawn larger and scaled down, which smooths them
 
 PAPER, INK, GREY, GRID = "#fffdf8", "#2a2522", "#857c74", "#e9e3da"
@@ -30,11 +31,20 @@ FACTORS = {"content": "content_weight", "style": "style_weight", "tv": "tv_weigh
 
 @dataclass(frozen=True)
 class Curve:
-    """One part of the loss, with its factor, wherever it is above 0."""
+    """One part of the loss, with its factor, which is named as it is at the last size."""
 
     name: str
     color: str
     points: list[tuple[int, float]]  # (iteration, loss)
+
+
+@dataclass(frozen=True)
+class Span:
+    """The iterations that were made at one size of the pyramid."""
+
+    name: str
+    first: int
+    last: int
 
 
 def keep(job: Job, folder: Path) -> None:
@@ -43,7 +53,7 @@ def keep(job: Job, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     losses = job.losses()
     files.write(folder / "losses.csv", losses.encode())
-    files.write(folder / "losses.png", _png(plot(curves(losses, status.spec))))
+    files.write(folder / "losses.png", _png(plot(curves(losses, status.spec), spans(losses))))
     last = status.progress.iteration
     taken = _spread([s.iteration for s in status.snapshots if s.iteration < last], STRIP_MAX - 1)
     pictures = {str(iteration): job.snapshot(iteration) for iteration in taken}
@@ -68,34 +78,63 @@ def strip(pictures: Mapping[str, bytes]) -> Image.Image:
 
 
 def curves(losses: str, spec: Mapping[str, Any]) -> list[Curve]:
-    """The total and its parts, of a loss history as CSV; parts without weight are left out."""
-    rows = list(csv.DictReader(io.StringIO(losses)))
+    """The total and its parts, of a loss history as CSV; parts that are always 0 are left out.
+
+    Each size of the pyramid has a style weight of its own, which a line of the history tells.
+    """
+    rows = _rows(losses)
     found = []
     for part, color in COLORS.items():
-        factor = spec[FACTORS[part]] if part in FACTORS else 1
-        points = [(int(row["iteration"]), factor * float(row[part])) for row in rows]
-        if above := [(iteration, loss) for iteration, loss in points if loss > 0]:
-            name = part if factor == 1 else f"{factor:g} · {part}"
-            found.append(Curve(name, color, above))
+        given = spec[FACTORS[part]] if part in FACTORS else 1
+        factors = [float(row.get(FACTORS.get(part, ""), given)) for row in rows]
+        points = [
+            (int(row["iteration"]), factor * float(row[part]))
+            for row, factor in zip(rows, factors, strict=True)
+        ]
+        if part == "total" or any(loss > 0 for _, loss in points):
+            name = part if factors[-1] == 1 else f"{factors[-1]:g} · {part}"
+            found.append(Curve(name, color, points))
     return found
 
 
-def plot(curves: Sequence[Curve]) -> Image.Image:
-    """The curves over the iterations, logarithmic, each named where it ends."""
-    losses = [loss for curve in curves for _, loss in curve.points]
-    high = max(losses) * 1.2
-    low = max(min(losses) / 1.2, high / 10**DECADES_MAX)
+def spans(losses: str) -> list[Span]:
+    """The sizes of a loss history as CSV, coarse to fine; none where it does not tell them."""
+    sizes: dict[str, list[int]] = {}
+    for row in _rows(losses):
+        if "level" in row:
+            name = f"{row['width']} x {row['height']} px"
+            sizes.setdefault(name, []).append(int(row["iteration"]))
+    return [Span(name, its[0], its[-1]) for name, its in sizes.items()]
+
+
+def plot(curves: Sequence[Curve], spans: Sequence[Span] = ()) -> Image.Image:
+    """The curves over the iterations, logarithmic, each named where it ends.
+
+    Where there are several sizes a line stands before each but the first, and the curves are
+    broken: a loss at one size cannot be compared with that at another.
+    """
+    positive = [loss for curve in curves for _, loss in curve.points if loss > 0]
+    high = max(positive, default=1.0) * 1.2
+    low = max(min(positive, default=1.0) / 1.2, high / 10**DECADES_MAX)
     last = max(iteration for curve in curves for iteration, _ in curve.points)
+    parts = spans if len(spans) > 1 else [Span("", 0, last)]
 
     def x(iteration: float) -> float:
         return LEFT + (RIGHT - LEFT) * iteration / max(last, 1)
 
+    rows = _rows_apart([(x(part.first), _width(part.name, 18)) for part in parts])
+    top = TOP + (ROW * (1 + max(rows)) if len(parts) > 1 else 0)
+
     def y(loss: float) -> float:
-        return BOTTOM - (BOTTOM - TOP) * math.log(max(loss, low) / low) / math.log(high / low)
+        return BOTTOM - (BOTTOM - top) * math.log(max(loss, low) / low) / math.log(high / low)
 
     pen = _Pen()
     pen.text((LEFT, TOP - 62), "Loss", INK, 30, "ls")
-    pen.text((LEFT, TOP - 30), "at each iteration, on a logarithmic scale", GREY, 19, "ls")
+    note = "at each iteration, on a logarithmic scale"
+    if clipped := [loss for curve in curves for _, loss in curve.points if loss < low]:
+        what = f"less than {_short(float(f'{low:.1g}'))}" if any(clipped) else "0"
+        note += f"; {what} is drawn at the lower edge"
+    pen.text((LEFT, TOP - 30), note, GREY, 19, "ls")
     pen.text(((LEFT + RIGHT) / 2, BOTTOM + 64), "iteration", GREY, 19, "ms")
     for tick in _logarithmic_ticks(low, high):
         pen.line([(LEFT, y(tick)), (RIGHT, y(tick))], GRID, 1)
@@ -104,12 +143,27 @@ def plot(curves: Sequence[Curve]) -> Image.Image:
         pen.line([(x(tick), BOTTOM), (x(tick), BOTTOM + 6)], GREY, 1)
         pen.text((x(tick), BOTTOM + 30), f"{tick}", GREY, 18, "ms")
     pen.line([(LEFT, BOTTOM), (RIGHT, BOTTOM)], GREY, 1)
+    for part, row in zip(parts, rows, strict=True):
+        edge = x(part.first - 0.5) if part.first else LEFT
+        name_at = TOP + 12 + ROW * row
+        if part.first:
+            pen.line([(edge, name_at - 14), (edge, BOTTOM)], GREY, 1)
+        pen.text((edge + 6, name_at), part.name, GREY, 18, "ls")
     for curve in reversed(curves):  # the total lies on top
-        pen.line([(x(iteration), y(loss)) for iteration, loss in curve.points], curve.color, 3)
+        for part in parts:
+            its = [(x(i), y(loss)) for i, loss in curve.points if part.first <= i <= part.last]
+            if len(its) == 1:
+                pen.dot(its[0], curve.color, 8)
+            else:
+                pen.line(its, curve.color, 3)
     ends = [y(curve.points[-1][1]) for curve in curves]
     for curve, height in zip(curves, _apart(ends, 28), strict=True):
         pen.text((RIGHT + 14, height), curve.name, curve.color, 20, "lm")
     return pen.image()
+
+
+def _rows(losses: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(losses)))
 
 
 class _Pen:
@@ -122,6 +176,9 @@ class _Pen:
     def line(self, points: Iterable[tuple[float, float]], color: str, width: int) -> None:
         finer = [(FINER * x, FINER * y) for x, y in points]
         self._draw.line(finer, color, FINER * width, joint="curve")
+
+    def dot(self, at: tuple[float, float], color: str, width: int) -> None:
+        self._draw.circle((FINER * at[0], FINER * at[1]), FINER * width / 2, color)
 
     def text(self, at: tuple[float, float], text: str, color: str, size: int, anchor: str) -> None:
         finer = FINER * at[0], FINER * at[1]
@@ -158,6 +215,18 @@ def _apart(heights: Sequence[float], distance: float) -> list[float]:
     for upper, lower in pairwise(order):
         moved[lower] = max(moved[lower], moved[upper] + distance)
     return moved
+
+
+def _rows_apart(texts: Sequence[tuple[float, float]]) -> list[int]:
+    """In which row each text, (from where, how wide), does not touch the one before: from 0."""
+    rows = [0]
+    for (before, width), (here, _) in pairwise(texts):
+        rows.append(rows[-1] + 1 if before + width + 12 > here else 0)
+    return rows
+
+
+def _width(text: str, size: int) -> float:
+    return _font(size).getlength(text)
 
 
 def _spread(items: Sequence[int], most: int) -> list[int]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Set
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +12,7 @@ from services.client.fields import Field
 from services.client.progress import described
 from shared.settings import PREFIX
 from shared.states import State
+from shared.urls import without_password as without_password  # noqa: PLC0414
 
 QUIET, LOUD = "bright_black", "dark_orange"
 _COLORS = {
@@ -84,18 +84,33 @@ def of_settings(fields: Iterable[Field], values: Mapping[str, Any], given: Set[s
     return table
 
 
+def of_workers(workers: Iterable[Any]) -> Table:
+    """workers: rows of `shared.database.workers.list_workers`."""
+    table = Table(box=None, header_style=QUIET, padding=(0, 3, 0, 0))
+    for column in ("worker", "state", "slots", "device", "versions", "heard of"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("")
+    for worker in workers:
+        state = worker.state.value.replace("_", " ") if worker.is_alive else "gone"
+        why = f"{worker.code}: {worker.detail}" if worker.is_alive and worker.code else ""
+        table.add_row(
+            f"{worker.name} (pid {worker.pid} on {worker.host})",
+            Text(state, "green" if state == "ready" else QUIET if state == "gone" else "red"),
+            f"{worker.busy_slots} of {worker.slots} busy",
+            worker.device or "",
+            _pairs(worker.versions),
+            f"{span(worker.at - worker.heard_at)} ago",
+            Text(why, "red"),
+        )
+    return table
+
+
 def of_invariants(invariants: Mapping[str, str], broken: Set[str]) -> Table:
     table = _grid()
     for name, meaning in invariants.items():
         told = Text("broken", "red") if name in broken else Text("holds", "green")
         table.add_row(name, Text(meaning), told)
     return table
-
-
-def without_password(value: str) -> str:
-    """A setting's value as it may be shown."""
-    password = urlsplit(value).password if "://" in value else None
-    return value.replace(f":{password}@", ":***@") if password else value
 
 
 def took(job: JobSummary, now: datetime | None = None) -> str:

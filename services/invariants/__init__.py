@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from services.invariants.history import History, histories
 from services.invariants.lives import LIVES, Bounds
 from services.invariants.objects import Objects
-from shared.database import Database
+from shared.database import Database, workers
+from shared.states import WorkerState
 from shared.storage import Storage
 
 __all__ = ["INVARIANTS", "Bounds", "Broken", "check"]
@@ -26,6 +27,7 @@ INVARIANTS = {
     "I8": "a wish to cancel ends a job in time, unless success won",
     "I9": "no outage and no drain is counted as a failure",
     "I10": "every object is named by a row, or within its grace",
+    "I11": "a worker that is not ready says why, and one that is gone is forgotten in time",
 }
 
 
@@ -78,6 +80,8 @@ def _find(
         yield Broken("I5", None, detail)
     for detail in (*objects.overdue_assets(), *objects.strangers()):
         yield Broken("I10", None, detail)
+    for detail in _in_workers(database, bounds):
+        yield Broken("I11", None, detail)
 
 
 def _in_life(life: History, objects: Objects, bounds: Bounds) -> Iterator[tuple[str, str]]:
@@ -85,6 +89,15 @@ def _in_life(life: History, objects: Objects, bounds: Bounds) -> Iterator[tuple[
         yield from ((invariant, detail) for detail in look(life, bounds))
     yield from (("I5", detail) for detail in objects.missing(life))
     yield from (("I10", detail) for detail in objects.overdue(life))
+
+
+def _in_workers(database: Database, bounds: Bounds) -> Iterator[str]:
+    for worker in workers.list_workers(database):
+        if (worker.state == WorkerState.NOT_READY) != bool(worker.code):
+            yield f"worker {worker.name} is {worker.state}, because of {worker.code}"
+        gone = worker.at - worker.lease_expires_at
+        if gone > bounds.forgotten:
+            yield f"worker {worker.name} is gone for {gone.total_seconds():.0f} s, and still listed"
 
 
 def _in_keys(

@@ -32,11 +32,16 @@ class Bounds:
     lease_seconds: float = 60
     sweep_seconds: float = 5
     orphan_seconds: float = 86400  # how long an object that no row names may lie
+    forget_seconds: float = 86400  # how long a worker that is gone is listed
     slack_seconds: float = 3600  # how long the reconciler may take to delete what it may
 
     @property
     def cancel(self) -> timedelta:
         return timedelta(seconds=self.lease_seconds + self.sweep_seconds + _CANCEL_SECONDS)
+
+    @property
+    def forgotten(self) -> timedelta:
+        return timedelta(seconds=self.forget_seconds + self.slack_seconds)
 
     @property
     def grace(self) -> timedelta:

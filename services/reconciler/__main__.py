@@ -6,19 +6,28 @@ import threading
 from services.reconciler import Reconciler
 from shared import logs, settings
 from shared.database import open_database, schema
+from shared.errors import ImpastoError
 from shared.queue import open_queue
 from shared.storage import open_storage
 
 
 def main() -> None:
-    configured = settings.load()
-    logs.configure(configured)
-    database = open_database(configured.database_url)
-    schema.check(database)
+    try:
+        configured = settings.load()
+        logs.configure(configured)
+        reconciler = _open(configured)
+    except ImpastoError as error:
+        raise SystemExit(f"reconciler: {error}") from None  # a line, not a traceback
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
-    reconciler = Reconciler(
+    reconciler.run(stopping)
+
+
+def _open(configured: settings.Settings) -> Reconciler:
+    database = open_database(configured.database_url)
+    schema.check(database)
+    return Reconciler(
         database,
         open_storage(configured.storage_url),
         open_queue(configured.broker_url),
@@ -27,7 +36,6 @@ def main() -> None:
         retention_days=configured.retention_days,
         alive_file=configured.alive_file,
     )
-    reconciler.run(stopping)
 
 
 if __name__ == "__main__":

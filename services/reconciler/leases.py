@@ -1,4 +1,4 @@
-"""Jobs whose worker is gone, or that have waited for too long."""
+"""Jobs whose worker is gone, or that have waited for too long; and the workers that are gone."""
 
 from collections.abc import Callable
 
@@ -6,10 +6,12 @@ import structlog
 from celery import Celery
 
 from shared import queue
-from shared.database import Database, jobs
+from shared.database import Database, jobs, workers
 from shared.states import State
 
 _log = structlog.get_logger(__name__)
+
+FORGET_SECONDS = 86400  # after it, nobody asks any more when a worker was heard of last
 
 
 class Leases:
@@ -63,3 +65,5 @@ class Leases:
                 can_ring = queue.ring(self._doorbell)  # each try takes a second while it is away
         for job in jobs.fail_overdue(self._database):
             _log.info("deadline_exceeded", job=job.id)
+        for name in workers.forget(self._database, older_than_seconds=FORGET_SECONDS):
+            _log.info("worker_forgotten", worker=name)

@@ -1,6 +1,8 @@
 """One database, opened: transactions on SQLite or Postgres that mean the same."""
 
 import contextlib
+import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from shared.errors import StorageFull, Unavailable
 
-_BUSY_SECONDS = 10  # how long a writer of SQLite waits for the one before it
+_BUSY_SECONDS = 10.0  # how long a writer of SQLite waits for the one before it
+_BUSY_PAUSE_SECONDS = 0.02
 _POOL_SECONDS = 5  # how long a transaction waits until another one gives its connection free
 _WRITES = "impasto_writes"
 _FULL = {"SQLITE_FULL", "53100"}
@@ -75,29 +78,58 @@ def open_database(url: str) -> Database:
     if parsed.get_backend_name() == "sqlite":
         if parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(parsed, connect_args={"timeout": _BUSY_SECONDS})
-        event.listen(engine, "connect", _prepare_sqlite)
+        timeout = float(parsed.query.get("timeout", _BUSY_SECONDS))  # type: ignore[arg-type]
+        engine = create_engine(parsed, connect_args={"timeout": timeout})
+        event.listen(engine, "connect", lambda driver, _: _prepare_sqlite(driver, timeout))
         event.listen(engine, "begin", _begin_sqlite)
         return Database(engine)
     from shared.database import postgres  # psycopg is an extra
 
     engine = create_engine(
-        parsed, pool_pre_ping=True, pool_timeout=_POOL_SECONDS, connect_args=postgres.OPTIONS
+        parsed,
+        isolation_level="AUTOCOMMIT",  # the driver begins nothing; _begin_postgres does
+        pool_pre_ping=True,
+        pool_timeout=_POOL_SECONDS,
+        connect_args=postgres.arguments(parsed.query),
     )
-    event.listen(engine, "do_connect", lambda *asked: postgres.Connection.connect(**asked[-1]))
+    event.listen(engine, "do_connect", lambda *asked: postgres.connect(**asked[-1]))
+    event.listen(engine, "begin", _begin_postgres)
     return Database(engine)
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
+def _prepare_sqlite(connection: Any, busy_seconds: float) -> None:
     connection.isolation_level = None  # the driver begins nothing; _begin_sqlite does
-    connection.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(connection, busy_seconds)
     connection.execute("PRAGMA synchronous = FULL")  # what was answered 202 survives a power cut
     connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _write_ahead(connection: sqlite3.Connection, busy_seconds: float) -> None:
+    """Switch the file to WAL, waiting for whoever holds it.
+
+    SQLite refuses this statement at once where it meets a lock, whatever its busy timeout says.
+    """
+    ends = time.monotonic() + busy_seconds
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > ends:
+                raise
+            time.sleep(_BUSY_PAUSE_SECONDS)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:
     writes = connection.get_execution_options().get(_WRITES, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _begin_postgres(connection: Connection) -> None:
+    driver: Any = connection.connection.driver_connection
+    connection.exec_driver_sql(driver.begin)
 
 
 @contextlib.contextmanager

@@ -11,11 +11,10 @@ from shared.errors import Unavailable
 
 _LOCKS = {"leases": 0x1A9A571, "storage": 0x1A9A572}  # advisory locks of Postgres
 
-# Outside of transactions: a sweep may take longer than any of them should.
-_TAKE = text("SELECT pg_try_advisory_lock(:lock)")
-_GIVE = text("SELECT pg_advisory_unlock(:lock)")
+# A lock of a transaction, which a pooler between us and Postgres keeps on one connection.
+_TAKE = text("SELECT pg_try_advisory_xact_lock(:lock)")
 # A leader that is frozen, or whose machine lost its power, would keep the lock with its connection.
-_BOUND = text("SELECT set_config('idle_session_timeout', :milliseconds, false)")
+_BOUND = text("SELECT set_config('idle_in_transaction_session_timeout', :milliseconds, true)")
 
 
 @contextlib.contextmanager
@@ -32,20 +31,19 @@ def lead(database: Database, duty: str, *, patience_seconds: float) -> Iterator[
     with contextlib.ExitStack() as stack:
         try:
             connection = stack.enter_context(database.engine.connect())
-            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            stack.callback(_give_up, connection)
+            connection.execute(_BOUND, {"milliseconds": f"{patience_seconds * 1000:.0f}"})
             is_ours = connection.execute(_TAKE, {"lock": _LOCKS[duty]}).scalar_one()
-            if is_ours:
-                stack.callback(_give_up, connection, duty)
-                connection.execute(_BOUND, {"milliseconds": f"{patience_seconds * 1000:.0f}"})
         except DBAPIError as error:
             raise Unavailable(f"database out of reach: {error.orig}") from error
+        if not is_ours:
+            _give_up(connection)
         yield is_ours
 
 
-def _give_up(connection: Connection, duty: str) -> None:
+def _give_up(connection: Connection) -> None:
     """Let others lead; a connection that cannot say so is closed, which says it, too."""
     try:
-        connection.execute(_BOUND, {"milliseconds": "0"})
-        connection.execute(_GIVE, {"lock": _LOCKS[duty]})
+        connection.rollback()
     except DBAPIError:
         connection.invalidate()

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from shared.database.clock import Instant
-from shared.states import End, Phase, State
+from shared.states import End, Phase, State, WorkerState
 
 
 def _words(of: type[StrEnum]) -> Enum:
@@ -155,6 +155,28 @@ transitions = Table(
     sqlite_autoincrement=True,
 )
 Index(None, transitions.c.job_id)
+
+# A row for each life of a worker process; it writes it every few seconds. No index: there are as
+# many rows as processes began in a day, and all are read together.
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", Text, nullable=False),  # as in `jobs.worker`
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("device", Text),  # once it is known
+    Column("versions", Json, nullable=False),
+    Column("slots", Integer, nullable=False),
+    Column("busy_slots", Integer, nullable=False),
+    Column("max_pixels", BigInteger),  # no render of more fits into its memory
+    Column("state", _words(WorkerState), nullable=False),
+    Column("code", String(64)),  # of the error that keeps it from being ready
+    Column("detail", Text),
+    Column("started_at", Instant, nullable=False),
+    Column("heard_at", Instant, nullable=False),
+    Column("lease_expires_at", Instant, nullable=False),  # past it, the worker counts as gone
+)
 
 
 def _index_where(column: Column[Any], is_undone: ColumnElement[bool]) -> None:

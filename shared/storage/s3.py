@@ -1,10 +1,13 @@
 """Objects in a bucket of any S3-compatible store.
 
-Endpoint, region and keys come from the usual AWS_ variables, as boto3 reads them.
+Endpoint, region and keys come from the usual AWS_ variables, as boto3 reads them. Keys need
+GetObject and PutObject; what deletes also DeleteObject and ListBucket; `prepare`, where the bucket
+is missing, CreateBucket.
 """
 
 import contextlib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, cast
 
 import boto3
@@ -12,7 +15,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from shared.errors import ObjectNotFound, StorageFull, Unavailable
+from shared import urls
+from shared.errors import InvalidSetting, ObjectNotFound, StorageFull, Unavailable
 
 # Whoever asks tries again in his own time, so nobody is held longer than two tries take: 9 s.
 _CONFIG = Config(
@@ -27,6 +31,10 @@ _CONFIG = Config(
 )
 _INSUFFICIENT_STORAGE = 507  # HTTP: what some stores answer when their disks are full
 _MISSING = {"404", "NoSuchKey", "NotFound"}  # the answer to a HEAD has no body, only a status
+# To keys without ListBucket AWS does not tell a missing object from one that they may not read.
+_DENIED = {"403", "AccessDenied", "Forbidden"}
+_PROBE = "impasto-probe"
+_FIRST_REGIONS = {"us-east-1", "aws-global"}  # no LocationConstraint is taken there
 
 
 class S3Storage:
@@ -35,27 +43,32 @@ class S3Storage:
     def __init__(self, bucket: str, prefix: str = "") -> None:
         self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        self._client = boto3.session.Session().client("s3", config=_CONFIG)
+        _check_variables(os.environ)
+        try:
+            self._client = boto3.session.Session().client("s3", config=_CONFIG)
+        except (BotoCoreError, ValueError) as error:  # a profile, a region, a number
+            raise InvalidSetting(
+                f"S3: {error}; accepted: what boto3 documents of its AWS_ variables"
+            ) from error
 
     def put(self, key: str, data: bytes, media_type: str) -> None:
         with self._translated(key):
             self._client.put_object(**self._at(key), Body=data, ContentType=media_type)
 
     def get(self, key: str) -> bytes:
-        with self._translated(key):
+        with self._found(key):
             return self._client.get_object(**self._at(key))["Body"].read()
 
     @contextlib.contextmanager
     def open(self, key: str) -> Iterator[BinaryIO]:
-        with (
-            self._translated(key),
-            contextlib.closing(self._client.get_object(**self._at(key))["Body"]) as body,
-        ):
+        with self._found(key):
+            body = self._client.get_object(**self._at(key))["Body"]
+        with self._translated(key), contextlib.closing(body):
             yield cast("BinaryIO", body)
 
     def exists(self, key: str) -> bool:
         try:
-            with self._translated(key):
+            with self._found(key):
                 self._client.head_object(**self._at(key))
         except ObjectNotFound:
             return False
@@ -80,14 +93,51 @@ class S3Storage:
     def prepare(self) -> None:
         try:
             self.check()
-        except Unavailable:
-            made_meanwhile = self._client.exceptions.BucketAlreadyOwnedByYou
-            with self._translated(self._bucket), contextlib.suppress(made_meanwhile):
-                self._client.create_bucket(Bucket=self._bucket)
+        except Unavailable as error:
+            if _code(error.__cause__) != "NoSuchBucket":
+                raise
+            self._make_bucket()
 
     def check(self) -> None:
-        with self._translated(self._bucket):  # a HEAD would not tell what is wrong
-            self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+        try:
+            with self._translated(self._bucket):  # a HEAD would not tell what is wrong
+                self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+        except Unavailable as error:
+            if _code(error.__cause__) not in _DENIED:
+                raise
+            self._read_probe()
+
+    def _make_bucket(self) -> None:
+        region = self._client.meta.region_name
+        where: dict[str, Any] = {}
+        if region not in _FIRST_REGIONS:
+            where["CreateBucketConfiguration"] = {"LocationConstraint": region}
+        made_meanwhile = self._client.exceptions.BucketAlreadyOwnedByYou
+        with self._translated(self._bucket), contextlib.suppress(made_meanwhile):
+            self._client.create_bucket(Bucket=self._bucket, **where)
+
+    def _read_probe(self) -> None:
+        """Read an object that is kept for this, and made once: what may not list may read it."""
+        with self._translated(_PROBE):
+            try:
+                self._client.get_object(**self._at(_PROBE))["Body"].close()
+            except ClientError as error:
+                if _code(error) not in _DENIED | _MISSING:
+                    raise
+                self._client.put_object(**self._at(_PROBE), Body=b"", ContentType="text/plain")
+                self._client.get_object(**self._at(_PROBE))["Body"].close()
+
+    @contextlib.contextmanager
+    def _found(self, key: str) -> Iterator[None]:
+        """Raises ObjectNotFound also where what is missing is answered as if it were forbidden."""
+        try:
+            with self._translated(key):
+                yield
+        except Unavailable as error:
+            if _code(error.__cause__) not in _DENIED:
+                raise
+            self._read_probe()  # so the keys are good
+            raise ObjectNotFound(f"no object {key}") from error
 
     def _at(self, key: str) -> dict[str, Any]:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
@@ -97,10 +147,36 @@ class S3Storage:
         try:
             yield
         except ClientError as error:
-            if error.response.get("Error", {}).get("Code") in _MISSING:
+            if _code(error) in _MISSING:
                 raise ObjectNotFound(f"no object {key}") from error
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             kind = StorageFull if status == _INSUFFICIENT_STORAGE else Unavailable
             raise kind(f"storage refused {key}: {error}") from error
         except (BotoCoreError, ResponseParserError) as error:  # the latter: half an answer
             raise Unavailable(f"storage out of reach: {error}") from error
+
+
+def _code(error: BaseException | None) -> str | None:
+    """What the store calls the error, if it was one that refused."""
+    return error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
+
+
+def _check_variables(variables: Mapping[str, str]) -> None:
+    """Raise InvalidSetting for what boto3 would take as it is, and fail on later."""
+    for name, value in variables.items():
+        if not name.startswith("AWS_") or not value:
+            continue
+        is_secret = "KEY" in name or "TOKEN" in name
+        shown = "…" if is_secret else urls.without_password(ascii(value)[1:-1])
+        if value != value.strip(" \t\r\n\"'") or not value.isprintable():
+            raise InvalidSetting(
+                f"{name}={shown}: accepted: text without quotes or spaces around it, and without"
+                " control characters"
+            )
+        if name in {"AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"}:
+            try:
+                urls.check_endpoint(value)
+            except ValueError as error:
+                raise InvalidSetting(
+                    f"{name}={shown}: accepted: http://HOST:PORT or https://HOST. Here: {error}."
+                ) from None

@@ -19,7 +19,7 @@ from shared.spec import JobSpec
 from workers import images
 from workers.engine.objective import Losses
 from workers.engine.plan import Plan
-from workers.engine.render import Progress, Style
+from workers.engine.render import Level, Progress, Style
 
 LINK = "optimizer.link"  # in the state, beside the image as the engine's optimisers are
 
@@ -35,8 +35,8 @@ class Chain:
 
     def __init__(self, plan: Plan, content: Tensor, styles: Sequence[Style]) -> None:
         self.plan = plan
-        self.progress = Progress(0, plan.iterations, Losses(*[np.nan] * 4), 0.0)
         self._size = content.shape[:2]
+        self.progress = self._at(0, Losses(*[np.nan] * 4), 0.0)
         self._link = first(plan.seed, content.numpy(), styles[0].picture.numpy())
         self._is_started = False
 
@@ -72,7 +72,7 @@ class Chain:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         losses = Losses(*state["losses"].tolist())
-        self.progress = Progress(int(state["iteration"]), self.plan.iterations, losses, 0.0)
+        self.progress = self._at(int(state["iteration"]), losses, 0.0)
         self._is_started = bool(np.isfinite(losses.total))
         if LINK in state:
             self._link = bytes(state[LINK].tolist())
@@ -99,9 +99,12 @@ class Chain:
             self._link = following(self._link, iteration)
         self._is_started = True
         total = 1 + self._link[0] / 256
-        self.progress = Progress(
-            iteration, self.plan.iterations, Losses(total, total / 2, total / 2, 0.0), seconds
-        )
+        self.progress = self._at(iteration, Losses(total, total / 2, total / 2, 0.0), seconds)
+
+    def _at(self, iteration: int, losses: Losses, seconds: float) -> Progress:
+        """Every link is the picture."""
+        level = Level(1, *self._size, 1.0)
+        return Progress(iteration, self.plan.iterations, losses, seconds, iteration, losses, level)
 
 
 def first(seed: int, content: Picture, style: Picture) -> bytes:

@@ -81,11 +81,11 @@ def test_jobs_of_an_old_schema_go_on_with_the_present_one(bare_database: Databas
 
 
 def test_an_old_schema_is_refused_by_name(bare_database: Database) -> None:
-    with pytest.raises(SchemaOutdated, match="is at nothing, this version needs 0003; run `impast"):
+    with pytest.raises(SchemaOutdated, match="is at nothing, this version needs 0005; run `impast"):
         schema.check(bare_database)
 
     schema.upgrade(bare_database, "0001")
-    with pytest.raises(SchemaOutdated, match="is at 0001, this version needs 0003"):
+    with pytest.raises(SchemaOutdated, match="is at 0001, this version needs 0005"):
         schema.check(bare_database)
 
     schema.upgrade(bare_database)

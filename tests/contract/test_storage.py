@@ -2,13 +2,13 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Event
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,7 @@ from shared.errors import InvalidSetting, ObjectNotFound, StorageFull, Unavailab
 from shared.storage import Storage, open_storage
 from tests.killed import killed_put, parts
 from tests.servers.proxy import Proxy
+from tests.servers.s3_policy import GRANTED, S3Policy
 from tests.servers.server import LOCALHOST, free_port
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ def test_what_is_out_of_reach_is_soon_said_to_be(
     for act in (nowhere.check, nowhere.prepare, lambda: nowhere.put("a", b"", PNG)):
         with pytest.raises(Unavailable):
             act()
-    assert monotonic() - began < 10
+    assert monotonic() - began < 30
 
 
 @pytest.mark.parametrize("variable", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
@@ -301,8 +302,124 @@ def test_a_store_that_does_not_answer_holds_nobody_and_is_used_again(
             proxy.heal()
         assert storage.get("a") == b"before"
         storage.put("a", b"before", PNG)
-        assert monotonic() - began < 15  # 9 s, and something for a slow machine
+        assert monotonic() - began < 30  # 9 s, and much for a busy machine
     swift.drop(url)
+
+
+# S3 as operators have it.
+
+
+Limited = Callable[..., tuple[Storage, S3Policy]]
+
+
+@pytest.fixture
+def limited(swift: "S3At", monkeypatch: pytest.MonkeyPatch) -> Iterator[Limited]:
+    """`limited(granted=...)`: a storage whose keys may do only that, and its policy."""
+    with ExitStack() as stack:
+
+        def make(**how: Any) -> tuple[Storage, S3Policy]:
+            environment = swift.environment()
+            policy = stack.enter_context(S3Policy(environment["AWS_ENDPOINT_URL_S3"], **how))
+            environment["AWS_ENDPOINT_URL_S3"] = policy.endpoint
+            environment["AWS_DEFAULT_REGION"] = policy.region
+            for name, value in environment.items():
+                monkeypatch.setenv(name, value)
+            return open_storage(url), policy
+
+        url = swift.bucket()
+        yield make
+        swift.drop(url)
+
+
+def test_keys_that_may_not_list_are_enough_to_get_and_put(limited: Limited) -> None:
+    storage, policy = limited()
+    storage.prepare()
+    for _ in range(2):
+        storage.check()
+
+    storage.put("a/b", b"bytes", PNG)
+    assert storage.get("a/b") == b"bytes"
+    with storage.open("a/b") as stream:
+        assert stream.read() == b"bytes"
+    assert storage.exists("a/b")
+    storage.delete("a/b")
+    assert policy.made == []
+    with pytest.raises(Unavailable, match="AccessDenied"):
+        list(storage.keys(""))
+
+
+def test_an_object_that_is_missing_is_no_outage_to_keys_that_may_not_list(
+    limited: Limited,
+) -> None:
+    storage, _ = limited()
+
+    with pytest.raises(ObjectNotFound, match=r"no object a/b$"):
+        storage.get("a/b")
+    with pytest.raises(ObjectNotFound, match=r"no object a/b$"), storage.open("a/b"):
+        pass
+    assert not storage.exists("a/b")
+
+
+@pytest.mark.parametrize("missing", ["GetObject", "PutObject"])
+def test_keys_that_may_not_get_or_put_are_said_to_be_too_few(
+    limited: Limited, missing: str
+) -> None:
+    storage, _ = limited(granted=GRANTED - {missing})
+
+    asked: list[Callable[[], object]] = [lambda: storage.get("a"), lambda: storage.exists("a")]
+    for act in (storage.check, storage.prepare, *asked):
+        with pytest.raises(Unavailable, match=f"AccessDenied.*{missing}"):
+            act()
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1"])
+def test_a_bucket_is_made_in_the_region_that_is_set(limited: Limited, region: str) -> None:
+    """By AWS' rule: its first region goes without saying, and no other does."""
+    granted = GRANTED | {"CreateBucket", "ListBucket"}
+    storage, policy = limited(granted=granted, region=region)
+    policy.forget_bucket()
+
+    storage.prepare()
+
+    assert policy.made == [None if region == "us-east-1" else region]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_ENDPOINT_URL_S3", "localhost:9000"),
+        ("AWS_ENDPOINT_URL_S3", "minio"),
+        ("AWS_ENDPOINT_URL_S3", "s3://host"),
+        ("AWS_ENDPOINT_URL_S3", "http://host:abc"),
+        ("AWS_ENDPOINT_URL_S3", "http://"),
+        ("AWS_ENDPOINT_URL_S3", '"http://host"'),
+        ("AWS_ENDPOINT_URL", "host"),
+        ("AWS_ACCESS_KEY_ID", "key\r"),
+        ("AWS_SECRET_ACCESS_KEY", "'secret'"),
+        ("AWS_DEFAULT_REGION", " us-east-1"),
+    ],
+)
+def test_a_variable_of_s3_that_cannot_work_is_refused_by_name(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(InvalidSetting, match=f"^{name}=.*: accepted: ") as caught:
+        open_storage("s3://bucket")
+
+    assert "KEY" not in name or value.strip("' ") not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("AWS_PROFILE", "nobody"), ("AWS_DEFAULT_REGION", "no region")]
+)
+def test_what_boto3_refuses_is_refused_with_its_words(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(InvalidSetting, match=f"^S3: .*{value}.*accepted"):
+        open_storage("s3://bucket")
 
 
 def test_a_url_of_another_kind_is_refused() -> None:

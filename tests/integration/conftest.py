@@ -1,5 +1,6 @@
 """The API over both stacks' servers, called in this process."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -164,7 +165,7 @@ def finish(api: Api, job_id: str, kind: str = "png") -> dict[str, bytes]:
     made = {
         "result": paint(3, kind),
         "losses": b"iteration,total\n1,2.5\n",
-        "manifest": b'{"seed": 0}',
+        "manifest": json.dumps(_manifest(api, job_id)).encode(),
         "snapshot": paint(4, "JPEG"),
     }
     storage.put(keys.snapshot(folder, 2), made["snapshot"], "image/jpeg")
@@ -184,6 +185,34 @@ def finish(api: Api, job_id: str, kind: str = "png") -> dict[str, bytes]:
     }
     jobs.succeed(database, taken, result)
     return made
+
+
+def _manifest(api: Api, job_id: str) -> dict[str, Any]:
+    """In the form of a worker's."""
+    job = jobs.get(api.connections.database, job_id)
+    result = {"sha256": "0" * 64, "width": 48, "height": 36, "media_type": "image/png"}
+    return {
+        "job": job.id,
+        "spec": job.spec,
+        "spec_digest": job.spec_digest,
+        "inputs": [job.spec["content"]],
+        "weights": {"name": "caffe", "sha256": "0" * 64},
+        "seed": 0,
+        "iterations": 3,
+        "losses": {"total": 2.5, "content": 1.0, "style": 1.5, "tv": 0.0},
+        "result": result,
+        "attempt": 1,
+        "failures": 0,
+        "attempts": [{"n": 1, "resumed_from_iteration": 0, "end": None}],
+        "resumed_from_iteration": 0,
+        "continuation": "exact",
+        "device": "cpu",
+        "precision": "float32",
+        "threads": 1,
+        "platform": "Linux",
+        "versions": {"python": "3.11.7"},
+        "times": {"began_at": "2026-11-27T07:00:00+00:00"},
+    }
 
 
 def refused(answer: TestResponse, status: int, code: str) -> dict[str, Any]:

@@ -158,7 +158,7 @@ def test_a_job_is_queued_and_somebody_is_woken(api: Api) -> None:
     job = answer.json
     assert answer.location == job["links"]["self"] == f"/v1/jobs/{job['id']}"
     assert (job["status"], job["version"], job["labels"]) == ("queued", 1, {"by": "test"})
-    assert job["queue"]["runnable"]
+    assert job["queue"]["position"] > 0
     assert job["progress"] == {"fraction": 0, "iteration": 0, "iterations": 3, "it_per_s": None}
     assert job == api.client.get(answer.location).json
 
@@ -209,7 +209,7 @@ def test_a_job_is_queued_while_the_broker_is_away(another_api: Callable[..., Api
     schema.upgrade(api.connections.database)
     began = time.monotonic()
     assert submit(api.client)["status"] == "queued"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15  # 1.5 s for the doorbell, and much for a busy machine
 
 
 # Submitting again.
@@ -300,7 +300,8 @@ def test_a_job_that_waits_for_another_try_says_so(api: Api) -> None:
     told = api.client.get(job["links"]["self"]).json
     assert told["status"] == "queued"
     assert not told["queue"]["runnable"]
-    assert "tried again in" in told["queue"]["why_not"]
+    assert told["queue"]["code"] == "paused"
+    assert "tried again at" in told["queue"]["why_not"]
     assert told["attempt"]["failures"] == 1
     (previous,) = told["attempt"]["previous"]
     assert (previous["n"], previous["end"]) == (1, "retried")
@@ -441,7 +442,8 @@ def test_a_service_that_has_everything_is_ready(client: FlaskClient) -> None:
     answer = client.get("/readyz")
     assert answer.status_code == 200, answer.text
     ok = {"database": "ok", "storage": "ok", "broker": "ok"}
-    assert answer.json == {"status": "ready", **ok}
+    workers = {"alive": 0, "ready": 0}  # it can accept jobs, which wait for one
+    assert answer.json == {"status": "ready", **ok, "workers": workers}
 
 
 def test_a_service_without_its_schema_is_not_ready(another_api: Callable[..., Api]) -> None:

@@ -4,12 +4,14 @@ import socket
 from pathlib import Path
 
 import pytest
+from kombu.transport.memory import Channel
 
 from services.client import Client
 from services.embedded import Embedded
 from shared.errors import InvalidSetting
 from shared.settings import Settings
 from tests.pictures import paint
+from tests.servers.server import has_ipv6
 from workers.engine.errors import WeightsError
 
 LOCALHOST = "127.0.0.1"
@@ -36,7 +38,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
 
-        with pytest.raises(InvalidSetting, match=rf"cannot listen on {LOCALHOST}:{port}"):
+        with pytest.raises(InvalidSetting, match=rf"cannot listen on {LOCALHOST} port {port}"):
             Embedded(settings_of(tmp_path, port=port)).__enter__()
 
     with Embedded(settings_of(tmp_path)):
@@ -59,3 +61,41 @@ def test_a_job_that_waits_for_the_worker_is_rendered_once_it_is_there(tmp_path: 
         job = client.render(paint(1), paint(2), size=64, iterations=2, snapshot_every=0)
 
         assert job.wait().attempt.n == 1
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 at all")
+@pytest.mark.parametrize("host", ["::1", "::", "[::1]"])
+def test_the_service_listens_on_ipv6(host: str, tmp_path: Path) -> None:
+    with Embedded(settings_of(tmp_path, host=host)) as service:
+        assert service.url.startswith("http://[::1]:")
+        with Client(service.url) as client:
+            assert client.answers()
+        if host == "::" and socket.has_dualstack_ipv6():
+            with Client(service.url.replace("[::1]", LOCALHOST)) as client:
+                assert client.answers(), "it takes IPv4, too"
+
+
+def test_an_address_of_no_machine_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match=r"cannot listen on nobody\.invalid.*IMPASTO_HOST"):
+        Embedded(settings_of(tmp_path, host="nobody.invalid")).__enter__()
+
+
+def test_a_job_of_an_earlier_life_is_looked_for_at_once(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"no weights")
+    with (
+        Embedded(settings_of(tmp_path, weights=str(broken))) as service,
+        Client(service.url) as client,
+    ):
+        job_id = client.render(paint(1), paint(2), size=64, iterations=2, snapshot_every=0).id
+        with pytest.raises(WeightsError):
+            service.worker.result()
+        queue = client.job(job_id).status().queue
+        assert (queue.runnable, queue.code) == (False, "no_worker")
+    Channel.queues.clear()  # a process that has ended takes the wake-up along
+
+    with (
+        Embedded(settings_of(tmp_path, idle_seconds=600)) as service,
+        Client(service.url) as client,
+    ):
+        assert client.job(job_id).wait().attempt.n == 1

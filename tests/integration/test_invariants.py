@@ -11,10 +11,11 @@ from sqlalchemy import Table, delete, update
 
 from services.invariants import INVARIANTS, Bounds, check
 from shared import keys
-from shared.database import Database, assets, jobs, open_database, schema, tables
+from shared.database import Database, assets, jobs, open_database, schema, tables, workers
 from shared.database.clock import now
 from shared.database.jobs import Job
 from shared.errors import Unavailable
+from shared.states import WorkerState
 from shared.storage import Storage, open_storage
 from tests.lives import (
     ASSET,
@@ -95,6 +96,10 @@ def world(kept_database: Database, tmp_path: Path) -> World:
     taken = claim(database)
     snapshot(database, storage, taken, 10)
     checkpoint(database, storage, taken, 10)
+
+    worker = workers.Identity("1", "host:1", "host", 1, slots=1, versions={})
+    ready = workers.Condition(WorkerState.READY)
+    workers.register(database, worker, ready, lease_seconds=60)
 
     cancelled, waiting = submit(database), submit(database)
     jobs.request_cancel(database, cancelled.id)
@@ -207,6 +212,18 @@ SABOTAGE: dict[str, tuple[str, Act]] = {
     "more iterations than there are": (
         "I6",
         lambda it: it.write(tables.jobs, is_job(it.running), iteration=9999),
+    ),
+    "a worker that is not ready, and says not why": (
+        "I11",
+        lambda it: it.write(tables.workers, state="not_ready"),
+    ),
+    "a worker that is ready, and says why not": (
+        "I11",
+        lambda it: it.write(tables.workers, code="storage_full"),
+    ),
+    "a worker that is gone, and listed for ever": (
+        "I11",
+        lambda it: it.write(tables.workers, lease_expires_at=now(-86400 - 3600 - 60)),
     ),
     "a cancel that nobody heeds": (
         "I8",

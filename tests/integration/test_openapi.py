@@ -103,6 +103,34 @@ def test_everything_is_described(api: Api) -> None:
     assert set(body) == {"application/json", "multipart/form-data"}
 
 
+def test_every_answer_has_a_type(api: Api) -> None:
+    published = api.client.get("/openapi.json").json
+    assert published["security"] == []  # it asks nobody for a login
+    bare = {"type": "object", "additionalProperties": True}
+    assert [path for path, node in _nodes(published) if bare.items() <= node.items()] == []
+    for operation in _operations(published):
+        for response in operation["responses"].values():
+            for media_type, content in response.get("content", {}).items():
+                is_file = content["schema"].get("format") == "binary"
+                assert is_file == media_type.startswith("image/"), operation["operationId"]
+
+
+def test_no_number_is_larger_than_javascript_keeps(api: Api) -> None:
+    for path, node in _nodes(api.client.get("/openapi.json").json):
+        if node.get("type") == "integer":
+            assert node.get("maximum", 0) <= 2**53 - 1, path
+
+
+def _nodes(node: Any, path: str = "") -> Iterator[tuple[str, dict]]:
+    if isinstance(node, dict):
+        yield path, node
+        for name, value in node.items():
+            yield from _nodes(value, f"{path}/{name}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _nodes(value, f"{path}/{index}")
+
+
 def test_it_names_no_server_but_the_one_that_was_asked(api: Api) -> None:
     answer = api.client.get("/openapi.json", base_url="http://elsewhere.example")
     assert answer.json["servers"] == [{"url": "/"}]

@@ -13,7 +13,7 @@ from sqlalchemy import Table, select, update
 from services.invariants import Bounds, check
 from services.reconciler import Reconciler
 from shared import keys
-from shared.database import Database, assets, jobs, open_database, schema, tables
+from shared.database import Database, assets, jobs, open_database, schema, tables, workers
 from shared.database.clock import now
 from shared.database.jobs import Job
 from shared.database.leader import lead
@@ -133,6 +133,21 @@ def test_a_storage_that_hangs_keeps_no_lease_waiting(database: Database, storage
     stopping.set()
     is_let_go.set()
     runs.join()
+
+
+def test_a_worker_that_is_gone_for_a_day_is_forgotten(
+    database: Database, reconciler: Reconciler
+) -> None:
+    for number in (1, 2):
+        told = workers.Identity(str(number), f"host:{number}", "host", number, slots=1, versions={})
+        workers.register(database, told, workers.Condition(), lease_seconds=60)
+        reconciler.sweep_leases()
+        assert len(workers.list_workers(database)) == number, "the first is gone for half a day"
+        age(database, days=0.55)
+
+    reconciler.sweep_leases()
+
+    assert [row.name for row in workers.list_workers(database)] == ["host:2"]
 
 
 # Who leads: on SQLite, the process that owns the folder.

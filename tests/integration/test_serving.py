@@ -3,60 +3,41 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import httpx2 as httpx
 import pytest
 
+from services.embedded import Embedded
 from shared import keys
 from shared.database import open_database, schema
 from shared.settings import Settings
 from shared.storage import open_storage
 from tests.pictures import paint
-from tests.system.stacks import BIN, Api, Process, is_ready
+from tests.system.stacks import Api
 
 MAX_BYTES = 1_000_000
 
 
-class Gunicorn(Api):
-    """As the cluster serves it."""
-
-
-class Waitress(Process):
-    """As the embedded stack serves it."""
-
-    def command(self) -> list[str]:
-        self.arguments = [
-            *(str(BIN / "waitress-serve"), "--listen", f"127.0.0.1:{self.port}"),
-            *("--call", "services.api.wsgi:application"),
-        ]
-        return super().command()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def answers(self) -> bool:
-        return is_ready(self.url)
-
-
-@pytest.fixture(scope="module", params=[Gunicorn, Waitress])
+@pytest.fixture(scope="module", params=["gunicorn", "waitress"])
 def http(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[httpx.Client]:
-    """A client of either server."""
+    """A client of either server: as the cluster, and as the embedded stack serves."""
     home = tmp_path_factory.mktemp("home")
-    settings = Settings(home=home)
-    with closing(open_database(settings.database_url)) as database:
-        schema.upgrade(database)
-    open_storage(settings.storage_url).prepare()
-    environment = {"IMPASTO_HOME": str(home), "IMPASTO_MAX_UPLOAD_BYTES": str(MAX_BYTES)}
-    with (
-        request.param(environment) as server,
-        httpx.Client(base_url=server.url, timeout=20) as client,
-    ):
-        yield client
+    with ExitStack() as stack:
+        if request.param == "waitress":
+            settings = Settings(home=home, port=0, max_upload_bytes=MAX_BYTES)
+            url = stack.enter_context(Embedded(settings, renders=False)).url
+        else:
+            settings = Settings(home=home)
+            with closing(open_database(settings.database_url)) as database:
+                schema.upgrade(database)
+            open_storage(settings.storage_url).prepare()
+            limits = {"IMPASTO_HOME": str(home), "IMPASTO_MAX_UPLOAD_BYTES": str(MAX_BYTES)}
+            url = stack.enter_context(Api(limits)).url
+        yield stack.enter_context(httpx.Client(base_url=url, timeout=20))
 
 
 def in_pieces(data: bytes) -> Iterator[bytes]:

@@ -1,8 +1,8 @@
 """OpenStack Swift with its S3 API, all four servers in one process; logs to stderr.
 
-Run as `python _swift_app.py FOLDER PORT ACCESS_KEY SECRET_KEY`. Objects are in FOLDER/device, one
-replica; its filesystem must keep extended attributes. Configuration and rings are written anew at
-each start, because the servers behind the proxy take any port that is free.
+Run as `python _swift_app.py FOLDER PORT ACCESS_KEY SECRET_KEY [ADDRESS]`. Objects are in
+FOLDER/device, one replica; its filesystem must keep extended attributes. Configuration and rings
+are written anew at each start, because the servers behind the proxy take any port that is free.
 """
 
 import logging
@@ -70,7 +70,9 @@ account_autocreate = true
 """
 
 
-def main(folder: Path, port: int, access_key: str, secret_key: str) -> None:
+def main(
+    folder: Path, port: int, access_key: str, secret_key: str, address: str = LOCALHOST
+) -> None:
     log_to_stderr()
     (folder / DEVICE).mkdir(exist_ok=True)
     (folder / "swift.conf").write_text(HASHES)
@@ -82,7 +84,7 @@ def main(folder: Path, port: int, access_key: str, secret_key: str) -> None:
         serve(behind, configuration(folder, name, STORAGE))
     user = access_key.replace(":", "_")
     proxy = configuration(folder, "proxy", PROXY, user=user, secret_key=secret_key)
-    serve(listen((LOCALHOST, port)), proxy).wait()
+    serve(listen((address, port)), proxy).wait()
 
 
 def log_to_stderr() -> None:

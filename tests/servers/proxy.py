@@ -26,10 +26,12 @@ class Proxy:
             proxy.heal()
 
     port, host: of the server. It need not run: clients are reset as long as it does not.
+    at: the address, of either version, that it listens on.
     """
 
-    def __init__(self, port: int, host: str = LOCALHOST) -> None:
+    def __init__(self, port: int, host: str = LOCALHOST, *, at: str = LOCALHOST) -> None:
         self.port = free_port()
+        self._at = at
         self._behind = host, port
         self._delay_seconds = 0.0
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
@@ -39,13 +41,14 @@ class Proxy:
     def url(self, url: str) -> str:
         """The URL of the server, by way of this proxy."""
         server = re.escape("{}:{}".format(*self._behind))
-        return re.sub(rf"\b{server}\b", f"{LOCALHOST}:{self.port}", url)
+        place = f"[{self._at}]" if ":" in self._at else self._at
+        return re.sub(rf"\b{server}\b", f"{place}:{self.port}", url)
 
     @classmethod
-    def of(cls, url: str) -> Self:
+    def of(cls, url: str, *, at: str = LOCALHOST) -> Self:
         """A proxy in front of the server that a URL leads to."""
         parts = urlsplit(url)
-        return cls(parts.port, parts.hostname)
+        return cls(parts.port, parts.hostname, at=at)
 
     @property
     def count(self) -> int:
@@ -130,7 +133,8 @@ class Proxy:
         self._delay_seconds = 0.0
         self._flows.set()
         if self._listening is None:
-            self._listening = socket.create_server((LOCALHOST, self.port))
+            family = socket.AF_INET6 if ":" in self._at else socket.AF_INET
+            self._listening = socket.create_server((self._at, self.port), family=family)
             self._listening.setblocking(False)
             self._loop.add_reader(self._listening, self._accept, self._listening)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 LOCALHOST = "127.0.0.1"
+LOCALHOST_6 = "::1"
 START_SECONDS = 60.0  # two cold, shared cores; 2 s is usual
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.02
@@ -171,6 +172,14 @@ def package(name: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise UnavailableError(f"the package {name} is not installed")
     return Path(spec.submodule_search_locations[0])
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has any: its own loopback address is enough."""
+    with suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind((LOCALHOST_6, 0))
+        return True
+    return False
 
 
 def free_port() -> int:

@@ -20,7 +20,8 @@ from tests.system.stacks import ClusterStack, EmbeddedStack
 Pictures = tuple[Path, Path]
 
 SMALL = {"size": 64, "iterations": 8, "snapshot_every": 3, "precision": "float32"}
-LONG = {**SMALL, "iterations": 3000, "snapshot_every": 0}
+# It is cancelled, or handed on, however quick the machine and however slow the test.
+ENDLESS = {**SMALL, "iterations": 10_000, "snapshot_every": 0}
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
@@ -32,6 +33,14 @@ def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
 
 def rendering(job: Job) -> bool:
     return job.status().progress.iteration > 0
+
+
+def goes_on(job: Job) -> bool:
+    """Whether a second attempt renders."""
+    status = job.status()
+    return status.attempt.n == 2 and (
+        status.progress.iteration > status.attempt.resumed_from_iteration
+    )
 
 
 def end_of(job: Job) -> JobDocument:
@@ -90,20 +99,19 @@ def test_two_workers_share_ten_jobs_and_render_none_twice(
     assert len(took) == len(two_workers.workers)
 
 
-def test_a_running_job_is_cancelled_within_two_seconds(client: Client, pictures: Pictures) -> None:
-    job = client.render(*pictures, **LONG)
+def test_a_running_job_is_cancelled_long_before_its_end(client: Client, pictures: Pictures) -> None:
+    job = client.render(*pictures, **ENDLESS)
     wait_for(lambda: rendering(job))
 
-    asked = time.monotonic()
     job.cancel()
     status = end_of(job)
 
     assert status.status == "cancelled"
-    assert time.monotonic() - asked < 2
+    assert status.progress.iteration < status.progress.iterations
 
 
 def test_progress_is_told_while_it_renders(client: Client, pictures: Pictures) -> None:
-    job = client.render(*pictures, **LONG)
+    job = client.render(*pictures, **ENDLESS)
 
     seen = []
     for status in job.watch():
@@ -122,7 +130,7 @@ def test_progress_is_told_while_it_renders(client: Client, pictures: Pictures) -
 
 
 def test_a_deadline_ends_a_running_job(client: Client, pictures: Pictures) -> None:
-    status = end_of(client.render(*pictures, **LONG, deadline_seconds=1.5))
+    status = end_of(client.render(*pictures, **ENDLESS, deadline_seconds=1.5))
 
     assert status.status == "failed"
     assert status.error["code"] == "deadline_exceeded"
@@ -132,48 +140,51 @@ def test_a_worker_that_is_told_to_stop_hands_its_job_to_another(
     cluster_environment: dict[str, str], two_workers: ClusterStack, pictures: Pictures
 ) -> None:
     with Client(two_workers.url) as client:
-        job = client.render(*pictures, **{**LONG, "iterations": 200})
+        job = client.render(*pictures, **ENDLESS)
         wait_for(lambda: rendering(job))
         name = job.status().attempt.worker
         worker = next(each for each in two_workers.workers if name.endswith(f":{each.pid}"))
 
         worker.stop()
+        wait_for(lambda: goes_on(job))
+        job.cancel()
         status = end_of(job)
         worker.start()
 
-    assert status.status == "succeeded"
     assert status.attempt.failures == 0
     assert status.attempt.resumed_from_iteration > 0
-    assert [end.end for end in status.attempt.previous] == ["handed_back", "succeeded"]
+    assert [end.end for end in status.attempt.previous] == ["handed_back", "cancelled"]
 
 
 def test_the_embedded_stack_goes_on_after_it_was_killed(pictures: Pictures) -> None:
     with EmbeddedStack({}) as stack, Client(stack.url) as client:
-        job = client.render(*pictures, **{**LONG, "iterations": 200})
+        job = client.render(*pictures, **ENDLESS)
         waiting = client.render(*pictures, **SMALL)
         wait_for(lambda: rendering(job))
 
         stack.restart(hard=True)
-        ended = [end_of(job), end_of(waiting)]
+        wait_for(lambda: goes_on(job))
+        job.cancel()
+        status = end_of(job)
 
-        assert [status.status for status in ended] == ["succeeded", "succeeded"]
-        assert [end.end for end in ended[0].attempt.previous] == ["lease_expired", "succeeded"]
-        assert np.asarray(Image.open(io.BytesIO(job.result()))).std() > 0
+        assert [end.end for end in status.attempt.previous] == ["lease_expired", "cancelled"]
+        assert np.asarray(Image.open(io.BytesIO(waiting.result()))).std() > 0
 
 
 def test_ctrl_c_drains_the_embedded_stack(pictures: Pictures) -> None:
     with EmbeddedStack({}) as stack, Client(stack.url) as client:
-        job = client.render(*pictures, **{**LONG, "iterations": 200})
+        job = client.render(*pictures, **ENDLESS)
         wait_for(lambda: rendering(job))
 
         began = time.monotonic()
         stack.stop()
         seconds = time.monotonic() - began
         stack.start()
+        wait_for(lambda: goes_on(job))
+        job.cancel()
         status = end_of(job)
 
         assert seconds < 25
-        assert status.status == "succeeded"
         assert status.attempt.failures == 0
         assert status.attempt.resumed_from_iteration > 0
         assert "Traceback" not in stack.output()

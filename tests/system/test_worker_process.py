@@ -11,20 +11,20 @@ import pytest
 from services import submission
 from services.submission import Order
 from services.uploads import Inspections, Upload
-from shared.database import Database, jobs, open_database, schema
+from shared.database import Database, jobs, open_database, schema, workers
 from shared.database.jobs import Job
 from shared.pictures.pool import Decoders
-from shared.queue import open_queue, ring
+from shared.queue import open_queue
 from shared.settings import Settings
-from shared.states import End, State
+from shared.states import TERMINAL, End, State, WorkerState
 from shared.storage import open_storage
 from tests.pictures import paint
+from tests.servers.proxy import Proxy
 from tests.servers.valkey import ValkeyAt
 from tests.system.stacks import BIN, Worker
 
 CONTENT, STYLE = (Upload(paint(seed, size=(64, 48))) for seed in (1, 2))
 SPEC = {"size": 64, "iterations": 40, "snapshot_every": 0, "precision": "float32"}
-LEASE_SECONDS = 2.0
 
 
 class SoftWorker(Worker):
@@ -58,7 +58,6 @@ def environment(settings: Settings) -> dict[str, str]:
     return {
         "IMPASTO_HOME": str(settings.home),
         "IMPASTO_BROKER_URL": settings.broker_url,
-        "IMPASTO_LEASE_SECONDS": str(LEASE_SECONDS),
         "IMPASTO_CHECKPOINT_SECONDS": "0.1",
         "IMPASTO_IDLE_SECONDS": "600",  # it is Celery's thread that renders, as it mostly is
     }
@@ -66,9 +65,10 @@ def environment(settings: Settings) -> dict[str, str]:
 
 @pytest.fixture
 def order(settings: Settings, database: Database, decoders: Decoders) -> Callable[..., Job]:
-    def submit(**fields: Any) -> Job:
+    def submit(*, is_rung: bool = True, **fields: Any) -> Job:
         asked = Order({**SPEC, **fields}, content=CONTENT, styles=[STYLE])
-        storage, doorbell = open_storage(settings.storage_url), open_queue(settings.broker_url)
+        storage = open_storage(settings.storage_url)
+        doorbell = open_queue(settings.broker_url if is_rung else "memory://")
         inspections = Inspections(decoders, max_pixels=10**6)
         return submission.submit(database, storage, doorbell, asked, inspections=inspections)[0]
 
@@ -82,36 +82,40 @@ def wait_until(what: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def has_checkpoint(database: Database, job: Job) -> bool:
-    return bool(jobs.checkpoints(database, job.id))
-
-
 def end_of(database: Database, job: Job) -> jobs.View:
-    wait_until(lambda: jobs.get(database, job.id).state in {State.SUCCEEDED, State.FAILED})
+    wait_until(lambda: has_ended(database, job))
     return jobs.view(database, job.id)
 
 
 def test_a_killed_workers_job_goes_on_to_the_same_bytes(
-    settings: Settings,
-    environment: dict[str, str],
-    database: Database,
-    order: Callable[..., Job],
+    environment: dict[str, str], database: Database, order: Callable[..., Job]
 ) -> None:
     with Worker(environment) as worker:
         undisturbed = end_of(database, order())
-        job = order()
-        wait_until(lambda: has_checkpoint(database, job))
-
-        worker.stop(hard=True)
+        job = killed_in_mid_render(worker, database, order)
         at = jobs.checkpoints(database, job.id)[0].iteration
-        wait_until(lambda: jobs.take_back_expired(database), seconds=2 * LEASE_SECONDS)
-        ring(open_queue(settings.broker_url))
+        wait_until(lambda: jobs.take_back_from(database, job.worker))
         worker.start()
         view = end_of(database, job)
 
     assert [each.end for each in view.attempts] == [End.LEASE_EXPIRED, End.SUCCEEDED]
     assert view.job.resumed_from_iteration == at > 0
     assert view.job.result["sha256"] == undisturbed.job.result["sha256"]
+
+
+def killed_in_mid_render(worker: Worker, database: Database, order: Callable[..., Job]) -> Job:
+    """A job that was running when its worker was killed, and had a checkpoint."""
+    while True:
+        job = order()
+        wait_until(lambda job=job: jobs.checkpoints(database, job.id) or has_ended(database, job))
+        worker.stop(hard=True)
+        if jobs.checkpoints(database, job.id):
+            return jobs.get(database, job.id)
+        worker.start()  # it was quicker than we are
+
+
+def has_ended(database: Database, job: Job) -> bool:
+    return jobs.get(database, job.id).state in TERMINAL
 
 
 @pytest.mark.parametrize(
@@ -145,6 +149,32 @@ def test_a_worker_that_is_told_to_stop_hands_back_with_a_checkpoint(
     assert (view.job.state, view.job.failures) == (State.QUEUED, 0)
     assert [each.end for each in view.attempts] == [End.HANDED_BACK]
     assert [each.iteration for each in kept] > [3]
+
+
+def test_a_worker_looks_when_it_starts_and_when_its_broker_is_back(
+    settings: Settings,
+    environment: dict[str, str],
+    database: Database,
+    order: Callable[..., Job],
+) -> None:
+    """Nobody rings for either job, and its next look by itself would be in ten minutes."""
+    before = order(is_rung=False, iterations=1)
+    with Proxy.of(settings.broker_url) as proxy:
+        through = {"IMPASTO_BROKER_URL": proxy.url(settings.broker_url)}
+        with Worker(environment | through) as worker:
+            assert end_of(database, before).job.state == State.SUCCEEDED
+            wait_until(lambda: proxy.count)
+
+            proxy.cut()
+            wait_until(lambda: not proxy.count)
+            meanwhile = order(is_rung=False, iterations=1)
+            proxy.heal()
+
+            assert end_of(database, meanwhile).job.state == State.SUCCEEDED
+            (row,) = [each for each in workers.list_workers(database) if each.is_alive]
+            assert (row.name.endswith(f":{worker.pid}"), row.state) == (True, WorkerState.READY)
+    fleet = workers.fleet(database)
+    assert (fleet.alive, fleet.heard_at is not None) == (0, True)
 
 
 def test_a_worker_that_is_still_loading_leaves_at_once(environment: dict[str, str]) -> None:

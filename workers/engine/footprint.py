@@ -22,6 +22,13 @@ HISTORY_BYTES = 3 * 2**28
 STATE_IMAGES, STEP_IMAGES = 4, 1
 
 
+# The leanest render that there is, and a side that no canvas exceeds.
+_LEANEST = Plan(
+    optimizer="adam", precision="bfloat16", content_layers={}, style_layers={"relu1_1": 1.0}
+)
+_SIDE_MAX, _SIDE_STEP = 2**14, 2**8
+
+
 def make_optimizer(plan: Plan, canvas: Tensor) -> Optimizer:
     """What the plan asks for, with the memory that a canvas of this size gets."""
     if plan.optimizer == "adam":
@@ -55,3 +62,12 @@ def fitting_side(plan: Plan, height: int, width: int, free_bytes: float) -> int:
         return least_bytes(plan, *sides) <= free_bytes
 
     return bisect_left(range(1, long_side + 1), True, key=lambda side: not is_fitting(side))
+
+
+def most_pixels(free_bytes: float) -> int:
+    """The size of a canvas beyond which no plan has room, whatever it asks for.
+
+    Rounded up, so that it is not another one at each look.
+    """
+    side = fitting_side(_LEANEST, _SIDE_MAX, _SIDE_MAX, free_bytes)
+    return (-(-side // _SIDE_STEP) * _SIDE_STEP) ** 2

@@ -7,15 +7,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from workers.engine.alignment import add_product, aligned, row_length
 from workers.engine.graphs import Branches, side_by_side
 from workers.engine.octaves import dots, smooth, smoothed_squares
-from workers.engine.optimizers import TINY, Evaluation, Optimizer, column, exact_dtype, stacked
+from workers.engine.optimizers import (
+    SHORTENED,
+    TINY,
+    Evaluation,
+    Optimizer,
+    column,
+    exact_dtype,
+    stacked,
+)
 
 CURVATURE_MIN = 1e-10  # the cosine between s and y below which a pair is noise
+REGAINED = 2  # times as long may be the one after a step that was not
 
 
 class Lbfgs(Optimizer):
     """Limited-memory BFGS, preconditioned: the full step, up to a limit, and no line search.
+
+    A step that raised the loss is taken back. The curvature along it is remembered as of any other,
+    and the next one is at most a quarter as long; after each good one twice as much is allowed.
 
     learning_rate: factor on every step.
     history: how many displacements are remembered; each costs two images. One over which the loss
@@ -31,6 +44,8 @@ class Lbfgs(Optimizer):
     and their use in limited memory methods", theorem 2.2. So a step is a few passes over the
     history, not four for each displacement in it.
     """
+
+    is_monotone = True
 
     def __init__(
         self,
@@ -52,12 +67,16 @@ class Lbfgs(Optimizer):
 
     @staticmethod
     def update(
-        optimizers: Sequence["Lbfgs"], before: Sequence[Evaluation | None], here: Evaluation
-    ) -> None:
+        optimizers: Sequence["Lbfgs"],
+        before: Sequence[Evaluation | None],
+        here: Evaluation,
+        is_worse: Sequence[Tensor],
+    ) -> list[Tensor]:
         Lbfgs._begin(optimizers, here)
+        goes_on = [~worse for worse in is_worse]
         chosen = [one for one, last in zip(optimizers, before, strict=True) if last]
         if not chosen:
-            return
+            return goes_on
         # The oldest is forgotten before its place is taken: should what follows fail, all is well.
         curvature = _Curvature.of(chosen).shifted()
         curvature.keep(chosen)
@@ -78,14 +97,18 @@ class Lbfgs(Optimizer):
             products = Lbfgs._products(chosen, [one._pairs.s for one in chosen], y)
         is_curved = along > CURVATURE_MIN * ss.sqrt() * yy.sqrt()
         curvature.learn(is_curved, products, along / squares)
+        worse = torch.stack([one for one, last in zip(is_worse, before, strict=True) if last])
+        curvature.limit(worse, _mean_sizes(s), chosen[0]._longest_step)
         curvature.keep(chosen)
+        return goes_on
 
     @staticmethod
     def step(optimizers: Sequence["Lbfgs"], here: Evaluation) -> Tensor:
         Lbfgs._begin(optimizers, here)
-        steps = Lbfgs._directions(optimizers, _Curvature.of(optimizers), here.gradients)
+        curvature = _Curvature.of(optimizers)
+        steps = Lbfgs._directions(optimizers, curvature, here.gradients)
         steps.mul_(column([one._learning_rate for one in optimizers], steps))
-        limits = optimizers[0]._longest_step / _mean_sizes(steps).clamp_min(TINY)
+        limits = curvature.reach / _mean_sizes(steps).clamp_min(TINY)
         steps.mul_(limits.clamp_max(1))
         return torch.sub(here.images, steps, out=steps)
 
@@ -95,7 +118,7 @@ class Lbfgs(Optimizer):
         for one in optimizers:
             if not one._is_begun:
                 one._pairs = _Pairs.none(one._history, here.images[:1])
-                one._curvature = _Curvature.none(one._history, here.images)
+                one._curvature = _Curvature.none(one._history, one._longest_step, here.images)
                 one._is_begun = True
 
     @staticmethod
@@ -155,8 +178,9 @@ class Lbfgs(Optimizer):
 class _Pairs(NamedTuple):
     """How an image moved and how the gradient changed then, for the last moves: one row for each.
 
-    s, y: (history, n). On a CPU a row takes memory once it is written, and until then is left out;
-    elsewhere it is zeros, and nobody waits to learn how many are written.
+    s, y: (history, n), each row from a boundary on: see `alignment`. On a CPU a row takes memory
+    once it is written, and until then is left out; elsewhere it is zeros, and nobody waits to learn
+    how many are written.
     moves: (), int64, so far. order: (history,), int64, the rows, that of the newest last.
     """
 
@@ -168,9 +192,8 @@ class _Pairs(NamedTuple):
     @staticmethod
     def none(history: int, image: Tensor) -> "_Pairs":
         make = torch.empty if image.device.type == "cpu" else torch.zeros
-        s, y = (
-            make((history, image.numel()), dtype=image.dtype, device=image.device) for _ in "sy"
-        )
+        shape, size = (history, row_length(image)), image.numel()
+        s, y = (make(shape, dtype=image.dtype, device=image.device)[:, :size] for _ in "sy")
         numbers = torch.arange(history + 1, device=image.device)
         return _Pairs(s, y, numbers[0].clone(), numbers[:-1].clone())
 
@@ -215,7 +238,7 @@ class _Pairs(NamedTuple):
 
     def products(self, rows: Tensor, image: Tensor) -> Tensor:
         """The dot products of `s` or `y` with an image, (history,), the oldest row first."""
-        products = torch.mv(rows[self._written], image.flatten())
+        products = torch.mv(rows[self._written], aligned(image.flatten()))
         if self.left:
             products = functional.pad(products, (0, self.left))
         return products[self.order]
@@ -223,7 +246,7 @@ class _Pairs(NamedTuple):
     def add(self, rows: Tensor, factors: Tensor, image: Tensor) -> None:
         """Adds rows of `s` or `y`, each with its factor, (history,), to a contiguous image."""
         placed = image.new_empty(len(rows)).index_copy_(0, self.order, factors.to(image.dtype))
-        image.view(-1).addmv_(rows[self._written].mT, placed[self._written])
+        add_product(image.view(-1), rows[self._written].mT, placed[self._written])
 
     @property
     def _written(self) -> slice:
@@ -237,18 +260,21 @@ class _Curvature(NamedTuple):
     sy: (history, history), dot products, the triangle in which y is not older than s. Where nothing
     curved upwards it has a row and a column of the identity.
     scale: (1, 1, 1), of the first guess, which makes it right along the newest.
+    reach: (1, 1, 1), the mean size that no displacement exceeds for now.
     """
 
     curved: Tensor
     sy: Tensor
     scale: Tensor
+    reach: Tensor
 
     @staticmethod
-    def none(history: int, like: Tensor) -> "_Curvature":
+    def none(history: int, longest_step: float, like: Tensor) -> "_Curvature":
         exact = exact_dtype(like)  # errors of these few numbers would add up
         curved = torch.zeros(history, dtype=exact, device=like.device)
         sy = torch.eye(history, dtype=exact, device=like.device)
-        return _Curvature(curved, sy, like.new_zeros((1, 1, 1)))
+        one = like.new_ones((1, 1, 1))
+        return _Curvature(curved, sy, 0 * one, longest_step * one)
 
     @staticmethod
     def of(optimizers: Sequence[Lbfgs]) -> "_Curvature":
@@ -266,7 +292,7 @@ class _Curvature(NamedTuple):
         curved = functional.pad(self.curved[:, 1:], (0, 1))
         sy = functional.pad(self.sy[:, 1:, 1:], (0, 1, 0, 1))
         sy[:, -1, -1] = 1
-        return _Curvature(curved, sy, self.scale.clone())
+        return _Curvature(curved, sy, self.scale.clone(), self.reach.clone())
 
     def learn(self, is_curved: Tensor, products: Tensor, scale: Tensor) -> None:
         """Of the newest displacements: (B,), dot products of its y with each s, (B,)."""
@@ -275,6 +301,12 @@ class _Curvature(NamedTuple):
         self.sy[:, :, -1] = products * self.curved * kept[:, None]
         self.sy[:, -1, -1] += 1 - kept
         self.scale.copy_(torch.where(is_curved, scale, self.scale.flatten()).view_as(self.scale))
+
+    def limit(self, is_worse: Tensor, sizes: Tensor, longest_step: float) -> None:
+        """Of the newest displacements: (B,), and their mean sizes, (B, 1, 1, 1)."""
+        shorter = (SHORTENED * sizes).clamp_min(TINY)
+        longer = (REGAINED * self.reach).clamp_max(longest_step)
+        self.reach.copy_(torch.where(is_worse.view_as(sizes), shorter, longer))
 
     @property
     def is_known(self) -> Tensor:
@@ -285,8 +317,12 @@ class _Curvature(NamedTuple):
         """(B, history), of `sy` or of its transpose; 0 where nothing curved upwards."""
         matrix = self.sy if is_upper else self.sy.mT
         right = (products * self.curved).unsqueeze(-1)
-        found: Tensor = torch.linalg.solve_triangular(matrix, right, upper=is_upper)
-        return found.squeeze(-1)
+        if matrix.device.type == "cpu":  # one by one: see `alignment`
+            each = zip(map(aligned, matrix), map(aligned, right), strict=True)
+            found = [torch.linalg.solve_triangular(*one, upper=is_upper) for one in each]
+            return torch.stack(found).squeeze(-1)
+        whole: Tensor = torch.linalg.solve_triangular(matrix, right, upper=is_upper)
+        return whole.squeeze(-1)
 
 
 def _mean_sizes(images: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ may project what it gives, because displacements are read from the images that a
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 OptimizerName = Literal["lbfgs", "adam"]
 
 TINY = 1e-30  # keeps a gradient of zeros from being divided by zero
+SHORTENED = 1 / 4  # of a step that was taken back, the length of the next one
 
 
 class Evaluation(NamedTuple):
@@ -36,21 +37,32 @@ class Evaluation(NamedTuple):
 class Optimizer(ABC):
     """What is remembered of one image's way, and can be carried to another process."""
 
+    is_monotone: ClassVar[bool]  # no image is left for one that is worse
+
     @staticmethod
     @abstractmethod
     def update(
-        optimizers: Sequence[Any], before: Sequence[Evaluation | None], here: Evaluation
-    ) -> None:
+        optimizers: Sequence[Any],
+        before: Sequence[Evaluation | None],
+        here: Evaluation,
+        is_worse: Sequence[Tensor],
+    ) -> list[Tensor]:
         """Remembers what an evaluation of images tells, each in the optimiser at its place.
 
-        optimizers: of one class. before: the last one of each image, B = 1; None at its start.
+        optimizers: of one class. before: where each image was moved from, B = 1; None at its start.
+        is_worse: (), bool, for each image, whether its loss is above the least so far.
+        Returns (), bool, for each image: True if the next step goes on from here, False if this one
+        is taken back, and the next step begins where it began.
         No evaluation is modified.
         """
 
     @staticmethod
     @abstractmethod
     def step(optimizers: Sequence[Any], here: Evaluation) -> Tensor:
-        """The next images, (B, 3, H, W), after `update` with `here`. Changes nothing."""
+        """The next images, (B, 3, H, W), after `update`. Changes nothing.
+
+        here: the evaluations that `update` said to go on from.
+        """
 
     @abstractmethod
     def growth_bytes(self, image: Tensor) -> int:

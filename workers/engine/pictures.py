@@ -5,7 +5,7 @@ to one is float32 until the file's own bits are known.
 An image is float32 (1, 3, H, W), RGB, 0..255, on the device.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -93,10 +93,12 @@ def noise(height: int, width: int, seed: int) -> Tensor:
 
 def shrunk(image: Tensor, shrink: int) -> Tensor:
     """At a size of the pyramid: each side divided by `shrink`."""
-    height, width = image.shape[-2:]
-    if shrink == 1:
-        return image
-    return resized(image, max(1, round(height / shrink)), max(1, round(width / shrink)))
+    return resized(image, *shrunk_size(image.shape[-2:], shrink))
+
+
+def shrunk_size(size: Sequence[int], shrink: int) -> tuple[int, int]:
+    height, width = size
+    return max(1, round(height / shrink)), max(1, round(width / shrink))
 
 
 def start(plan: Plan, canvas: Tensor, style: Tensor, init: Tensor | None) -> Tensor:

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from workers.engine.errors import Diverged, PlanError, ShapeError
 from workers.engine.footprint import STEP_IMAGES, make_optimizer
-from workers.engine.objective import Losses, Objective, Region, evaluate
+from workers.engine.objective import Losses, Objective, Region, evaluate, look
 from workers.engine.optimizers import Evaluation, Optimizer, stacked
 from workers.engine.pictures import (
     SCALE_SIDE_MIN,
     clamped,
     resized,
     shrunk,
+    shrunk_size,
     start,
     to_image,
     to_mask,
@@ -54,16 +55,35 @@ class Style:
     opaque: Tensor | None = None
 
 
-class Progress(NamedTuple):
-    """How far a render is. The losses are those of the image after `iteration` moves.
+class Level(NamedTuple):
+    """A size of the pyramid.
 
+    number: from 1, the coarsest. height, width: of its canvas.
+    style_weight: the factor of the style loss at this size; those of the others are the plan's.
+    """
+
+    number: int
+    height: int
+    width: int
+    style_weight: float
+
+
+class Progress(NamedTuple):
+    """How far a render is.
+
+    losses: of the picture so far, the best of its level, which `best` is the iteration of.
     seconds: what the last iteration took, for all renders that it was shared with.
+    evaluated: of the image that `iteration` tried; above `losses` where it was not worth keeping.
+    level: at which that was.
     """
 
     iteration: int
     iterations: int
     losses: Losses
     seconds: float
+    best: int
+    evaluated: Losses
+    level: Level
 
 
 class Company(NamedTuple):
@@ -78,7 +98,10 @@ class Company(NamedTuple):
 class Render:
     """An image on its way from its start to the plan's last iteration.
 
-    The first step evaluates the start, each other moves the image and evaluates it again.
+    The first step evaluates the start, each other moves the image and evaluates it again. The
+    picture is at any time the best that was evaluated at its size, and at no size worse than the
+    start would be there: see docs/decisions/0008. With `plan.normalize_gradients`, which are not
+    those of the total, it is the last.
 
     content: uint8 or uint16 (H, W, 3); its size is the canvas.
     init: the picture to start from with `plan.init == "asset"`, of any size.
@@ -103,24 +126,31 @@ class Render:
         if not styles:
             raise PlanError("styles is empty, accepted: at least one")
         self.plan = plan
-        self.progress = Progress(0, plan.iterations, Losses(*[math.nan] * 4), 0.0)
         self._vgg = vgg
         self._cache = StyleCache() if cache is None else cache
         self._budget_bytes = budget_bytes
         self._clock = clock
         self._content = content
         self._styles = styles
+        self._init = init
         self._is_started = False  # the start was evaluated
-        self._best = math.inf, 0  # the least loss so far, and its iteration
-        self._last: Evaluation | None = None  # the image's, once there was one
+        # Gradients of one size each are not those of the total, which may rise all the way.
+        self._descends = not plan.normalize_gradients
         height, width = to_image(content).shape[-2:]
         fitting = min(height, width) // SCALE_SIDE_MIN
         each_moves = 1 + plan.iterations // 2
         self._scales = max(1, min(plan.pyramid, fitting.bit_length(), each_moves))
-        self._image: Tensor
+        self._image: Tensor  # that the next move begins from, or that is evaluated next
+        self._last: Evaluation | None  # its own, once there was one at this size
+        self._best: Tensor | None  # the best image, where that may be another
+        self._least: Tensor  # (), the loss of the best at this size
+        self._patient_since: tuple[float, int]  # the loss that is to fall, and since when
+        self._level: Level
         self._optimizer: Optimizer
         self._objective: Objective
-        self._enter(0, lambda canvas: start(plan, canvas, styles[0].picture, init))
+        self._enter(0, self._start)
+        nothing = Losses(*[math.nan] * 4)
+        self.progress = Progress(0, plan.iterations, nothing, 0.0, 0, nothing, self._level)
 
     @property
     def iteration(self) -> int:
@@ -131,7 +161,7 @@ class Render:
         """At the last iteration, or where more of them would change little."""
         if self._last is None:
             return False
-        _, since = self._best
+        _, since = self._patient_since
         patience = self.plan.patience
         is_idle = 0 < patience <= self.iteration - since and self._scale == self._scales - 1
         return self.iteration >= self.plan.iterations or is_idle
@@ -218,7 +248,8 @@ class Render:
 
     def snapshot(self) -> Callable[[], Tensor]:
         """Takes the picture so far; what is returned waits for it, in any thread."""
-        return to_picture(resized(self._image, *self._content.shape[:2]))
+        best = self._image if self._best is None else self._best
+        return to_picture(resized(best, *self._content.shape[:2]))
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that the next steps depend on beside the constructor's arguments, on the host.
@@ -228,9 +259,13 @@ class Render:
         state = {
             "iteration": torch.tensor(self.iteration),
             "losses": torch.tensor(self.progress.losses, dtype=torch.float64),
-            "best": torch.tensor(self._best, dtype=torch.float64),
+            "evaluated": torch.tensor(self.progress.evaluated, dtype=torch.float64),
+            "best": torch.tensor(self.progress.best),
+            "patient_since": torch.tensor(self._patient_since, dtype=torch.float64),
             "image": self._image.clone(),
         }
+        if self._best is not None:
+            state["best_image"] = self._best.clone()
         if self._last:
             state["gradient"] = self._last.gradients.clone()
         state |= {OPTIMIZER + name: t for name, t in self._optimizer.state_dict().items()}
@@ -251,16 +286,27 @@ class Render:
                 f"the state is of an image {tuple(state['image'].shape)},"
                 f" this render's is {tuple(self._image.shape)}"
             )
-        losses = Losses(*state["losses"].tolist())
-        self.progress = Progress(iteration, self.plan.iterations, losses, seconds=0)
+        losses, evaluated = (Losses(*state[name].tolist()) for name in ("losses", "evaluated"))
+        self.progress = Progress(
+            iteration,
+            self.plan.iterations,
+            losses,
+            seconds=0,
+            best=int(state["best"]),
+            evaluated=evaluated,
+            level=self._level_at(self._scale_at(iteration)),
+        )
         self._is_started = math.isfinite(losses.total)
-        least, since = state["best"].tolist()
-        self._best = least, int(since)
+        least, since = state["patient_since"].tolist()
+        self._patient_since = least, int(since)
         here = {name: tensor.to(self._vgg.device) for name, tensor in state.items()}
         self._image = here["image"].clone()
+        self._best = here["best_image"].clone() if "best_image" in here else None
         self._last = None
         if "gradient" in here:
             self._last = Evaluation(self._image, here["gradient"].clone())
+            if self._descends:
+                self._least.fill_(losses.total)
         self._optimizer.load_state_dict(
             {
                 name.removeprefix(OPTIMIZER): tensor
@@ -269,27 +315,60 @@ class Render:
             }
         )
 
-    def _keep(self, evaluation: Evaluation) -> None:
-        """The last one, which stays where it is."""
+    def _keep(self, evaluation: Evaluation, total: Tensor, goes_on: Tensor) -> None:
+        """What was found at an image, in tensors that stay where they are.
+
+        total, goes_on: (), its loss, and whether the next move begins from it.
+        """
         if self._last is None:
             self._last = Evaluation(*(images.clone() for images in evaluation))
             self._image = self._last.images
+            if not self._optimizer.is_monotone:
+                self._best = self._image.clone()
         else:
-            torch._foreach_copy_(list(self._last), list(evaluation))
+            for last, new in zip(self._last, evaluation, strict=True):
+                torch.where(goes_on, new, last, out=last)
+            if self._best is not None:
+                is_best = total <= self._least
+                torch.where(is_best, evaluation.images, self._best, out=self._best)
+        if self._descends:  # else it stays infinite, and nothing is worse
+            torch.minimum(self._least, total, out=self._least)
 
-    def _accept(self, losses: Losses, seconds: float) -> None:
+    def _accept(self, found: Losses, seconds: float) -> None:
         """The losses of the next image."""
         iteration = self.iteration + (1 if self._is_started else 0)
-        if not math.isfinite(losses.total):
-            raise Diverged(f"the loss became {losses.total} in iteration {iteration}: {losses}")
+        if not math.isfinite(found.total):
+            raise Diverged(f"the loss became {found.total} in iteration {iteration}: {found}")
+        is_first = self.progress.level != self._level or not self._is_started
+        if is_first and self._scale and self._descends:
+            found = self._better_of_start(found)
+        losses, best = self.progress.losses, self.progress.best
+        if is_first or not self._descends or found.total <= losses.total:
+            losses, best = found, iteration
         self._is_started = True
-        self.progress = Progress(iteration, self.plan.iterations, losses, seconds)
-        if losses.total < self._best[0] * (1 - PROGRESS_MIN):
-            self._best = losses.total, iteration
+        self.progress = Progress(
+            iteration, self.plan.iterations, losses, seconds, best, found, self._level
+        )
+        if losses.total < self._patient_since[0] * (1 - PROGRESS_MIN):
+            self._patient_since = losses.total, iteration
         scale = self._scale_at(iteration + 1)
         if scale != self._scale and not self.is_finished:
-            image = self._image
+            image = self._image if self._best is None else self._best
             self._enter(scale, lambda canvas: resized(image, *canvas.shape[-2:]))
+
+    def _better_of_start(self, found: Losses) -> Losses:
+        """Goes on from the render's start where that is better than what was brought along.
+
+        A picture that was nearly finished loses its details at the coarser sizes.
+        found: the losses of what was brought along. Returns those of the image to go on from.
+        """
+        image = self._start(self._canvas())
+        losses = Losses(*look(self._objective, image).tolist())
+        if not losses.total < found.total:
+            return found
+        self._begin_from(image)
+        self._least.fill_(losses.total)
+        return losses
 
     def _scale_at(self, iteration: int) -> int:
         """The size at which an iteration is made: the coarser ones share half of them."""
@@ -299,21 +378,45 @@ class Render:
         each = min(COARSE_ITERATIONS, self.plan.iterations // (2 * finest))
         return min(max(0, iteration - 1) // each, finest)
 
-    def _enter(self, scale: int, start: Callable[[Tensor], Tensor]) -> None:
-        """Goes on at a size of the pyramid, from an image of that size."""
-        shrink = 2 ** (self._scales - 1 - scale)
-        canvas = shrunk(to_image(self._content, self.device), shrink)
-        self._scale = scale
-        self._image = start(canvas)
-        self._last = None
-        self._best = math.inf, self.iteration
-        self._optimizer = make_optimizer(self.plan, canvas)
+    def _shrink(self, scale: int) -> int:
+        return int(2 ** (self._scales - 1 - scale))
+
+    def _canvas(self) -> Tensor:
+        """The content, of the size that it is at."""
+        return shrunk(to_image(self._content, self.device), self._shrink(self._scale))
+
+    def _level_at(self, scale: int) -> Level:
+        height, width = shrunk_size(self._content.shape[:2], self._shrink(scale))
         # The content loss is a sum over positions, of which there are fewer: one balance at each
         # size brings the next one 1 % lower after 50 iterations (256 px, eight pairs).
-        plan = replace(self.plan, style_weight=self.plan.style_weight / shrink**2)
-        self._objective = Objective(plan, self._vgg, canvas, self._regions(canvas, shrink))
+        style_weight = self.plan.style_weight / self._shrink(scale) ** 2
+        return Level(scale + 1, height, width, style_weight)
+
+    def _start(self, canvas: Tensor) -> Tensor:
+        return start(self.plan, canvas, self._styles[0].picture, self._init)
+
+    def _enter(self, scale: int, begin: Callable[[Tensor], Tensor]) -> None:
+        """Goes on at a size of the pyramid, from an image of that size."""
+        self._scale = scale
+        self._level = self._level_at(scale)
+        canvas = self._canvas()
+        self._begin_from(begin(canvas))
+        plan = replace(self.plan, style_weight=self._level.style_weight)
+        regions = self._regions(canvas, self._shrink(scale))
+        self._objective = Objective(plan, self._vgg, canvas, regions)
         passed = blocks(self._objective.layers, *canvas.shape[-2:])
         self._pass_bytes = whole_bytes(passed, plan.precision)
+
+    def _begin_from(self, image: Tensor) -> None:
+        """Nothing is known yet of this image, nor of what lies around it.
+
+        What an optimiser knew of another size is of other pixels and of another loss.
+        """
+        self._image = image
+        self._last = self._best = None
+        self._least = image.new_full((), math.inf)
+        self._patient_since = math.inf, self.progress.iteration if self._is_started else 0
+        self._optimizer = make_optimizer(self.plan, image)
 
     def _regions(self, canvas: Tensor, shrink: int) -> list[Region]:
         """The styles with their shares, those without a mask together."""
@@ -359,11 +462,13 @@ def _step(
     images = _next_images(renders)
     objectives = [render._objective for render in renders]
     evaluation = evaluate(objectives, images, budget_bytes=budget_bytes, check=check)
-    yield next(evaluation)
+    losses = next(evaluation)
+    yield losses
     here = Evaluation(images, next(evaluation))
-    _update_optimizers(renders, here)
-    for render, own in zip(renders, here.split(), strict=True):
-        render._keep(own)
+    totals = losses[:, 0].unbind()
+    going_on = _update_optimizers(renders, here, totals)
+    for render, own, total, goes_on in zip(renders, here.split(), totals, going_on, strict=True):
+        render._keep(own, total, goes_on)
 
 
 def _next_images(renders: Sequence[Render]) -> Tensor:
@@ -381,13 +486,21 @@ def _next_images(renders: Sequence[Render]) -> Tensor:
     return stacked(list(images.values()))
 
 
-def _update_optimizers(renders: Sequence[Render], here: Evaluation) -> None:
-    """Gives each optimiser the evaluation of its own image."""
+def _update_optimizers(
+    renders: Sequence[Render], here: Evaluation, totals: Sequence[Tensor]
+) -> list[Tensor]:
+    """Gives each optimiser the evaluation of its own image. Returns what they answer to it."""
     each = here.split()
+    worse = [total > render._least for render, total in zip(renders, totals, strict=True)]
+    going_on = list(worse)
     for kind, places in _by_optimizer(renders):
         seen = here if len(places) == len(renders) else Evaluation.of([each[i] for i in places])
         before = [renders[i]._last for i in places]
-        kind.update([renders[i]._optimizer for i in places], before, seen)
+        optimizers = [renders[i]._optimizer for i in places]
+        answers = kind.update(optimizers, before, seen, [worse[i] for i in places])
+        for i, answer in zip(places, answers, strict=True):
+            going_on[i] = answer
+    return going_on
 
 
 def _by_optimizer(renders: Sequence[Render]) -> Iterable[tuple[type[Optimizer], list[int]]]:

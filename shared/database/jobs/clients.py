@@ -13,6 +13,7 @@ from shared.database.jobs.fence import doom_checkpoints
 from shared.database.jobs.records import Attempt, Job, Snapshot, View
 from shared.database.jobs.waiting import age, ahead
 from shared.database.tables import attempts, checkpoints, jobs, snapshots
+from shared.database.workers import read_fleet
 from shared.errors import IdempotencyConflict, JobNotFound
 from shared.spec import JobSpec
 from shared.states import TERMINAL, State
@@ -86,9 +87,13 @@ def get(database: Database, job_id: str) -> Job:
 
 
 def view(database: Database, job_id: str) -> View:
-    """The job with its snapshots, its attempts and its place in the queue. Raises JobNotFound."""
+    """The job with its snapshots, its attempts and its place in the queue. Raises JobNotFound.
+
+    Of a queued job it also tells who is there to claim it: one aggregate, however many they are.
+    """
     with database.read() as connection:
         job = _get(connection, job_id)
+        is_queued = job.state == State.QUEUED
         made = connection.execute(
             select(*(attempts.c[field.name] for field in fields(Attempt)))
             .where(attempts.c.job_id == job_id)
@@ -98,7 +103,8 @@ def view(database: Database, job_id: str) -> View:
             job=job,
             snapshots=_snapshots(connection, job_id),
             attempts=[Attempt(*row) for row in made],
-            ahead=ahead(connection, job) if job.state == State.QUEUED else 0,
+            ahead=ahead(connection, job) if is_queued else 0,
+            fleet=read_fleet(connection) if is_queued else None,
             at=connection.execute(select(now())).scalar_one(),
         )
 

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from sqlalchemy import Row
 
+from shared.database.workers import Fleet
 from shared.states import End, Phase, State
 
 
@@ -116,4 +117,5 @@ class View:
     snapshots: list[Snapshot]  # what the present attempt builds on, its own included
     attempts: list[Attempt]
     ahead: int  # how many queued jobs will be claimed before this one
+    fleet: Fleet | None  # who may claim it; None unless it is queued
     at: datetime.datetime  # the database's clock

@@ -1,9 +1,10 @@
 """A worker's belongings in this process, over both stacks."""
 
 import dataclasses
+import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,16 @@ def storage(stack_settings: Settings) -> Storage:
 def studio(database: Database, storage: Storage, vgg: Vgg, decoders: Decoders) -> Iterator[Studio]:
     with Loop() as loop:
         terms = Terms(progress_seconds=0.05)
-        yield Studio(database, storage, loop, vgg, terms, decoders=decoders)
+        # However slow the machine is: no checkpoint unless a test asks for one.
+        yield Studio(
+            database,
+            storage,
+            loop,
+            vgg,
+            terms,
+            checkpoint_seconds=math.inf,
+            decoders=decoders,
+        )
 
 
 @pytest.fixture
@@ -112,11 +122,16 @@ def after(studio: Studio, job_id: str, act: Callable[[Job], object]) -> threadin
 
 def acting(studio: Studio, iteration: int, act: Callable[[], object]) -> Studio:
     """The studio, where something happens on the device's thread behind an iteration."""
+    return acting_at(studio, {iteration: act})
+
+
+def acting_at(studio: Studio, acts: Mapping[int, Callable[[], object]]) -> Studio:
+    """The same, behind several iterations."""
 
     class Acting(Render):
         @staticmethod
         def step_together(renders: Any, **options: Any) -> list[Exception | None]:
-            if renders[0].iteration == iteration:
+            if act := acts.get(renders[0].iteration):
                 act()
             return Render.step_together(renders, **options)
 
@@ -124,6 +139,16 @@ def acting(studio: Studio, iteration: int, act: Callable[[], object]) -> Studio:
         return Acting(plan, studio.vgg, content, styles, init=init, cache=studio.styles)
 
     return dataclasses.replace(studio, make=make)
+
+
+def is_asked_for_its_state(studio: Studio) -> bool:
+    """Whether a slot waits for the state that a render has behind the present iteration."""
+    return any(run._asked for run in studio.loop._runs)
+
+
+def take_back(studio: Studio) -> None:
+    """Let the workers' jobs be taken back; a row that is just being written is passed over."""
+    wait_until(lambda: jobs.take_back_from(studio.database, "test"))
 
 
 class Store:

@@ -17,7 +17,16 @@ from shared.database import jobs
 from shared.database.jobs import Job
 from shared.errors import Unavailable
 from shared.states import End, State
-from tests.integration.worker.conftest import Store, acting, ends, run, wait_until
+from tests.integration.worker.conftest import (
+    Store,
+    acting,
+    acting_at,
+    ends,
+    is_asked_for_its_state,
+    run,
+    take_back,
+    wait_until,
+)
 from tests.pictures import paint
 from workers.attempt import Studio
 from workers.engine.loop import Loop, Run, Stepped
@@ -38,7 +47,7 @@ def stop_at(studio: Studio, iteration: int) -> jobs.View:
 
     def stop() -> None:  # the next iteration waits for the slot to ask for a state
         stopping.set()
-        wait_until(lambda: any(run._asked for run in studio.loop._runs))
+        wait_until(lambda: is_asked_for_its_state(studio))
 
     view = run(acting(studio, iteration, stop), stopping)
     assert (view.job.state, view.job.failures) == (State.QUEUED, 0)
@@ -47,6 +56,25 @@ def stop_at(studio: Studio, iteration: int) -> jobs.View:
 
 def often(studio: Studio) -> Studio:
     return dataclasses.replace(studio, checkpoint_seconds=1e-3)
+
+
+def with_two_checkpoints(studio: Studio, job: Job, act: Callable[[], object]) -> Studio:
+    """The studio, where something happens once two checkpoints of the job are kept, at least.
+
+    The device waits for each: behind iteration 1 and 3 for the slot to ask for the state, behind
+    iteration 3 and 5 until the one before is kept.
+    """
+
+    def wait_for(count: int, *, is_asked: bool = True) -> None:
+        wait_until(lambda: len(jobs.checkpoints(studio.database, job.id)) >= count)
+        wait_until(lambda: not is_asked or is_asked_for_its_state(studio))
+
+    def finish() -> None:
+        wait_for(2, is_asked=False)
+        act()
+
+    acts = {1: lambda: wait_for(0), 3: lambda: wait_for(1), 5: finish}
+    return acting_at(often(studio), acts)
 
 
 def manifest(studio: Studio, view: jobs.View) -> dict[str, Any]:
@@ -106,7 +134,7 @@ def test_a_render_that_goes_on_from_its_image_alone_ends_elsewhere(
 
         class Forgetful(Render):
             def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-                picture = ("iteration", "losses", "best", "image")
+                picture = ("iteration", "losses", "evaluated", "best", "patient_since", "image")
                 super().load_state_dict({name: state[name] for name in picture})
 
         def make(*arguments: Any) -> Stepped:
@@ -126,10 +154,7 @@ def test_a_worker_that_vanished_costs_what_came_after_its_checkpoint(
     whole = run(studio)
     job = order(**NOISE)
 
-    def vanish() -> None:  # a row that is just being written is passed over
-        wait_until(lambda: jobs.take_back_from(studio.database, "test"))
-
-    run(acting(often(studio), 5, vanish))
+    run(with_two_checkpoints(studio, job, lambda: take_back(studio)))
     kept = jobs.checkpoints(studio.database, job.id)
     view = run(studio)
 
@@ -147,7 +172,8 @@ def test_a_checkpoint_that_is_not_whole_is_passed_over(
     order(**NOISE)
     whole = run(studio)
     job = order(**NOISE)
-    stop_at(often(studio), 4)
+    stopping = threading.Event()
+    run(with_two_checkpoints(studio, job, stopping.set), stopping)
     kept = jobs.checkpoints(studio.database, job.id)
     for checkpoint in kept[:damaged]:
         data = studio.storage.get(checkpoint.key)
@@ -256,7 +282,7 @@ def test_a_state_that_is_asked_for_as_the_render_ends_costs_nothing(
             is_finished = super().is_finished
             self.endings += is_finished
             if self.endings == 2:
-                wait_until(lambda: any(run._asked for run in studio.loop._runs))
+                wait_until(lambda: is_asked_for_its_state(studio))
             return is_finished
 
     def make(*arguments: Any) -> Stepped:

@@ -13,17 +13,18 @@ from tests.deployment import (
     DOCKERFILES,
     EXAMPLE,
     FILLED,
+    GUIDE,
     ROOT,
     SECRETS,
     compose,
     dockerfile_of,
+    guide,
     module_of,
     services,
     stack,
 )
 
 COMPOSE_FILE = ROOT / "docker-compose.yml"
-GUIDE = ROOT / "docs" / "deploy.md"
 
 STORES = {"postgres", "valkey", "storage"}
 LASTING = {"api", "reconciler", "worker", "worker-gpu"}
@@ -32,13 +33,6 @@ OF_THE_EMBEDDED_STACK = {"home", "host", "port"}
 
 each_service = pytest.mark.parametrize("name", sorted(STORES | OURS))
 each_of_ours = pytest.mark.parametrize("name", sorted(OURS))
-
-
-def guide(language: str, about: str) -> str:
-    """The guide's block of code that says something."""
-    blocks = re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-    (block,) = [block for block in blocks if about in block]
-    return block
 
 
 def environment(name: str) -> dict[str, str]:
@@ -71,7 +65,8 @@ def test_the_example_leaves_empty_what_is_always_asked_for() -> None:
     asked = {name for name, otherwise in uses if otherwise == ":?see .env.example"}
 
     assert asked == set(SECRETS)
-    assert {name for name, _ in uses} - asked == {"IMPASTO_HOST", "IMPASTO_PORT"}
+    others = {"IMPASTO_HOST", "IMPASTO_PORT", "PIP_CONFIG_FILE"}
+    assert {name for name, _ in uses} - asked == others
     assert not {name for name, otherwise in uses if not otherwise.startswith(":?")} & asked
 
 

@@ -1,19 +1,62 @@
 """The Dockerfiles are clean, and name nothing that is not there. No image is built."""
 
+import os
 import re
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions, requires
 from importlib.util import find_spec
 
+import grimp
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-from tests.deployment import BIN, DOCKERFILES, ROOT, Dockerfile, module_of
+from tests.deployment import BIN, DOCKERFILES, ROOT, Dockerfile, module_of, services
+
+PACKAGES = {"services", "shared", "workers"}
 
 each_dockerfile = pytest.mark.parametrize(
     "dockerfile",
     [Dockerfile.read(path) for path in DOCKERFILES],
     ids=[path.stem for path in DOCKERFILES],
 )
+
+
+def commands(dockerfile: Dockerfile) -> list[list[str]]:
+    """What runs in the image, in any service."""
+    built_from_it = [
+        service
+        for service in services().values()
+        if service.get("build", {}).get("dockerfile", "").endswith(dockerfile.path.name)
+    ]
+    own = dockerfile.last("CMD").arguments
+    return [service.get("command") or own for service in built_from_it]
+
+
+def installed(extras: set[str]) -> set[str]:
+    """The packages that Python finds where ours is installed with these extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + [
+        line for extra in extras for line in project["optional-dependencies"][extra]
+    ]
+    pending = [(Requirement(line), "") for line in wanted]
+    seen: set[tuple[str, str]] = set()
+    while pending:
+        requirement, of = pending.pop()
+        if requirement.marker and not requirement.marker.evaluate({"extra": of}):
+            continue
+        name = canonicalize_name(requirement.name)
+        for extra in {"", *requirement.extras} - {extra for known, extra in seen if known == name}:
+            seen.add((name, extra))
+            pending += [(Requirement(line), extra) for line in requires(name) or []]
+    names = {name for name, _ in seen}
+    return {
+        package
+        for package, by in packages_distributions().items()
+        if names & {canonicalize_name(each) for each in by}
+    }
 
 
 def test_there_is_an_image_for_each_side_of_the_queue() -> None:
@@ -54,11 +97,61 @@ def test_nothing_reaches_the_builder_that_is_not_copied() -> None:
 def test_what_is_installed_is_pinned_and_offered(dockerfile: Dockerfile) -> None:
     dependencies, ours = dockerfile.installs()
     offered = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = re.fullmatch(r"\.\[(.+)\]", dependencies[-1])
 
     assert dependencies[:2] == ["--constraint", "constraints.txt"]
-    assert set(extras[1].split(",")) <= set(offered["optional-dependencies"])
+    assert dockerfile.extras() <= set(offered["optional-dependencies"])
     assert ours == ["--no-deps", "--force-reinstall", "."]
+
+
+@each_dockerfile
+def test_what_its_code_imports_is_installed(dockerfile: Dockerfile) -> None:
+    ours = dockerfile.sources() & PACKAGES
+    graph = grimp.build_graph(*sorted(ours), include_external_packages=True)
+    entries = {module_of(command) for command in commands(dockerfile)}
+    reached = set().union(*(graph.find_upstream_modules(entry) for entry in entries))
+    imported = {module for module in reached if graph.is_module_squashed(module)}
+
+    missing = imported - PACKAGES - set(sys.stdlib_module_names) - installed(dockerfile.extras())
+    assert not missing
+
+
+CLUSTER = """
+import sys
+
+
+class Image:
+    def find_spec(self, name, path=None, target=None):
+        if name in {withheld!r}:
+            raise ModuleNotFoundError(f"the image has no {{name}}", name=name)
+
+
+sys.meta_path.insert(0, Image())
+from kombu import Connection
+from shared.database import open_database
+from shared.storage import open_storage
+
+Connection("redis://valkey/0").get_transport_cls()
+open_database("postgresql+psycopg://impasto@postgres/impasto").close()
+open_storage("s3://impasto")
+"""
+
+
+@each_dockerfile
+def test_what_it_loads_to_reach_the_stores_is_installed(dockerfile: Dockerfile) -> None:
+    withheld = set(packages_distributions()) - installed(dockerfile.extras()) - PACKAGES
+    code = CLUSTER.format(withheld=withheld)
+
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"AWS_DEFAULT_REGION": "us-east-1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert ended.returncode == 0, ended.stderr
 
 
 @each_dockerfile

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from services.cli.app import in_one_line
 from services.cli.options import style
 from services.cli.pictures import described
 from services.invariants import INVARIANTS
+from shared.database import open_database, workers
 from shared.errors import InvalidImage, InvalidSetting, Violation
 from shared.keys import digest
 from shared.spec import JobSpec
+from shared.states import WorkerState
 from tests.pictures import paint
 
 HEAVY = ("PIL", "alembic", "boto3", "celery", "flask", "httpx2", "pydantic", "sqlalchemy", "torch")
@@ -328,6 +331,27 @@ def test_the_doctor_finds_nothing_where_nothing_is_broken(tmp_path: Path) -> Non
         assert re.search(rf"{name} +{meaning} +holds", told.stdout)
 
 
+def test_the_doctor_lists_the_workers(tmp_path: Path) -> None:
+    impasto("migrate", IMPASTO_HOME=str(tmp_path))
+    with closing(open_database(f"sqlite:///{tmp_path / 'impasto.db'}")) as database:
+        for number, state, code in ((1, "ready", None), (2, "not_ready", "storage_full")):
+            told = workers.Identity(
+                f"{number}", f"host:{number}", "host", number, slots=2, versions={"torch": "2.9"}
+            )
+            detail = code and "no room in /a/place"
+            condition = workers.Condition(WorkerState(state), code, detail, 1, "cuda:0 (H200)")
+            workers.register(database, told, condition, lease_seconds=60)
+
+    lines = impasto("doctor", IMPASTO_HOME=str(tmp_path), COLUMNS="200").stdout.splitlines()
+
+    (first,) = (line for line in lines if line.startswith("host:1"))
+    words = "host:1 (pid 1 on host) ready 1 of 2 busy cuda:0 (H200) torch=2.9 0 s ago"
+    assert re.sub(r"\d+ s ago", "0 s ago", " ".join(first.split())) == words
+    (second,) = (line for line in lines if line.startswith("host:2"))
+    assert "not ready" in second
+    assert second.split("ago")[-1].strip() == "storage_full: no room in /a/place"
+
+
 def test_the_doctor_names_what_is_broken(tmp_path: Path) -> None:
     home = {"IMPASTO_HOME": str(tmp_path)}
     impasto("migrate", **home)
@@ -338,7 +362,7 @@ def test_the_doctor_names_what_is_broken(tmp_path: Path) -> None:
     told, as_json = impasto("doctor", **home), impasto("doctor", "--json", **home)
 
     assert (told.exit_code, as_json.exit_code) == (1, 1)
-    assert re.search(rf"I10 .* broken\nI10: nobody knows {key}\n", plain(told.stdout))
+    assert re.search(rf"I10 .* broken\n(.*\n)*I10: nobody knows {key}\n", plain(told.stdout))
     broken = {"invariant": "I10", "job_id": None, "detail": f"nobody knows {key}"}
     assert json.loads(as_json.stdout) == {"broken": [broken]}
 

@@ -8,16 +8,20 @@ import torch
 from workers import checkpoints
 from workers.checkpoints import Origin, Saved, Unusable
 from workers.engine.objective import Losses
-from workers.engine.render import Progress
+from workers.engine.render import Level, Progress
 
 ORIGIN = Origin("spec", "weights", {"device": "cpu", "precision": "float32", "threads": 2})
 STATE = {
     "iteration": torch.tensor(1),
-    "best": torch.tensor([1 / 3, 1.0], dtype=torch.float64),
+    "patient_since": torch.tensor([1 / 3, 1.0], dtype=torch.float64),
     "image": torch.rand(2, 3, 4, 5)[1:],  # a part of a larger one, as after a shared pass
     "optimizer.s": torch.rand(3, 4).mT,  # not contiguous
 }
-HISTORY = [Progress(i, 9, Losses(1 / 3, 0.1, 1e-300, 7.0), 0.1 * i) for i in range(2)]
+LOSSES = Losses(1 / 3, 0.1, 1e-300, 7.0)
+HISTORY = [
+    Progress(i, 9, LOSSES, 0.1 * i, 0, LOSSES._replace(total=1 / 3 + i), Level(1, 30, 20, 1 / 7))
+    for i in range(2)
+]
 SAVED = Saved(STATE, HISTORY, ORIGIN)
 
 

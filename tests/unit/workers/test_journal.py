@@ -2,7 +2,7 @@
 
 from shared.states import Phase
 from workers.engine.objective import Losses
-from workers.engine.render import Progress
+from workers.engine.render import Level, Progress
 from workers.journal import Journal
 
 
@@ -16,7 +16,10 @@ class Clock:
 
 
 def entry(iteration: int, total: float = 6.0) -> Progress:
-    return Progress(iteration, 3, Losses(total, 1.0, 2.0, 3.0), 0.25)
+    """Its picture is that of iteration 0, whose total was 5."""
+    evaluated = Losses(total, 1.0, 2.0, 3.0)
+    level = Level(2, 60, 80, 7.5)
+    return Progress(iteration, 3, evaluated._replace(total=5.0), 0.25, 0, evaluated, level)
 
 
 def test_before_the_first_entry_there_is_only_a_phase() -> None:
@@ -54,13 +57,22 @@ def test_the_history_has_a_line_for_each_iteration() -> None:
         journal.enter(entry(iteration, total=10.0 - iteration))
 
     assert journal.csv().decode().splitlines() == [
-        "iteration,total,content,style,tv,seconds",
-        "0,10.0,1.0,2.0,3.0,0.2500",
-        "1,9.0,1.0,2.0,3.0,0.2500",
-        "2,8.0,1.0,2.0,3.0,0.2500",
-        "3,7.0,1.0,2.0,3.0,0.2500",
+        "iteration,total,content,style,tv,seconds,level,width,height,style_weight",
+        "0,10.0,1.0,2.0,3.0,0.2500,2,80,60,7.5",
+        "1,9.0,1.0,2.0,3.0,0.2500,2,80,60,7.5",
+        "2,8.0,1.0,2.0,3.0,0.2500,2,80,60,7.5",
+        "3,7.0,1.0,2.0,3.0,0.2500,2,80,60,7.5",
     ]
-    assert journal.losses()["total"] == 7.0
+
+
+def test_the_loss_is_that_of_the_picture_and_not_of_what_was_tried_last() -> None:
+    journal = Journal()
+    for iteration in range(3):
+        journal.enter(entry(iteration, total=9.0))
+
+    assert journal.losses()["total"] == 5.0
+    assert journal.progress(Phase.RENDERING).loss == journal.losses()
+    assert journal.best == 0
 
 
 def test_the_first_and_the_last_iteration_are_timed() -> None:

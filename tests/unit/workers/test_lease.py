@@ -44,7 +44,7 @@ class Clock:
 
 
 def wait_until(what: Callable[[], object]) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not what():
         assert time.monotonic() < end, "it did not come to that"
         time.sleep(0.01)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.client import ApiError, Cancelled, Client, InvalidSpec, JobFailed
+from services.client import ApiError, Cancelled, Client, InvalidSpec, JobFailed, NotServed
 from services.client.client import POLL_FIRST_SECONDS, POLL_LONGEST_SECONDS
 from shared.keys import digest
 from tests.pictures import paint
@@ -152,6 +152,66 @@ def test_watching_outlives_a_restart_of_the_server(
     server = play(job(), *[DROPPED] * 8, job("succeeded", 2))
     opened, pauses = client(server)
     assert [status.version for status in opened.job("17").watch()] == [1, 2]
+    assert sum(pauses) > 10
+
+
+def queued(version: int = 1, *, code: str | None = None) -> Answer:
+    why_not = code and f"because of {code}"
+    queue = {"position": 1, "runnable": code is None, "code": code, "why_not": why_not}
+    return job(version=version, queue=queue)
+
+
+def opened(server: Script, stuck_seconds: float | None = 10) -> tuple[Client, list[float]]:
+    pauses: list[float] = []
+    return Client(server.url, sleep=pauses.append, stuck_seconds=stuck_seconds), pauses
+
+
+def test_a_job_that_no_worker_can_take_is_cancelled_after_a_while(
+    play: Callable[..., Script],
+) -> None:
+    server = play(queued(), queued(2, code="storage_full"), *[UNCHANGED] * 9)
+    client, pauses = opened(server)
+    with client, pytest.raises(NotServed) as end:
+        client.job("17").result()
+    told = "job 17 is cancelled, no worker can take it: because of storage_full"
+    assert end.value.detail == told
+    assert 10 <= sum(pauses[1:]) < 10 + POLL_LONGEST_SECONDS
+    assert (server.asked[-1].method, server.asked[-1].path) == ("POST", "/v1/jobs/17/cancel")
+
+
+def test_a_job_that_cannot_even_be_cancelled_is_said_to_stay(play: Callable[..., Script]) -> None:
+    full = Answer(507, {"code": "storage_full", "status": 507}, "application/problem+json")
+    server = play(queued(code="storage_full"), full)
+    client, _ = opened(server, stuck_seconds=0)
+    with client, pytest.raises(NotServed, match="job 17 stays in the queue, no worker can"):
+        client.job("17").wait()
+
+
+@pytest.mark.parametrize(
+    ("code", "stuck_seconds"),
+    [
+        *((code, 10) for code in ("paused", "overdue", "starting", "busy", "too_large", None)),
+        ("no_worker", None),
+    ],
+)
+def test_a_job_that_waits_for_what_will_come_is_watched_for_as_long_as_it_takes(
+    play: Callable[..., Script], code: str, stuck_seconds: float | None
+) -> None:
+    server = play(queued(code=code), *[UNCHANGED] * 20, job("succeeded", 3))
+    client, pauses = opened(server, stuck_seconds)
+    with client:
+        assert client.job("17").wait().version == 3
+    assert sum(pauses) > 30
+
+
+def test_a_worker_that_is_well_again_in_time_is_no_reason_to_give_up(
+    play: Callable[..., Script],
+) -> None:
+    stuck = [queued(code="storage_full"), *[UNCHANGED] * 6]  # eight seconds
+    server = play(*stuck, queued(2), *stuck, job("succeeded", 3))
+    client, pauses = opened(server)
+    with client:
+        assert client.job("17").wait().version == 3
     assert sum(pauses) > 10
 
 

@@ -54,7 +54,8 @@ def test_progress_is_told_in_a_few_words() -> None:
     [
         (1, None, "next"),
         (3, None, "2 ahead"),
-        (1, "it is tried again in 3 s", "it is tried again in 3 s"),
+        (1, "no worker is alive", "next · no worker is alive"),
+        (3, "its slot is taken", "2 ahead · its slot is taken"),
     ],
 )
 def test_a_waiting_job_tells_why(position: int, why_not: str | None, words: str) -> None:
@@ -73,6 +74,18 @@ def test_every_change_of_what_it_does_has_a_line_at_once() -> None:
     phases = ["loading", "rendering", "saving"]
     lines = shown([status(1, phase=phase) for phase in phases], is_terminal=False, seconds=0)
     assert [line.split()[0] for line in lines.splitlines()] == phases
+
+
+def test_a_new_reason_to_wait_has_a_line_at_once() -> None:
+    """There is no other: as long as it stays the same, there is no other status either."""
+    reasons = [None, "no worker is alive", "no worker is alive", "its slot is taken"]
+    waiting = [
+        status(state="queued", queue={"position": 1, "runnable": not why, "why_not": why})
+        for why in reasons
+    ]
+    lines = shown(waiting, is_terminal=False, seconds=0).splitlines()
+    words = ["next", "next · no worker is alive", "next · its slot is taken"]
+    assert lines == [f"queued     {each}" for each in words]
 
 
 def test_on_a_terminal_a_bar_shows_how_far_it_is() -> None:

@@ -35,9 +35,74 @@ def test_a_part_carries_its_factor_and_is_left_out_without_one() -> None:
         assert loss == pytest.approx(weighted + styled)
 
 
-def test_a_logarithm_leaves_out_what_is_not_above_0() -> None:
-    _, content, _ = report.curves(history(3), SPEC)
-    assert [iteration for iteration, _ in content.points] == [1, 2, 3]
+def test_what_starts_at_0_starts_at_the_lower_edge() -> None:
+    """Where no logarithm is, and none of the way there is left out."""
+    _, content, _ = curves = report.curves(history(30), SPEC)
+    assert content.points[0] == (0, 0.0)
+    blue = pixels(report.plot(curves), content.color)
+    lowest = max(blue, key=lambda at: at[1])
+    assert report.LEFT <= lowest[0] <= report.LEFT + 6
+    assert abs(lowest[1] - report.BOTTOM) <= 2
+
+
+SIZES = {(32, 24): 250.0, (64, 48): 1000.0}  # with the style weight that each has
+
+
+def pyramid(iterations: int = 10) -> str:
+    """The same at two sizes; content is a sum over positions, and starts at 0 again."""
+    rows = []
+    for level, ((width, height), weight) in enumerate(SIZES.items()):
+        for i in range(iterations):
+            content, style = 5 * width * height * (i > 0), 40 + 900 * math.exp(-i / 12)
+            numbers = level * iterations + i, 2 * content + weight * style, content, style, 7, 0.1
+            rows.append(",".join(map(str, (*numbers, level + 1, width, height, weight))))
+    header = "iteration,total,content,style,tv,seconds,level,width,height,style_weight\n"
+    return header + "\n".join(rows)
+
+
+def test_each_size_is_shown_by_its_own_weights() -> None:
+    """None of the parts stands above the total, whose sum they are."""
+    total, content, style = report.curves(pyramid(), SPEC)
+    assert style.name == "1000 · style"
+    for (_, whole), (_, one), (_, other) in zip(
+        total.points, content.points, style.points, strict=True
+    ):
+        assert whole == pytest.approx(one + other)
+
+
+def test_a_line_stands_before_each_size_but_the_first_and_each_is_named() -> None:
+    losses = pyramid()
+    spans = report.spans(losses)
+    assert [tuple(vars(span).values()) for span in spans] == [
+        ("32 x 24 px", 0, 9),
+        ("64 x 48 px", 10, 19),
+    ]
+    curves = report.curves(losses, SPEC)
+    marked, plain = report.plot(curves, spans), report.plot(curves)
+    middle = report.LEFT + (report.RIGHT - report.LEFT) * 9.5 / 19
+    column = [marked.getpixel((round(middle), y)) for y in range(report.TOP, report.BOTTOM)]
+    grey = [one for one in column if one != ImageColor.getrgb(report.PAPER)]
+    assert len(grey) > 0.95 * len(column)
+    names = (report.LEFT, report.TOP - 10, report.RIGHT, report.TOP + 16)
+    assert len(marked.crop(names).getcolors(1 << 20)) > len(plain.crop(names).getcolors(1 << 20))
+
+
+def test_no_curve_leads_from_one_size_to_the_next() -> None:
+    losses = pyramid()
+    curves = report.curves(losses, SPEC)
+    image = report.plot(curves, report.spans(losses))
+    step = (report.RIGHT - report.LEFT) / 19
+    between = range(round(report.LEFT + 9.2 * step), round(report.LEFT + 9.8 * step))
+    assert not [x for curve in curves for x, _ in pixels(image, curve.color) if x in between]
+
+
+def test_a_history_that_tells_no_sizes_is_read_too() -> None:
+    """Of a service before this one."""
+    assert report.spans(history(3)) == []
+
+
+def test_names_of_sizes_that_would_touch_are_staggered() -> None:
+    assert report._rows_apart([(100, 80), (122, 90), (144, 90), (900, 90)]) == [0, 1, 2, 0]
 
 
 def test_the_plot_falls_where_the_loss_falls() -> None:
@@ -71,8 +136,9 @@ def test_the_scale_is_logarithmic() -> None:
         HEADER + "0,5,0,0.005,0,0",
         HEADER + "0,5,0,0.005,0,0\n1,5,0,0.005,0,0",
         HEADER + "0,1e12,1e-30,1e9,0,0\n10000,1e11,1,1e8,0,0",
+        HEADER + "0,0,0,0,0,0\n1,0,0,0,0,0",
     ],
-    ids=["one point", "no change", "thirty decades"],
+    ids=["one point", "no change", "thirty decades", "nothing to lose"],
 )
 def test_odd_histories_are_plotted_too(losses: str) -> None:
     curves = report.curves(losses, SPEC)

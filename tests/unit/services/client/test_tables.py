@@ -69,19 +69,6 @@ def test_every_setting_is_listed_with_its_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        ("postgresql+psycopg://u:s3cret@host/name", "postgresql+psycopg://u:***@host/name"),
-        ("redis://:s3cret@host:6379/0", "redis://:***@host:6379/0"),
-        ("sqlite:////home/me/impasto.db", "sqlite:////home/me/impasto.db"),
-        ("text: with a colon", "text: with a colon"),
-    ],
-)
-def test_passwords_are_not_shown(value: str, shown: str) -> None:
-    assert tables.without_password(value) == shown
-
-
-@pytest.mark.parametrize(
     ("seconds", "words"),
     [(0, "0 s"), (59.4, "59 s"), (125, "2 min 5 s"), (12000, "3 h 20 min"), (200000, "2 days")],
 )

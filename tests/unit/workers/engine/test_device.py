@@ -104,9 +104,10 @@ def step(renders: list[Render], budget_bytes: int | None = None) -> Tensor:
     objectives = [render._objective for render in renders]
     losses, gradients = evaluate(objectives, images, budget_bytes=budget_bytes)
     here = Evaluation(images, gradients)
-    _update_optimizers(renders, here)
-    for render, own in zip(renders, here.split(), strict=True):
-        render._image, render._last = own.images, own
+    totals = losses[:, 0].unbind()
+    going_on = _update_optimizers(renders, here, totals)
+    for render, *own in zip(renders, here.split(), totals, going_on, strict=True):
+        render._keep(*own)
     return losses
 
 

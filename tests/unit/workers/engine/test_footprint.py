@@ -2,7 +2,8 @@ from typing import get_args
 
 import pytest
 
-from workers.engine.footprint import fitting_side, least_bytes
+from shared.spec import SIZE_MAX
+from workers.engine.footprint import fitting_side, least_bytes, most_pixels
 from workers.engine.optimizers import OptimizerName
 from workers.engine.plan import Plan
 
@@ -23,3 +24,22 @@ def test_the_size_that_would_have_fitted_is_the_largest_that_does(
 def test_without_any_memory_no_size_fits_and_with_enough_the_canvas_does() -> None:
     assert fitting_side(Plan(), 600, 1000, 0) == 0
     assert fitting_side(Plan(), 600, 1000, least_bytes(Plan(), 600, 1000)) == 1000
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(64, 64), (512, 512), (600, 1000), (9000, 3000), (64, 16384)]
+)
+def test_whatever_fits_is_no_larger_than_the_most_that_is_told(height: int, width: int) -> None:
+    lean = {"content_layers": {}, "style_layers": {"relu1_1": 1.0}, "precision": "bfloat16"}
+    for optimizer in get_args(OptimizerName):
+        for fields in ({}, {"precision": "bfloat16"}, lean):
+            needed = least_bytes(Plan(optimizer=optimizer, **fields), height, width)
+            assert most_pixels(needed) >= height * width
+
+
+def test_the_most_that_is_told_grows_with_the_memory_up_to_the_largest_canvas() -> None:
+    told = [most_pixels(free_bytes) for free_bytes in (0, 2**20, 2**30, 2**33, 2**40, 1e99)]
+    assert told == sorted(told)
+    assert told[0] == 0
+    assert 2**21 < told[2] < 2**24
+    assert told[-2:] == [SIZE_MAX**2] * 2

@@ -17,7 +17,7 @@ from workers.engine.errors import Diverged, LoopClosed, OutOfMemory, RunOver, Sh
 from workers.engine.loop import SWITCH_SECONDS, Event, Loop, Run
 from workers.engine.objective import Losses
 from workers.engine.plan import Init, Plan
-from workers.engine.render import Progress, Render, Style
+from workers.engine.render import Level, Progress, Render, Style
 from workers.engine.vgg import Vgg
 
 PLAN = Plan(
@@ -646,7 +646,8 @@ class Count:
 
     @property
     def progress(self) -> Progress:
-        return Progress(self.iteration, self.iterations, Losses(0.0, 0.0, 0.0, 0.0), 0.0)
+        losses, level = Losses(0.0, 0.0, 0.0, 0.0), Level(1, 1, 1, 1.0)
+        return Progress(self.iteration, self.iterations, losses, 0.0, self.iteration, losses, level)
 
     def release(self) -> None: ...
 

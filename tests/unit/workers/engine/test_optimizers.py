@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +17,7 @@ from workers.engine.optimizers import TINY, Evaluation, Optimizer
 Function = Callable[[Tensor], Tensor]
 Make = Callable[[], Optimizer]
 MAKES: list[Make] = [Lbfgs, Adam]
+BETTER, WORSE = torch.tensor(False), torch.tensor(True)
 
 
 def rosenbrock(x: Tensor) -> Tensor:
@@ -34,7 +36,10 @@ def gradient(function: Function, x: Tensor) -> Tensor:
 
 
 class Walk:
-    """Images on their way, each with its optimiser: as an engine moves them, without bounds."""
+    """Images on their way, each with its optimiser: as an engine moves them, without bounds.
+
+    is_guarded: tells the optimisers whose loss rose, and goes back where they say so.
+    """
 
     def __init__(
         self,
@@ -42,10 +47,13 @@ class Walk:
         function: Function,
         x: Tensor,
         last: Evaluation | None = None,
+        *,
+        is_guarded: bool = False,
     ) -> None:
         self.optimizers = optimizers
         self._kind = type(optimizers[0])
         self._function = function
+        self._is_guarded = is_guarded
         self.last = last or self._evaluated(x, [None] * len(x))
 
     def step(self) -> Tensor:
@@ -56,8 +64,19 @@ class Walk:
     def _evaluated(self, x: Tensor, before: Sequence[Evaluation | None]) -> Evaluation:
         slopes = [gradient(self._function, each[None]) for each in x]
         here = Evaluation(x, torch.cat(slopes))
-        self._kind.update(self.optimizers, before, here)
-        return here
+        worse = [self._is_worse(*each) for each in zip(x, before, strict=True)]
+        going_on = self._kind.update(self.optimizers, before, here, worse)
+        return Evaluation.of(
+            [
+                own if goes_on or last is None else last
+                for own, last, goes_on in zip(here.split(), before, going_on, strict=True)
+            ]
+        )
+
+    def _is_worse(self, x: Tensor, before: Evaluation | None) -> Tensor:
+        if not self._is_guarded or before is None:
+            return BETTER
+        return self._function(x[None]) > self._function(before.images)
 
 
 def ours(optimizer: Optimizer, function: Function, x: Tensor, steps: int) -> list[Tensor]:
@@ -198,15 +217,18 @@ def test_adam_walks_where_torchs_walks() -> None:
 @pytest.mark.parametrize("make", [Lbfgs, lambda: Lbfgs(history=4, levels=0), Adam])
 @pytest.mark.parametrize("before", [0, 1, 2, 5, 9, 25])
 def test_a_restored_optimizer_goes_on_to_the_bit(make: Make, before: int) -> None:
-    """Before the first displacement, with a part of the history, and after it was overwritten."""
-    first = Walk([make()], bowl, start(9, 10, torch.float32))
+    """Before the first displacement, with a part of the history, and after it was overwritten.
+
+    Of the first steps some are taken back.
+    """
+    first = Walk([make()], bowl, start(9, 10, torch.float32), is_guarded=True)
     for _ in range(before):
         first.step()
     restored = make()
     restored.load_state_dict(
         {name: t.clone() for name, t in first.optimizers[0].state_dict().items()}
     )
-    second = Walk([restored], bowl, first.last.images, first.last)
+    second = Walk([restored], bowl, first.last.images, first.last, is_guarded=True)
     assert all(torch.equal(first.step(), second.step()) for _ in range(10))
     states = first.optimizers[0].state_dict(), restored.state_dict()
     assert states[0].keys() == states[1].keys()
@@ -224,23 +246,28 @@ COMPANIES: dict[str, list[Make]] = {
 def test_an_image_moves_the_same_in_any_company_to_the_bit(
     makes: list[Make], size: tuple[int, int]
 ) -> None:
-    """Of other images, with other learning rates, and with more and with less behind them."""
+    """Of other images, with other learning rates, and with more and with less behind them.
+
+    The first of them starts so near the bottom that steps of it are taken back.
+    """
     images = torch.rand((len(makes), 3, *size), generator=torch.manual_seed(3)) * 255
-    alone = [Walk([make()], bowl, x[None]) for make, x in zip(makes, images, strict=True)]
-    mixed = [Walk([make()], bowl, x[None]) for make, x in zip(makes, images, strict=True)]
+    images[0] /= 100
+    walk = partial(Walk, is_guarded=True)
+    alone = [walk([make()], bowl, x[None]) for make, x in zip(makes, images, strict=True)]
+    mixed = [walk([make()], bowl, x[None]) for make, x in zip(makes, images, strict=True)]
     for already, walks in enumerate(zip(alone, mixed, strict=True)):
         for _ in range(4 * already):
-            assert torch.equal(*(walk.step() for walk in walks))
-    together = Walk(
-        [walk.optimizers[0] for walk in mixed],
+            assert torch.equal(*(one.step() for one in walks))
+    together = walk(
+        [one.optimizers[0] for one in mixed],
         bowl,
         images,
-        Evaluation.of([walk.last for walk in mixed]),
+        Evaluation.of([one.last for one in mixed]),
     )
     for _ in range(25):
         found = together.step()
-        for image, walk in zip(found, alone, strict=True):
-            assert torch.equal(image, walk.step()[0])
+        for image, one in zip(found, alone, strict=True):
+            assert torch.equal(image, one.step()[0])
 
 
 def test_an_image_that_is_lost_leaves_its_company_untouched() -> None:
@@ -326,20 +353,20 @@ def test_a_displacement_without_curvature_counts_for_nothing(levels: int) -> Non
     last, kept = walk.last, lbfgs.state_dict()
     expected = Lbfgs.step([lbfgs], walk.last) - image
     for x, g in nothing:
-        Lbfgs.update([lbfgs], [last], Evaluation(x, g))
+        Lbfgs.update([lbfgs], [last], Evaluation(x, g), [BETTER])
         last = Evaluation(x, g)
         found = Lbfgs.step([lbfgs], Evaluation(image, slope)) - image
         torch.testing.assert_close(found, expected)
     state = lbfgs.state_dict()
     assert state["curved"].tolist() == [*kept["curved"].tolist()[3:], 0, 0, 0]
-    Lbfgs.update([lbfgs], [last], Evaluation(image + 3, slope))
+    Lbfgs.update([lbfgs], [last], Evaluation(image + 3, slope), [BETTER])
     assert lbfgs.state_dict()["curved"][-1] == 1
 
 
 def test_a_memory_of_nothing_but_downhill_curvature_begins_anew() -> None:
     x = start()
     lbfgs = Lbfgs(first_step=2.5)
-    Lbfgs.update([lbfgs], [Evaluation(x, x)], Evaluation(x + 1, x - 1))
+    Lbfgs.update([lbfgs], [Evaluation(x, x)], Evaluation(x + 1, x - 1), [BETTER])
     moved = Lbfgs.step([lbfgs], Evaluation(x, gradient(rosenbrock, x)))
     assert (moved - x).abs().mean().item() == pytest.approx(2.5)
 
@@ -370,3 +397,60 @@ def test_adam_moves_each_value_by_the_learning_rate_at_first() -> None:
     x = start()
     (moved,) = ours(Adam(7.0), rosenbrock, x, 1)
     torch.testing.assert_close((moved - x).abs(), torch.full_like(x, 7.0))
+
+
+NEAR = 1e-3  # of `start`: a first step of 10 or so is thousands of times too long
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_a_start_near_the_bottom_gets_nearer(make: Make) -> None:
+    """Adam, which knows no curvature, is 130 times above it after 30 steps without a guard."""
+    x = NEAR * start()
+    walk = Walk([make()], bowl, x, is_guarded=True)
+    tried = [bowl(walk.step()) for _ in range(30)]
+    assert tried[0] > 1e3 * bowl(x)
+    assert min(tried) < 0.9 * bowl(x)
+
+
+def test_lbfgs_shortens_what_follows_a_step_that_was_taken_back() -> None:
+    """And learns by it: along what it has seen a bowl's second step is right, not only shorter."""
+    x = NEAR * start()
+    walk = Walk([Lbfgs(first_step=8.0, longest_step=8.0)], bowl, x, is_guarded=True)
+    assert (walk.step() - x).abs().mean().item() == pytest.approx(8.0)
+    assert torch.equal(walk.last.images, x)
+    moved = walk.step()
+    assert (moved - x).abs().mean() < 8.0 / 4
+    assert bowl(moved) < 1e-3 * bowl(x + 1)
+
+
+def test_steps_of_lbfgs_may_grow_again_after_a_good_one() -> None:
+    lbfgs, x, flat = Lbfgs(first_step=8.0, longest_step=8.0), start(), torch.ones_like(start())
+    last = Evaluation(x, flat)
+    Lbfgs.update([lbfgs], [None], last, [BETTER])
+    lengths = []
+    for worse in (WORSE, WORSE, BETTER, BETTER, BETTER, BETTER):  # of a plane, without curvature
+        moved = Lbfgs.step([lbfgs], last)
+        lengths.append((moved - x).abs().mean().item())
+        (goes_on,) = Lbfgs.update([lbfgs], [last], Evaluation(moved, flat), [worse])
+        assert bool(goes_on) is not bool(worse)
+    assert lengths == pytest.approx([8.0, 2.0, 0.5, 1.0, 2.0, 4.0])
+
+
+def test_adam_forgets_a_first_step_that_was_taken_back_and_goes_a_quarter_as_far() -> None:
+    adam, plain = Adam(8.0), Adam(2.0)
+    x = start()
+    here, there = Evaluation(x, gradient(bowl, x)), Evaluation(-x, gradient(bowl, -x))
+    for one in (adam, plain):
+        Adam.update([one], [None], here, [BETTER])
+    (goes_on,) = Adam.update([adam], [here], there, [WORSE])
+    assert not goes_on
+    assert torch.equal(Adam.step([adam], here), Adam.step([plain], here))
+
+
+def test_adam_takes_no_later_step_back() -> None:
+    adam, x = Adam(), start()
+    here = Evaluation(x, gradient(bowl, x))
+    Adam.update([adam], [None], here, [BETTER])
+    for worse in (BETTER, WORSE, WORSE):
+        (goes_on,) = Adam.update([adam], [here], here, [worse])
+        assert goes_on

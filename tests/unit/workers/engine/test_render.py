@@ -1,8 +1,8 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import count
-from typing import get_args
+from itertools import count, pairwise
+from typing import Any, get_args
 
 import pytest
 import safetensors.torch
@@ -223,6 +223,14 @@ def test_the_state_of_another_canvas_is_refused(vgg: Vgg, content: Tensor, style
     state = Render(NOISE, vgg, content[:48], [Style(style)]).state_dict()
     with pytest.raises(ShapeError, match=r"\(1, 3, 48, 64\).*\(1, 3, 64, 64\)"):
         Render(NOISE, vgg, content, [Style(style)]).load_state_dict(state)
+
+
+def test_a_start_whose_loss_is_not_finite_ends_the_render(
+    vgg: Vgg, small: Tensor, style: Tensor
+) -> None:
+    render = Render(Plan(content_weight=1e38, init="noise"), vgg, small, [Style(style)])
+    with pytest.raises(Diverged, match="inf in iteration 0"):
+        render.step()
 
 
 def test_a_loss_that_is_not_finite_ends_the_render_with_its_iteration(
@@ -608,3 +616,136 @@ def test_a_coarser_size_keeps_the_balance_of_content_and_style(
     assert fine == pytest.approx([plan.style_weight] * len(fine), rel=1e-3)
     assert coarse
     assert fine
+
+
+@pytest.fixture(scope="module")
+def done(vgg: Vgg) -> tuple[Tensor, Tensor, Tensor]:
+    """A content, a style, and what L-BFGS made of them with `NEAR`."""
+    content, style = checks(64, 64), checks(64, 80).flip(0).roll(3, 1)
+    plan = replace(NOISE, init="content", iterations=25)
+    image = finished(Render(plan, vgg, content, [Style(style)])).image()
+    return content, style, image.round().to(torch.uint8)
+
+
+NEAR = replace(NOISE, init="asset")
+RATES = {"lbfgs": 1.0, "adam": 10.0}
+
+
+def near(vgg: Vgg, done: tuple[Tensor, Tensor, Tensor], **fields: Any) -> Render:
+    """A render that starts near its minimum."""
+    content, style, init = done
+    rate = RATES[fields.get("optimizer", "lbfgs")]
+    plan = replace(NEAR, **{"learning_rate": rate} | fields)
+    return Render(plan, vgg, content, [Style(style)], init=init)
+
+
+@pytest.mark.parametrize("pyramid", [1, 2])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_picture_is_the_best_that_was_evaluated_at_its_size(
+    vgg: Vgg, done: tuple[Tensor, Tensor, Tensor], optimizer: OptimizerName, pyramid: int
+) -> None:
+    """Whatever iteration it is taken at; with its losses, and those of what was tried beside."""
+    content, style, _ = done
+    render = near(vgg, done, optimizer=optimizer, pyramid=pyramid)
+    target = style_target(
+        vgg, to_image(style), NEAR.style_layers, pooling=NEAR.pooling, precision=NEAR.precision
+    )
+    objective = Objective(NEAR, vgg, to_image(content), [Region([(target, 1.0)])])
+    tried: dict[int, list[float]] = {1: [], 2: []}
+    while not render.is_finished:
+        level = render.scale + 1
+        progress = render.step()
+        tried[level].append(progress.evaluated.total)
+        assert progress.level.number == level
+        assert progress.losses.total == min(tried[level])
+        if level == pyramid:
+            seen = render.image().permute(2, 0, 1).unsqueeze(0).contiguous()
+            losses, _ = evaluate([objective], seen)
+            assert progress.losses.total == pytest.approx(losses[0, 0].item(), rel=1e-5)
+    assert any(after > before for before, after in pairwise(tried[pyramid]))
+    assert tried[pyramid][progress.best - progress.iteration - 1] == progress.losses.total
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_finished_picture_becomes_better_still(
+    vgg: Vgg, done: tuple[Tensor, Tensor, Tensor], optimizer: OptimizerName
+) -> None:
+    """Its first step raises the loss; what follows it is taken from the start, and shorter."""
+    render = near(vgg, done, optimizer=optimizer, iterations=12)
+    start = render.step().losses.total
+    assert render.step().evaluated.total > 2 * start
+    assert finished(render).progress.losses.total < 0.99 * start
+
+
+@pytest.mark.parametrize("pyramid", [1, 2])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("before", [1, 2, 3, 5, 6, 7])
+def test_a_render_whose_steps_were_taken_back_is_restored_to_the_bit(
+    vgg: Vgg,
+    done: tuple[Tensor, Tensor, Tensor],
+    optimizer: OptimizerName,
+    before: int,
+    pyramid: int,
+) -> None:
+    """Its best picture, the length of its next step, and at the second size its start."""
+    assert_restored_goes_on(lambda: near(vgg, done, optimizer=optimizer, pyramid=pyramid), before)
+
+
+def test_steps_are_taken_back_the_same_in_any_company(
+    vgg: Vgg, done: tuple[Tensor, Tensor, Tensor], style: Tensor
+) -> None:
+    content, *_ = done
+
+    def make() -> list[Render]:
+        renders = [near(vgg, done, optimizer=optimizer) for optimizer in OPTIMIZERS]
+        return [*renders, Render(NOISE, vgg, content, [Style(style)])]
+
+    alone, together = [finished(render) for render in make()], make()
+    while not together[0].is_finished:
+        assert Render.step_together(together) == [None] * 3
+    assert all(map(same, together, alone))
+
+
+def test_a_start_that_loses_its_details_at_a_coarser_size_is_gone_back_to(vgg: Vgg) -> None:
+    """Of lines of one pixel nothing is left at half the size; at its own the start is perfect."""
+    lines = torch.zeros(64, 64, 3, dtype=torch.uint8)
+    lines[:, ::2] = 255
+    plan = replace(NOISE, init="content", pyramid=2)
+    render = finished(Render(plan, vgg, lines, [Style(lines)]))
+    assert render.scale == 1
+    assert torch.equal(render.image(), lines.float())
+    assert render.progress.losses.total == pytest.approx(0, abs=1e-2)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_nothing_that_was_learnt_at_another_size_is_carried_on(
+    vgg: Vgg, content: Tensor, style: Tensor, optimizer: OptimizerName
+) -> None:
+    plan = replace(NOISE, optimizer=optimizer, learning_rate=RATES[optimizer], pyramid=2)
+    render = Render(plan, vgg, content, [Style(style)])
+    while render.scale == 0:
+        render.step()
+    assert (
+        render.state_dict().keys() == Render(plan, vgg, content, [Style(style)]).state_dict().keys()
+    )
+    image = render.image()
+    render.step()
+    fresh = Render(replace(plan, pyramid=1), vgg, content, [Style(style)])
+    fresh._image = image.permute(2, 0, 1).unsqueeze(0).contiguous()
+    fresh.step()
+    render.step(), fresh.step()
+    assert torch.equal(render.image(), fresh.image())
+
+
+def test_with_normalised_gradients_the_picture_is_the_last(
+    vgg: Vgg, small: Tensor, style: Tensor
+) -> None:
+    """They are not those of the total, which rises here: a step that raised it is no fault."""
+    plan = replace(NOISE, init="content", normalize_gradients=True, style_weight=0.3)
+    render = Render(plan, vgg, small, [Style(style)])
+    found = [render.step()]
+    while not render.is_finished:
+        found.append(render.step())
+        assert found[-1].losses == found[-1].evaluated
+        assert found[-1].best == found[-1].iteration
+    assert found[-1].losses.total > found[0].losses.total

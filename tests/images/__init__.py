@@ -1,0 +1,1 @@
+"""The images really built, and docker-compose.yml really started: `make test-images`."""
