@@ -135,6 +135,22 @@ BAD = {
     ),
     "9 styles": Bad(submits(styles=[UNKNOWN] * 9), 422, "invalid_spec", "styles", "1 to 8"),
     "no styles": Bad(submits(styles=[]), 422, "invalid_spec", "styles", "1 to 8"),
+    "a style's weight that vanishes": Bad(
+        submits(styles=[{"asset": UNKNOWN, "weight": 5e-324}, {"asset": UNKNOWN, "weight": 1000}]),
+        422,
+        "invalid_spec",
+        "styles.0.weight",
+        "at least 0.0001",
+    ),
+    "weights that would vanish in float32": Bad(
+        submits(content_weight=1e-30, style_weight=1e-30), 422, "invalid_spec", "style_weight", "0"
+    ),
+    "a style of no weight, and nothing else to do": Bad(
+        submits(style_weight=0), 422, "invalid_spec", "(spec)", "more than 0"
+    ),
+    "a seed that JavaScript would round": Bad(
+        submits(seed=2**53), 422, "invalid_spec", "seed", str(2**53 - 1)
+    ),
     "missing asset": Bad(submits(content=UNKNOWN), 404, "asset_not_found", "content", "uploaded"),
     "missing style": Bad(
         submits(styles=[UNKNOWN]), 404, "asset_not_found", "styles.0.asset", "uploaded"
