@@ -1,9 +1,9 @@
 """Sums whose order, and so whose last bits, do not depend on where in memory their terms lie.
 
 A BLAS may begin a sum at the next boundary in memory. MKL does so in `dot`, `mv`, `addmv` and
-`solve_triangular` on processors that are not Intel's, and in `addmv` on any where two threads share
-it. An image of a batch lies where those before it end; one that is alone lies on a boundary. So
-what BLAS is given here begins on one: the order depends on sizes and the number of threads alone.
+`solve_triangular` on processors that are not Intel's, and in `addmv` wherever two threads share it.
+An image of a batch lies where those before it end; one that is alone lies on a boundary. So what
+BLAS is given here begins on one: the order then depends on sizes and the number of threads alone.
 """
 
 import torch
