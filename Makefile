@@ -34,7 +34,7 @@ test: $(VENV)/ready-dev ## every test, against real servers that it starts itsel
 test-deep: $(VENV)/ready-dev ## the life of jobs beside its model: 200 runs of 50 steps on each database
 	$(BIN)/python -m pytest --hypothesis-profile=deep --timeout=1200 tests/contract/test_life.py
 
-test-images: $(VENV)/ready-dev ## build the images and start the stack, on the Docker engine of DOCKER_HOST (20 minutes)
+test-images: $(VENV)/ready-dev ## build the images and start the stack, on the Docker engine of DOCKER_HOST (15 minutes)
 	$(BIN)/python -m tests.images $(IMAGES)
 
 lint: $(VENV)/ready-dev ## style, types, and which module may import which
