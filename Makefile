@@ -44,7 +44,7 @@ test-deep: $(VENV)/ready-dev ## the life of jobs beside its model (200 runs on e
 test-machines: $(VENV)/ready-dev ## the tests as other machines would run them (hours; a row is a part of it)
 	$(BIN)/python -m tests.machines $(MACHINES)
 
-test-images: $(VENV)/ready-dev ## build the images and start the stack, on the Docker engine of DOCKER_HOST (20 minutes)
+test-images: $(VENV)/ready-dev ## build the images and start the stack, on the Docker engine of DOCKER_HOST (15 minutes)
 	$(BIN)/python -m tests.images $(IMAGES)
 
 lint: $(VENV)/ready-dev ## style, types, and which module may import which
