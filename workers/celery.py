@@ -1,8 +1,8 @@
 """The entry point of a worker process: `celery -A workers worker`."""
 
+import atexit
 import os
 import socket
-from contextlib import ExitStack
 
 from shared import logs, settings
 from shared.errors import ImpastoError
@@ -15,10 +15,8 @@ try:
     _settings = settings.load()
     logs.configure(_settings)
     _presence = announce(_settings, name=f"{socket.gethostname()}:{os.getpid()}")
-    with ExitStack() as stack:
-        stack.callback(_presence.close)
-        _studio = open_studio(_settings)
-        stack.pop_all()
+    atexit.register(_presence.close)
+    _studio = open_studio(_settings)
 except (ImpastoError, WeightsError) as error:
     raise SystemExit(f"worker: {error}") from None  # a line, where Celery would show a traceback
 
@@ -28,11 +26,4 @@ app.conf.update(worker_pool="threads", worker_concurrency=_settings.slots)
 _node = open_node(_settings, _studio, _presence)
 register(app, _node)
 refuse_other_pools(_settings.slots)
-
-
-def _close() -> None:
-    _studio.close()
-    _presence.close()
-
-
-follow_the_process(_node, _settings.drain_seconds, close=_close)
+follow_the_process(app, _node, _settings.drain_seconds, close=_studio.close)

@@ -67,7 +67,9 @@ def refuse_other_pools(slots: int) -> None:
             )
 
 
-def follow_the_process(node: Node, drain_seconds: float, close: Callable[[], None]) -> None:
+def follow_the_process(
+    app: Celery, node: Node, drain_seconds: float, close: Callable[[], None]
+) -> None:
     """Let a node live as long as the `celery worker` that it is in.
 
     drain_seconds: after them the process leaves, whatever it waits for: a model that loads, an
@@ -91,10 +93,20 @@ def follow_the_process(node: Node, drain_seconds: float, close: Callable[[], Non
         node.drain()
         leave_within(drain_seconds)
 
-    @signals.worker_shutdown.connect(weak=False)
-    def stopped(**_: object) -> None:
-        if node.close(drain_seconds):
-            close()
+    class Stop(bootsteps.StartStopStep):  # type: ignore[misc]
+        """Waits for the node in a cold shutdown, too, of which no signal of Celery's tells.
+
+        Once Python itself shuts down it is too late: no thread can begin then, and a slot needs
+        some to hand back.
+        """
+
+        def stop(self, _: object) -> None:
+            if node.close(drain_seconds):
+                close()
+
+        terminate = stop
+
+    app.steps["worker"].add(Stop)
 
 
 def leave_within(seconds: float) -> None:
