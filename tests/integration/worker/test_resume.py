@@ -203,8 +203,9 @@ def test_a_checkpoint_of_another_network_is_not_gone_on_from(
     with capture_logs() as logs:
         view = run(dataclasses.replace(studio, vgg=Vgg(weights)))
 
-    (line,) = (line for line in logs if line["event"] == "checkpoint_unusable")
-    assert "weights_digest" in line["detail"]
+    details = [line["detail"] for line in logs if line["event"] == "checkpoint_unusable"]
+    assert details  # a slow machine has left more than one
+    assert all("weights_digest" in detail for detail in details)
     assert (view.job.state, view.job.resumed_from_iteration) == (State.SUCCEEDED, 0)
 
 
