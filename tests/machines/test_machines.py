@@ -50,7 +50,7 @@ def test_a_row_says_its_command_and_names_what_is_red(tests: Path, tmp_path: Pat
 
 
 def test_a_row_is_green_by_the_tests_that_were_chosen(tests: Path, tmp_path: Path) -> None:
-    found = run(row(tests), ["-k", "green and not dark"], logs=tmp_path)
+    found = run(row(tests), ["-k", "test_is_green and not dark"], logs=tmp_path)
 
     assert (found.status, found.summary) == (0, "1 passed, 2 deselected")
     assert "green " in table([found])
