@@ -9,6 +9,7 @@ import pytest
 
 from tests.system.stacks import BIN, ROOT
 
+STATUS = {"api": 3, "reconciler": 1, "impasto": 2}  # gunicorn has its own
 CONFIGURATION = ROOT / "deploy" / "gunicorn.conf.py"
 COMMANDS = {
     "api": [BIN / "gunicorn", "--config", CONFIGURATION, "--bind", "127.0.0.1:0"],
