@@ -94,11 +94,13 @@ def renew(
 
 def leave(database: Database, worker: Identity) -> None:
     """Tell that the worker has ended. May be repeated."""
+    last = Condition(WorkerState.DRAINING)
+    values = {name: getattr(last, name) for name in ("state", "code", "detail", "busy_slots")}
     with database.write() as connection:
         connection.execute(
             update(workers)
             .where(workers.c.id == worker.id)
-            .values(heard_at=now(), lease_expires_at=now(), busy_slots=0)
+            .values(heard_at=now(), lease_expires_at=now(), **values)
         )
 
 

@@ -103,10 +103,13 @@ def test_a_worker_that_was_forgotten_is_there_again_when_it_tells(database: Data
 
 
 def test_a_worker_that_leaves_is_gone_at_once_and_remembered(database: Database) -> None:
-    told = register(database, worker())
+    told = register(database, worker(), dataclasses.replace(FULL, busy_slots=1))
 
     for _ in range(2):
         workers.leave(database, told)
+
+    (row,) = workers.list_workers(database)
+    assert (row.state, row.code, row.busy_slots) == (WorkerState.DRAINING, None, 0)
 
     fleet = workers.fleet(database)
     assert fleet.alive == 0
