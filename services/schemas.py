@@ -277,7 +277,8 @@ class Manifest(_Document):
     weights: ManifestWeights
     seed: int
     iterations: int
-    losses: LossDocument = Field(description="After the last iteration.")
+    best_iteration: int = Field(description="Of the picture: the best at the last size.")
+    losses: LossDocument = Field(description="Of the picture.")
     result: ManifestResult
     attempt: int
     failures: int
