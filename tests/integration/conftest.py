@@ -199,6 +199,7 @@ def _manifest(api: Api, job_id: str) -> dict[str, Any]:
         "weights": {"name": "caffe", "sha256": "0" * 64},
         "seed": 0,
         "iterations": 3,
+        "best_iteration": 3,
         "losses": {"total": 2.5, "content": 1.0, "style": 1.5, "tv": 0.0},
         "result": result,
         "attempt": 1,
