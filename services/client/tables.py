@@ -88,22 +88,18 @@ def of_settings(fields: Iterable[Field], values: Mapping[str, Any], given: Set[s
 
 def of_workers(workers: Iterable[Any]) -> Table:
     """workers: rows of `shared.database.workers.list_workers`."""
-    table = Table(box=None, header_style=QUIET, padding=(0, 3, 0, 0))
-    for column in ("worker", "state", "slots", "device", "versions", "heard of"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("")
+    table = _grid()
     for worker in workers:
         state = worker.state.value.replace("_", " ") if worker.is_alive else "gone"
-        why = f"{worker.code}: {worker.detail}" if worker.is_alive and worker.code else ""
-        table.add_row(
-            f"{worker.name} (pid {worker.pid} on {worker.host})",
-            Text(state, "green" if state == "ready" else QUIET if state == "gone" else "red"),
-            f"{worker.busy_slots} of {worker.slots} busy",
-            worker.device or "",
-            _pairs(worker.versions),
-            f"{span(worker.at - worker.heard_at)} ago",
-            Text(why, "red"),
-        )
+        color = "green" if state == "ready" else QUIET if state == "gone" else "red"
+        slots = f"{worker.busy_slots} of {worker.slots} slots busy"
+        heard = f"heard of {span(worker.at - worker.heard_at)} ago"
+        process = f"pid {worker.pid} on {worker.host}"
+        table.add_row(worker.name, Text(state, color) + Text(f", {slots}, {heard}"))
+        facts = (worker.device, process, _pairs(worker.versions))
+        table.add_row("", Text(", ".join(filter(None, facts)), QUIET))
+        if worker.is_alive and worker.code:
+            table.add_row("", Text(f"{worker.code}: {worker.detail}", "red"))
     return table
 
 
