@@ -132,8 +132,6 @@ ROWS = [
     Row("one-core", one_core),
     Row("one-thread", partial(with_settings, OMP_NUM_THREADS="1")),
     *(Row(f"python-{version}", partial(other_python, version)) for version in VERSIONS),
-    Row("engine-one-core", one_core, [ENGINE]),
-    Row("engine-one-thread", partial(with_settings, OMP_NUM_THREADS="1"), [ENGINE]),
     # torch's own loops
     Row("aten-default", partial(with_settings, ATEN_CPU_CAPABILITY="default"), [ENGINE]),
     Row("aten-avx2", partial(with_settings, ATEN_CPU_CAPABILITY="avx2"), [ENGINE]),
