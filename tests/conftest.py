@@ -7,6 +7,7 @@ may create databases), IMPASTO_TEST_BROKER_URL (is flushed) and IMPASTO_TEST_S3_
 """
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -125,6 +126,11 @@ def broker_url(request: pytest.FixtureRequest) -> str:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[SERVED] = []
+    for number in {signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)}:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            # As under `nohup` and in a shell's background. A handler and not SIG_IGN, which the
+            # processes that tests start would inherit.
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_terminal_summary(
