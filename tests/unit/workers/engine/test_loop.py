@@ -138,13 +138,15 @@ def timed(vgg: Vgg, content: Tensor, style: Tensor) -> Callable[..., Callable[[]
 @contextmanager
 def held(loop: Loop) -> Iterator[None]:
     """The loop takes its first turn when all are in."""
-    all_are_in = threading.Event()
+    is_held, all_are_in = threading.Event(), threading.Event()
 
     def hold() -> Render:
+        is_held.set()
         all_are_in.wait()
         raise ShapeError("of no further use")
 
     with loop.admit(hold):
+        is_held.wait()  # else its turn may be that of some who are in, but not of all
         try:
             yield
         finally:
