@@ -154,29 +154,29 @@ class Embedded:
         return urls.of_http(settings.host, listening.getsockname()[1])
 
     def _work(self, presence: Presence, doorbell: Celery) -> None:
-        presence.start()
-        try:
-            # Torch takes seconds to import, and the API does not need it.
-            from workers.opening import open_node, open_studio
-            from workers.tasks import register
+        with ExitStack() as opened:
+            presence.start()
+            opened.callback(presence.close)
+            try:
+                # Torch takes seconds to import, and the API does not need it.
+                from workers.opening import open_node, open_studio
+                from workers.tasks import register
 
-            studio = open_studio(self._settings, self._decoders)
-            node = open_node(self._settings, studio, presence)
-            register(doorbell, node, waits=False)
-            listener = _Listener(doorbell)
-        except Exception as error:
-            presence.close()
-            self.worker.set_exception(error)
-            return
-        node.start()
-        self.worker.set_result(None)
-        self._stopping.wait()
-        node.drain()
-        listener.close()
-        node.close(self._settings.drain_seconds)
-        studio.close()
-        studio.database.close()
-        presence.close()
+                studio = open_studio(self._settings, self._decoders)
+                opened.callback(studio.database.close)
+                opened.callback(studio.close)
+                node = open_node(self._settings, studio, presence)
+                register(doorbell, node, waits=False)
+                listener = _Listener(doorbell)
+            except Exception as error:
+                self.worker.set_exception(error)
+                return
+            node.start()
+            self.worker.set_result(None)
+            self._stopping.wait()
+            node.drain()
+            listener.close()
+            node.close(self._settings.drain_seconds)
 
 
 class _Home:

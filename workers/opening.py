@@ -1,5 +1,6 @@
 """A worker's belongings, opened as the settings say: database, storage, device, weights."""
 
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import torch
@@ -22,28 +23,33 @@ from workers.runner import Runner
 def open_studio(settings: Settings, decoders: Decoders | None = None) -> Studio:
     """decoders: where pictures are decoded; the worker's own unless they are shared.
 
-    Raises WeightsError, SchemaOutdated or Unavailable, before anything is claimed."""
+    Raises WeightsError, SchemaOutdated or Unavailable, before anything is claimed.
+    """
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    database = open_database(settings.database_url)
-    schema.check(database)
-    found = weights.load(settings.weights, settings.home / "weights", fetch=_fetch)
-    return Studio(
-        database=database,
-        storage=open_storage(settings.storage_url),
-        decoders=decoders or Decoders().start(),
-        loop=Loop(),
-        vgg=Vgg(found, device(settings.device)),
-        terms=Terms(
-            lease_seconds=settings.lease_seconds,
-            heartbeat_seconds=settings.heartbeat_seconds,
-            progress_seconds=settings.progress_seconds,
-            stall_seconds=settings.stall_seconds,
-            drain_seconds=settings.drain_seconds,
-        ),
-        checkpoint_seconds=settings.checkpoint_seconds,
-        outage_seconds=settings.outage_seconds,
-    )
+    with ExitStack() as opened:  # closed again if one of them cannot be opened
+        database = open_database(settings.database_url)
+        opened.callback(database.close)
+        schema.check(database)
+        found = weights.load(settings.weights, settings.home / "weights", fetch=_fetch)
+        studio = Studio(
+            database=database,
+            storage=open_storage(settings.storage_url),
+            vgg=Vgg(found, device(settings.device)),
+            decoders=decoders or opened.enter_context(Decoders().start()),
+            loop=Loop(),
+            terms=Terms(
+                lease_seconds=settings.lease_seconds,
+                heartbeat_seconds=settings.heartbeat_seconds,
+                progress_seconds=settings.progress_seconds,
+                stall_seconds=settings.stall_seconds,
+                drain_seconds=settings.drain_seconds,
+            ),
+            checkpoint_seconds=settings.checkpoint_seconds,
+            outage_seconds=settings.outage_seconds,
+        )
+        opened.pop_all()
+    return studio
 
 
 def announce(settings: Settings, name: str) -> Presence:
@@ -51,11 +57,15 @@ def announce(settings: Settings, name: str) -> Presence:
 
     Raises SchemaOutdated or Unavailable.
     """
-    database = open_database(settings.database_url)
-    schema.check(database)
-    return Presence(
-        database, name, slots=settings.slots, lease_seconds=settings.lease_seconds
-    ).start()
+    with ExitStack() as opened:
+        database = open_database(settings.database_url)
+        opened.callback(database.close)
+        schema.check(database)
+        presence = Presence(
+            database, name, slots=settings.slots, lease_seconds=settings.lease_seconds
+        ).start()
+        opened.pop_all()
+    return presence
 
 
 def open_node(settings: Settings, studio: Studio, presence: Presence) -> Node:

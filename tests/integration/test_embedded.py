@@ -1,6 +1,8 @@
 """The embedded stack refuses what it cannot do, and says why."""
 
 import socket
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,15 @@ LOCALHOST = "127.0.0.1"
 
 def settings_of(home: Path, **settings: object) -> Settings:
     return Settings(**{"home": home, "port": 0, **settings})
+
+
+def open_files(folder: Path) -> list[str]:
+    """What this process has open below a folder, where the system tells."""
+    opened = []
+    for descriptor in Path("/proc/self/fd").glob("*"):
+        with suppress(OSError):  # the one that lists them
+            opened.append(str(descriptor.readlink()))
+    return [name for name in opened if name.startswith(str(folder))]
 
 
 def test_a_folder_is_served_by_one_process_at_a_time(tmp_path: Path) -> None:
@@ -54,6 +65,7 @@ def test_weights_that_cannot_be_used_end_the_service(tmp_path: Path) -> None:
         pytest.raises(WeightsError, match=r"wrong\.safetensors"),
     ):
         service.wait()
+    assert open_files(tmp_path) == []
 
 
 def test_a_job_that_waits_for_the_worker_is_rendered_once_it_is_there(tmp_path: Path) -> None:
@@ -61,6 +73,8 @@ def test_a_job_that_waits_for_the_worker_is_rendered_once_it_is_there(tmp_path: 
         job = client.render(paint(1), paint(2), size=64, iterations=2, snapshot_every=0)
 
         assert job.wait().attempt.n == 1
+        assert open_files(tmp_path) or sys.platform != "linux"
+    assert open_files(tmp_path) == []
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 at all")

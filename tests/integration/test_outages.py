@@ -28,7 +28,8 @@ from tests.pictures import paint
 from tests.servers.proxy import Proxy
 from tests.servers.server import LOCALHOST
 from workers.node import Node
-from workers.opening import announce, open_node, open_studio
+from workers.opening import open_node, open_studio
+from workers.presence import Presence
 
 if TYPE_CHECKING:
     from tests.servers.postgres import PostgresAt
@@ -264,7 +265,8 @@ def test_a_disk_that_fills_up_in_mid_render_costs_time_and_no_failure(
     api.connections.storage.prepare()
     database = api.connections.database
     studio = open_studio(settings)
-    with closing(studio.database), studio.loop, closing(announce(settings, "test")) as presence:
+    presence = Presence(database, "test", slots=1, lease_seconds=settings.lease_seconds)
+    with closing(studio.database), closing(studio), closing(presence.start()):
         node = open_node(settings, studio, presence).start()
         job_id = submit(api.client, iterations=100)["id"]
         until(lambda: jobs.get(database, job_id).iteration > 0)
