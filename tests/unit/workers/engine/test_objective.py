@@ -274,6 +274,12 @@ def test_a_canvas_too_small_for_its_layers_is_refused(vgg: Vgg) -> None:
         objective(vgg, PLAN, noise(3, 20, seed=1), [])
 
 
+def rows_depend_on_their_count() -> bool:
+    """As by MKL's code for any processor: see "On other machines" in docs/reliability.md."""
+    rows, matrix = torch.randn(2, 128, 128, generator=torch.manual_seed(1))
+    return not torch.equal((rows @ matrix)[:30], rows[:30] @ matrix)
+
+
 @pytest.mark.parametrize("budget_bytes", [None, LITTLE], ids=["whole", "strips"])
 def test_content_is_learnt_at_the_first_look_whatever_is_looked_at(
     vgg: Vgg, canvas: Tensor, stripes: Tensor, image: Tensor, budget_bytes: int | None
@@ -285,8 +291,11 @@ def test_content_is_learnt_at_the_first_look_whatever_is_looked_at(
     assert first.content == 0
     after, gradient = evaluated(in_passing, image, budget_bytes=budget_bytes)
     expected, same = evaluated(apart, image, budget_bytes=budget_bytes)
-    assert after == expected
-    assert torch.equal(gradient, same)
+    if budget_bytes and rows_depend_on_their_count():
+        torch.testing.assert_close(gradient, same, rtol=1e-4, atol=1e-4 * same.abs().max().item())
+    else:
+        assert after == expected
+        assert torch.equal(gradient, same)
 
 
 def test_content_is_learnt_once(vgg: Vgg, canvas: Tensor, image: Tensor) -> None:
