@@ -17,7 +17,7 @@ MACHINES ?=
 # Whether the stack is left running: IMAGES=--keep
 IMAGES ?=
 
-.PHONY: help demo up test test-deep test-machines test-images lint format bench-service bench-engine \
+.PHONY: help demo up test test-deep test-machines test-images lint format bench-service bench-engine judge \
     chaos fuzz-pictures gallery constraints clean
 
 help: ## what can be made here
@@ -60,9 +60,12 @@ format: $(VENV)/ready-dev ## let ruff rewrite what it can
 bench-service: $(VENV)/ready-dev ## what the service adds to a render's own time
 	$(BIN)/python -m bench.service
 
-bench-engine: $(VENV)/ready-bench ## the engine beside its peers and its limits (half an hour)
+bench-engine: $(VENV)/ready-dev ## the engine beside its peers and its limits (half an hour)
 	$(BIN)/python -W ignore -m bench.engine $(BENCH)
 	$(BIN)/python -m bench.plot
+
+judge: $(VENV)/ready-dev ## hold the judge of pictures against comparisons whose answer is known (ten minutes)
+	$(BIN)/python -W ignore -m bench.judge --validate $(JUDGE)
 
 chaos: $(VENV)/ready-dev ## kill, stop, cut and flush everything under hundreds of renders (eight minutes)
 	$(BIN)/python -m tests.chaos $(CHAOS)
@@ -74,7 +77,7 @@ gallery: $(VENV)/ready ## one sheet for each feature, into docs/gallery (ten min
 	$(BIN)/python -m samples.gallery
 
 constraints: $(VENV)/ready-dev ## pin the newest versions that go together
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra bench --universal --python-version 3.11 --upgrade \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
 	    --no-annotate --custom-compile-command "make constraints" --output-file constraints.txt
 
 clean: ## remove what was made here
@@ -95,11 +98,6 @@ $(VENV)/ready: extras := client,api,worker
 $(VENV)/ready: $(VENV)/python pyproject.toml constraints.txt
 	$(install)
 	touch $@
-
-$(VENV)/ready-bench: extras := dev,bench
-$(VENV)/ready-bench: $(VENV)/python pyproject.toml constraints.txt
-	$(install)
-	touch $@ $(VENV)/ready-dev $(VENV)/ready
 
 $(VENV)/ready-dev: extras := dev
 $(VENV)/ready-dev: $(VENV)/python pyproject.toml constraints.txt

