@@ -69,9 +69,9 @@ def main() -> int:
             for part, verdict in PARTS[name](run):
                 verdicts[part] = verdict
                 say(f"{part}: {verdict} ({time.monotonic() - since:.0f} s)")
-    seconds = time.monotonic() - began
-    _print(verdicts, seconds)
-    _write(arguments.json, verdicts, seed, seconds)
+        seconds = time.monotonic() - began
+        _print(verdicts, seconds)
+        _write(arguments.json, verdicts, seed, seconds)
     return int(any(verdict.breaches for verdict in verdicts.values()))
 
 
