@@ -39,7 +39,7 @@ class Verdict:
 
     palette, texture: 0 as the painting, 1 as far from it as the photograph is.
     content: 0 as the photograph, 1 as far from it as the painting is, shrunk to the same canvas.
-    face: of the photograph's faces, how otherwise their edges run, 0..0.5; None without a face.
+    face: how otherwise the edges of its faces run, 0..1, by chance 0.5; None without a face.
     parts: what they are the means of.
     """
 
@@ -99,11 +99,8 @@ class Judge:
 
     def verdict(self, picture: Pixels) -> Verdict:
         subject = self.subject(picture)
-        palette, texture, content = (
-            self.palette(subject),
-            self.texture(subject),
-            self.content(subject),
-        )
+        palette, texture = self.palette(subject), self.texture(subject)
+        content = self.content(subject)
         return Verdict(
             palette=mean(palette),
             texture=mean(texture),

@@ -67,9 +67,7 @@ def comparisons(photograph: Pixels, painting: Pixels, other: Pixels) -> Iterator
     yield Comparison("half of the painting", "texture", one_half, photograph)
     yield Comparison("the painting in patches", "texture", patches, photograph)
     yield Comparison("its pixels shuffled", "texture", patches, _shuffled(painting, 1, random))
-    yield Comparison(
-        "blurred strokes", "texture", painting, filters.gaussian(painting, 2, channel_axis=2)
-    )
+    yield Comparison("blurred strokes", "texture", painting, _blurred(painting, 2))
     yield Comparison("noise for strokes", "texture", patches, _noisy(patches, 0.15, random))
     yield Comparison("no strokes, its colours", "texture", patches, matched)
 
@@ -83,9 +81,8 @@ def comparisons(photograph: Pixels, painting: Pixels, other: Pixels) -> Iterator
     for name, spoil in SPOILT.items():
         yield Comparison(name, name, photograph, spoil(photograph))
     for period in (2, 4, 8, 16):
-        yield Comparison(
-            f"grid of {period}", "artefacts.peak", photograph, _gridded(photograph, period)
-        )
+        gridded = _gridded(photograph, period)
+        yield Comparison(f"grid of {period}", "artefacts.peak", photograph, gridded)
     yield Comparison("spoilt in all", "score", matched, _spoilt_in_all(matched))
 
 
