@@ -6,7 +6,8 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+from shared.pictures.chunks import SIGNATURE
+
 _COLOR_TYPES = {3: 2, 4: 6}  # by the number of channels: RGB, RGBA
 _SUB = 1  # the filter: what is kept of a byte is its difference to the pixel on the left
 _BAND_ROWS = 64  # are compressed at a time, so that the picture is in memory only once
@@ -21,7 +22,7 @@ def encode(levels: NDArray[np.uint16]) -> bytes:
     height, width, channels = levels.shape
     header = struct.pack(">IIBBBBB", width, height, 16, _COLOR_TYPES[channels], 0, 0, 0)
     packer = zlib.compressobj(_LEVEL)
-    file = [_SIGNATURE, _chunk(b"IHDR", header)]
+    file = [SIGNATURE, _chunk(b"IHDR", header)]
     for top in range(0, height, _BAND_ROWS):
         band = _filtered(levels[top : top + _BAND_ROWS])
         file.append(_chunk(b"IDAT", packer.compress(band)))

@@ -26,8 +26,8 @@ from shared.pictures.formats import (
     MEDIA_TYPES,
     beginning,
     check_beginning,
+    format_of,
     invalid,
-    kind,
 )
 from shared.sizes import canvas
 
@@ -181,7 +181,7 @@ def _opened(data: bytes, max_pixels: int | None = None) -> Iterator[tuple[Image.
                     f"{image.width} x {image.height} px",
                     f"at most {max_pixels} pixels, width times height",
                 )
-            form = kind(image).format
+            form = format_of(image)
             is_shallow = levels.bits(data, image, form) == 8
             if image.mode == "F" or (image.mode.startswith("I") and is_shallow):
                 told = "its levels are neither of 8 nor of 16 bits"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shared.errors import InvalidImage, Violation
+from shared.pictures import chunks
 
 SCANS_MAX = 100  # encoders make about ten
 SCANNED_PIXELS_MAX = 2_000_000_000  # of all scans together: 20 of the largest picture
@@ -52,7 +53,7 @@ def check(data: bytes) -> None:
     """Raise InvalidImage for a file that costs far more than a picture of its size does."""
     if data.startswith(b"\xff\xd8"):
         _check_jpeg(data)
-    elif data.startswith(b"\x89PNG\r\n\x1a\n"):
+    elif data.startswith(chunks.SIGNATURE):
         _check_png(data)
     elif form := _TIFFS.get(data[:4]):
         _check_tiff(data, form)
@@ -103,13 +104,14 @@ def _size(frame: bytes) -> tuple[int, int]:
 
 
 def _check_png(data: bytes) -> None:
-    position, counts = 8, {True: 0, False: 0}
-    while (kind := data[position + 4 : position + 8]) not in {b"", b"IEND"}:  # decoders stop there
-        is_pixels = kind == b"IDAT"
+    counts = {True: 0, False: 0}
+    for name, _ in chunks.walk(data):
+        if name == b"IEND":  # decoders stop there
+            break
+        is_pixels = name == b"IDAT"
         counts[is_pixels] += 1
         _bound("chunks of pixels", counts[True], PIXEL_CHUNKS_MAX)
         _bound("chunks beside its pixels", counts[False], CHUNKS_MAX)
-        position += 12 + int.from_bytes(data[position : position + 4])
 
 
 def _check_tiff(data: bytes, form: "_Tiff") -> None:

@@ -1,7 +1,6 @@
 """Which files are pictures here, and what is said of those that are not."""
 
 import re
-from dataclasses import dataclass
 
 from pi_heif import register_heif_opener
 from PIL import Image
@@ -58,16 +57,8 @@ register_heif_opener(thumbnails=False)
 Image.MAX_IMAGE_PIXELS = None
 
 
-@dataclass(frozen=True)
-class Kind:
-    """What a file is, by its beginning."""
-
-    format: str  # Pillow's name, and "JPEG" for a JPEG that a camera appended other pictures to
-    media_type: str
-
-
-def kind(image: Image.Image) -> Kind:
-    """What an opened file is. Raises InvalidImage unless it holds one still picture."""
+def format_of(image: Image.Image) -> str:
+    """Which of `FORMATS` an opened file is. Raises InvalidImage unless it is one still picture."""
     # Pillow calls a JPEG "MPO" when a camera appended a preview or a gain map to it; its first
     # picture is the picture. So is a HEIC file's primary image.
     form = "JPEG" if image.format == "MPO" else image.format or ""
@@ -79,7 +70,7 @@ def kind(image: Image.Image) -> Kind:
         for tag, name in _RAW_TAGS.items():
             if tag in tags:
                 raise refused_kind(name)
-    return Kind(form, FORMATS[form])
+    return form
 
 
 def check_beginning(data: bytes) -> None:
