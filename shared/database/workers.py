@@ -17,6 +17,7 @@ from shared.database.tables import workers
 from shared.states import WorkerState
 
 _ANY_PIXELS = 2**62  # of a worker that does not know how large a render fits
+_IS_ALIVE = (workers.c.lease_expires_at > now()).label("is_alive")
 
 
 @dataclass(frozen=True)
@@ -123,11 +124,10 @@ def fleet(database: Database) -> Fleet:
 
 def read_fleet(connection: Connection) -> Fleet:
     """Who is there, in one query whose answer is short however many they are."""
-    is_alive = (workers.c.lease_expires_at > now()).label("is_alive")
     kind = workers.c["state", "code"]
     rows = connection.execute(
         select(
-            is_alive,
+            _IS_ALIVE,
             *kind,
             func.count(),
             func.sum(workers.c.slots),
@@ -144,8 +144,7 @@ def read_fleet(connection: Connection) -> Fleet:
 def list_workers(database: Database) -> list[Row[Any]]:
     """All that are known, the ones that were heard of last first; with whether each is alive."""
     with database.read() as connection:
-        is_alive = (workers.c.lease_expires_at > now()).label("is_alive")
-        query = select(workers, is_alive, now().label("at"))
+        query = select(workers, _IS_ALIVE, now().label("at"))
         return list(connection.execute(query.order_by(workers.c.heard_at.desc(), workers.c.id)))
 
 
