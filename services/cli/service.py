@@ -80,11 +80,12 @@ def show_settings(json: Json = False) -> None:
     """List the settings: their values and what they mean."""
     from services.client import tables
     from services.client.fields import fields
+    from shared import urls
     from shared.settings import PREFIX, Settings
 
     settings = settings_of_environment()
     values = {
-        name: tables.without_password(value) if isinstance(value, str) else value
+        name: urls.without_password(value) if isinstance(value, str) else value
         for name, value in settings.model_dump(mode="json").items()
     }
     if json:

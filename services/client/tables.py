@@ -12,7 +12,6 @@ from services.client.fields import Field
 from services.client.progress import described
 from shared.settings import PREFIX
 from shared.states import State
-from shared.urls import without_password as without_password  # noqa: PLC0414
 
 QUIET, LOUD = "bright_black", "dark_orange"
 _COLORS = {
