@@ -20,6 +20,7 @@ from PIL import Image
 
 from shared.errors import InvalidImage
 from shared.pictures import codec
+from tests import pictures
 from tests.icc import ADOBE, BT709, P3, Space, decoded_srgb, encoded_srgb, gray_profile, tiff16
 from tests.pictures import chunk
 
@@ -96,10 +97,15 @@ def png(levels: NDArray[Any], color_type: int, *more: bytes, orientation: int = 
     rows = levels.astype(f">u{levels.itemsize}").reshape(height, -1)
     raw = b"".join(b"\0" + row.tobytes() for row in rows)
     exif = b"II*\0" + struct.pack("<IHHHIII", 8, 1, ORIENTATION, 3, 1, orientation, 0)
-    header = struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0)
-    chunks = [chunk(b"IHDR", header), *more, chunk(b"eXIf", exif)]
-    chunks += [chunk(b"IDAT", zlib.compress(raw)), chunk(b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+    header = width, height, bits, color_type, 0
+    return pictures.png(header, zlib.compress(raw), *more, chunk(b"eXIf", exif))
+
+
+def samples(colors: NDArray[Any], bits: int, *, has_alpha: bool) -> NDArray[Any]:
+    """A picture's, of 8 or 16 bits a channel, of colours 0..255; with its alpha, if it has one."""
+    scale, kind = (1, np.uint8) if bits == 8 else (257, np.uint16)
+    planes = [colors, ALPHAS[:, None]] if has_alpha else [colors]
+    return fields((np.concatenate(planes, axis=1) * scale).astype(kind))
 
 
 def iccp(profile: bytes) -> bytes:
@@ -133,9 +139,7 @@ PNG_COLORS: dict[str, tuple[list[bytes], str]] = {
 def cells_of_png() -> Iterator[Cell]:
     for orientation, (told, (more, profile)) in product(range(1, 9), PNG_COLORS.items()):
         for bits, has_alpha in product((8, 16), (False, True)):
-            scale, kind = (1, np.uint8) if bits == 8 else (257, np.uint16)
-            planes = [COLORS, ALPHAS[:, None]] if has_alpha else [COLORS]
-            levels = fields((np.concatenate(planes, axis=1) * scale).astype(kind))
+            levels = samples(COLORS, bits, has_alpha=has_alpha)
             data = png(levels, 6 if has_alpha else 2, *more, orientation=orientation)
             expected = meant(COLORS, profile, is_transparent=has_alpha)
             mode = f"{'RGBA' if has_alpha else 'RGB'}{bits}"
@@ -147,9 +151,7 @@ def cells_of_grey_png() -> Iterator[Cell]:
     for orientation, profile in product(range(1, 9), ("none", "grey 1.8")):
         more = [iccp(gray_profile(1.8))] if profile != "none" else []
         for bits, has_alpha in product((8, 16), (False, True)):
-            scale, kind = (1, np.uint8) if bits == 8 else (257, np.uint16)
-            planes = [grey, ALPHAS[:, None]] if has_alpha else [grey]
-            levels = fields((np.concatenate(planes, axis=1) * scale).astype(kind))
+            levels = samples(grey, bits, has_alpha=has_alpha)
             data = png(levels, 4 if has_alpha else 0, *more, orientation=orientation)
             expected = meant(GREYS, profile, is_transparent=has_alpha)
             mode = f"{'LA' if has_alpha else 'L'}{bits}"
