@@ -21,7 +21,6 @@ import platform
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -38,10 +37,10 @@ import torch
 from torch import Tensor
 
 from bench import vgg
-from bench.peers.same_loss import Pastiche, Tutorial
+from bench.peers.same_loss import Tutorial, pastiche
 from bench.pictures import Pair, pairs
 from shared.pictures import codec
-from workers import images, weights
+from workers import images
 from workers.engine import passage
 from workers.engine.loop import Event, Loop
 from workers.engine.objective import evaluate
@@ -73,7 +72,7 @@ class Bench:
     ) -> None:
         self.size = size
         self.pairs = pairs(folder)
-        self.vgg = Vgg(weights.load("caffe", Path("unused"), fetch=_nothing), device)
+        self.vgg = Vgg(vgg.original_weights(), device)
         # At one size: an iteration is an iteration. What `quality` races is the default recipe.
         self.plan = Plan(precision=resolve_precision(precision, device), pyramid=1)
         self.keep: Callable[[Figures], None] = lambda _: None  # what a long section has so far
@@ -105,8 +104,7 @@ def steps(bench: Bench) -> Figures:
     for size in (bench.size, 4 * bench.size):
         content, style = bench.pictures(bench.pairs[0], size)
         ours = bench.render(bench.pairs[0], size)
-        with tempfile.TemporaryDirectory() as folder:
-            theirs = Pastiche(bench.plan, content, style, Path(folder), str(bench.vgg.device))
+        theirs = pastiche(bench.plan, content, style, str(bench.vgg.device))
         multiply = _matrix_product(bench)
         engines = {"ours": ours.step, "pastiche": theirs.step, "limit": multiply}
         runs = {name: bench.runs(step) for name, step in engines.items()}
@@ -251,11 +249,10 @@ def _race(bench: Bench, pair: Pair) -> Figures:
     device = bench.vgg.device
     there = (to_image(picture, device) for picture in (content, style))
     tutorial = Tutorial(vgg.load(device), bench.plan, *there)
-    with tempfile.TemporaryDirectory() as folder:
-        pastiche = Pastiche(bench.plan, content, style, Path(folder), str(device))
+    theirs = pastiche(bench.plan, content, style, str(device))
     peers = {
         "tutorial": _Racer(tutorial.step, tutorial.image, TUTORIAL_ITERATIONS),
-        "pastiche": _Racer(pastiche.step, pastiche.image, PASTICHE_ITERATIONS),
+        "pastiche": _Racer(theirs.step, theirs.image, PASTICHE_ITERATIONS),
     }
     ours = {}
     for init in ("content", "noise"):
@@ -626,10 +623,6 @@ def _tell(name: str, figures: Figures) -> None:
     print(name)
     for key, value in figures.items():
         print(f"  {key}: {json.dumps(value, default=str)[:500]}", flush=True)
-
-
-def _nothing(address: str) -> bytes:
-    raise FileNotFoundError(address)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from workers import weights
-from workers.engine.vgg import LAYERS, POOLED, layer_of
+from workers.engine.vgg import LAYERS, POOLED, Weights, layer_of
 
 POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "max": partial(functional.max_pool2d, kernel_size=2),
@@ -47,9 +47,14 @@ class PlainVgg:
         return found
 
 
+def original_weights() -> Weights:
+    """Those of Caffe, which the engine has by default."""
+    return weights.load("caffe", Path("unused"), fetch=_nothing)
+
+
 def load(device: torch.device | str = "cpu") -> PlainVgg:
-    """The original weights, as the engine has them by default."""
-    loaded = weights.load("caffe", Path("unused"), fetch=_nothing)
+    """With the original weights."""
+    loaded = original_weights()
     tensors = {name: loaded.tensors[name].to(device) for name in loaded.tensors}
     return PlainVgg(tensors, loaded.mean.to(device))
 

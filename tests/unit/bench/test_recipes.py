@@ -6,7 +6,8 @@ from torch import Tensor
 
 from bench import vgg
 from bench.peers import recipes
-from bench.peers.recipes import NeuralStyle, PasticheDefault, StyleTransferPyTorch
+from bench.peers.pastiche import Pastiche
+from bench.peers.recipes import NeuralStyle, StyleTransferPyTorch
 from bench.vgg import PlainVgg
 
 
@@ -43,7 +44,8 @@ def test_neural_style_draws_nearer_to_both(plain: PlainVgg, images: tuple[Tensor
 
 @pytest.mark.filterwarnings("ignore:Image.Image.getdata:DeprecationWarning")  # it calls
 def test_pastiche_begins_with_the_photograph(images: tuple[Tensor, Tensor]) -> None:
-    peer = PasticheDefault(*images)
+    pictures = (image[0].permute(1, 2, 0).round().to(torch.uint8) for image in images)
+    peer = Pastiche(*pictures)
     torch.testing.assert_close(peer.image(), images[0].round(), atol=1, rtol=0)
     peer.step()
     peer.step()
