@@ -48,6 +48,31 @@ def pairs(folder: Path | None) -> list[Pair]:
     return [Pair(photo, painting) for photo in photographs for painting in paintings] + rest
 
 
+def twelve(folder: Path) -> list[Pair]:
+    """Photographs and paintings that pictures are judged by: towns, animals, a bridge, a face.
+
+    folder: of four photographs and four paintings, `golden-gate` to `the-scream`.
+    """
+    names = (
+        ("shanghai", "starry-night"),
+        ("puppy-dog", "great-wave"),
+        ("golden-gate", "the-scream"),
+        ("tuebingen", "shipwreck"),
+        ("shanghai", "great-wave"),
+        ("puppy-dog", "starry-night"),
+        ("golden-gate", "shipwreck"),
+        ("tuebingen", "starry-night"),
+    )
+    scream, shipwreck = folder / "the-scream.jpg", folder / "shipwreck.jpg"
+    return [
+        *(Pair(folder / f"{photo}.jpg", folder / f"{painting}.jpg") for photo, painting in names),
+        Pair(portrait(), scream),
+        Pair(_installed("scikit-image", "chelsea.png"), shipwreck),
+        Pair(_installed("scikit-learn", "china.jpg"), scream),
+        Pair(SAMPLES / "skyline.jpg", SAMPLES / "brushstrokes.jpg"),
+    ]
+
+
 def portrait() -> Path:
     """A face, of a known sitter."""
     return _installed("scikit-image", "astronaut.png")

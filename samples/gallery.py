@@ -1,28 +1,23 @@
-"""Render one sheet for each feature of the engine into docs/gallery: `make gallery`.
+"""Render one sheet for each knob into docs/gallery: `make gallery`.
 
 Every tile goes the way of a job's picture, from a spec through the worker's own functions to an
-encoded file, and its caption says what the spec has that the others have not.
+encoded file, and its caption says what the spec has that the default has not. With a folder of
+photographs and paintings the recipes are shown on them; without it, those sheets are left out.
 """
 
 import argparse
 import hashlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from shared.pictures.pool import Decoders
+from bench.own import Studio
+from shared.recipes import NAMES
 from shared.spec import JobSpec
-from workers import colors, images, weights
-from workers.attempt import plan_of, style_of
-from workers.engine.render import Render
-from workers.engine.styles import StyleCache
-from workers.engine.vgg import Vgg
 
 SAMPLES = Path(__file__).parent
 SHEETS = SAMPLES.parent / "docs" / "gallery"
@@ -71,7 +66,7 @@ class Pictures:
     """Files by the SHA-256 of their bytes, as in the storage."""
 
     def __init__(self) -> None:
-        self._files: dict[str, bytes] = {}
+        self.files: dict[str, bytes] = {}
         self.skyline = self._add((SAMPLES / "skyline.jpg").read_bytes())
         self.strokes = self._add((SAMPLES / "brushstrokes.jpg").read_bytes())
         self.mosaic = self._add(picture(mosaic()))
@@ -79,11 +74,11 @@ class Pictures:
         self.cutout = self._add(with_a_hole(self[self.skyline]))
 
     def __getitem__(self, asset: str) -> bytes:
-        return self._files[asset]
+        return self.files[asset]
 
     def _add(self, file: bytes) -> str:
         asset = hashlib.sha256(file).hexdigest()
-        self._files[asset] = file
+        self.files[asset] = file
         return asset
 
 
@@ -103,46 +98,47 @@ def sheets(p: Pictures) -> dict[str, dict[str, Spec]]:
     in_regions = [{"asset": p.strokes, "mask": p.sky}, {"asset": p.mosaic, "mask": p.town}]
     from_mosaic = {"init": "asset", "init_asset": p.mosaic}
     return {
+        "strength": {f"strength {s:g}": {"strength": s} for s in (0.1, 0.25, 0.5, 0.75, 1.0)},
         "styles": shares,
         "masks": {
             "strokes": {},
             "mosaic": {"styles": [p.mosaic]},
             "strokes in the sky, mosaic below": {"styles": in_regions},
         },
-        "style-weight": {f"style_weight {w}": {"style_weight": w} for w in (10.0, 100.0, 1e3, 1e4)},
-        "size": {
-            f"size {size}": {"size": size, "style_weight": None, "tv_weight": 0.0}
-            for size in (256, 512, 768)
-        },
         "style-scale": {f"style_scale {s:g}": {"style_scale": s} for s in (0.5, 1.0, 2.0)},
-        "pooling": {pool: {"pooling": pool} for pool in ("avg", "max")},
-        "tv-weight": {f"tv_weight {w:g}": {"tv_weight": w} for w in (0.0, 10.0, 100.0)},
+        "size": {f"size {size}": {"size": size} for size in (256, 512, 1024)},
+        "original-colors": {
+            name: {"original_colors": name}
+            for name in ("none", "luminance", "covariance", "histogram")
+        },
+        "content-colors": {f"content_colors {c}": {"content_colors": c} for c in ("style", "own")},
+        "layers": {
+            "content relu3_2, relu4_2": {},
+            "content relu2_2": {"content_layers": ["relu2_2"]},
+            "content relu5_2": {"content_layers": ["relu5_2"]},
+            "style relu1_1, relu2_1": {"style_layers": ["relu1_1", "relu2_1"]},
+            "style relu4_1, relu5_1": {"style_layers": ["relu4_1", "relu5_1"]},
+        },
+        "tv-weight": {f"tv_weight {w:g}": {"tv_weight": w} for w in (0.0, 0.05, 0.5, 2.0)},
+        "pyramid": {f"pyramid {n}": {"pyramid": n} for n in (1, 2, 3)},
         "init": {
             "content": {},
             "noise": {"init": "noise"},
             "style": {"init": "style"},
             "another picture": from_mosaic,
         },
-        "original-colors": {
-            name: {"original_colors": name}
-            for name in ("none", "luminance", "histogram", "covariance")
-        },
-        "layers": {
-            "relu1_1 .. relu5_1": {},
-            "style relu1_1, relu2_1": {"style_layers": ["relu1_1", "relu2_1"]},
-            "style relu4_1, relu5_1": {"style_layers": ["relu4_1", "relu5_1"]},
-            "content relu2_2": {"content_layers": ["relu2_2"]},
+        "pooling": {pool: {"pooling": pool} for pool in ("avg", "max")},
+        "optimizer": {name: {"optimizer": name} for name in ("lbfgs", "adam")},
+        "style-weight": {
+            f"style_weight {w:g}": {"style_weight": w} for w in (10.0, 100.0, 1e3, 1e4)
         },
         "normalize-gradients": {
             f"normalized, style_weight {weight:g}": {
                 "normalize_gradients": True,
                 "style_weight": weight,
-                "tv_weight": 0.0,
             }
             for weight in (1.0, 5.0, 25.0)
         },
-        "pyramid": {f"pyramid {n}, noise": {"pyramid": n, "init": "noise"} for n in (1, 2, 3)},
-        "optimizer": {name: {"optimizer": name} for name in ("lbfgs", "adam")},
         "formats": {
             "png, alpha kept": {"content": p.cutout},
             "webp, alpha kept": {"content": p.cutout, "format": "webp", "quality": 80},
@@ -152,38 +148,36 @@ def sheets(p: Pictures) -> dict[str, dict[str, Spec]]:
     }
 
 
-@dataclass
-class Studio:
-    vgg: Vgg
-    pictures: Pictures
-    common: Spec
-    decoders: Decoders
-    cache: StyleCache = field(default_factory=StyleCache)
+RECIPE_PAIRS = (  # of a folder: a town, an animal, a bridge
+    ("shanghai", "starry-night"),
+    ("puppy-dog", "great-wave"),
+    ("golden-gate", "the-scream"),
+)
 
-    def tile(self, different: Mapping[str, Any]) -> Image.Image:
-        """The file that a job with this spec would end with, opened."""
-        spec = JobSpec.model_validate({**self.common, **different})
-        decoded = self.decoders.decode(self.pictures[spec.content], spec.size)
-        content, alpha = decoded.picture, decoded.alpha
-        styles = [
-            style_of(s, spec, content, self.pictures.__getitem__, self.decoders)
-            for s in spec.styles
-        ]
-        init = None
-        if spec.init_asset:
-            init = torch.tensor(
-                self.decoders.decode(self.pictures[spec.init_asset], spec.size).picture
+
+def recipes(folder: Path, studio: Studio, size: int) -> Image.Image:
+    """A row for each pair, a column for each recipe, all of one size."""
+    names = [name for name in NAMES if name != "print"]  # it is the default, large
+    rows = []
+    for photograph, painting in RECIPE_PAIRS:
+        files = [(folder / f"{name}.jpg").read_bytes() for name in (photograph, painting)]
+        content, style = map(studio.add, files)
+        specs = [
+            JobSpec.model_validate(
+                {"content": content, "styles": [style], "recipe": name, "size": size}
             )
-        plan = plan_of(spec, "float32")
-        render = Render(plan, self.vgg, torch.tensor(content), styles, init=init, cache=self.cache)
-        render.step()
-        while not render.is_finished:
-            render.step()
-        image = render.image().numpy()
-        if spec.original_colors == "luminance":
-            image = colors.with_colors_of(image, content)
-        file = images.encode(image, spec.format, bits=spec.bits, quality=spec.quality, alpha=alpha)
-        return Image.open(io.BytesIO(file))
+            for name in names
+        ]
+        made = [Image.open(io.BytesIO(studio.render(spec))) for spec in specs]
+        given = [Image.open(io.BytesIO(file)).resize(made[0].size) for file in files]
+        captions = "photograph", "painting", *names
+        rows.append(sheet(dict(zip(captions, given + made, strict=True))))
+    whole = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")
+    top = 0
+    for row in rows:
+        whole.paste(row, (0, top))
+        top += row.height
+    return whole
 
 
 def sheet(tiles: Mapping[str, Image.Image]) -> Image.Image:
@@ -207,29 +201,30 @@ def sheet(tiles: Mapping[str, Image.Image]) -> Image.Image:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", help="the sheets to render; default: all")
-    parser.add_argument("--size", type=int, default=224, help="a tile's long side, in px")
-    parser.add_argument("--iterations", type=int, default=60)
+    parser.add_argument("--size", type=int, default=320, help="a tile's long side, in px")
+    parser.add_argument("--pictures", type=Path, help="a folder of photographs and paintings")
     arguments = parser.parse_args()
     pictures = Pictures()
     offered = sheets(pictures)
-    if unknown := set(arguments.names) - set(offered):
-        parser.error(f"no sheet is called {unknown.pop()}; accepted: {', '.join(offered)}")
-    common = {
-        "content": pictures.skyline,
-        "styles": [pictures.strokes],
-        "size": arguments.size,
-        "iterations": arguments.iterations,
-        "style_weight": 30.0,
-        "tv_weight": 5.0,
-    }
-    vgg = Vgg(weights.load("caffe", Path("unused"), fetch=Path.read_bytes))
-    studio = Studio(vgg, pictures, common, Decoders())
+    known = {*offered, *(["recipes"] if arguments.pictures else [])}
+    if unknown := set(arguments.names) - known:
+        parser.error(f"no sheet is called {unknown.pop()}; accepted: {', '.join(sorted(known))}")
+    common = {"content": pictures.skyline, "styles": [pictures.strokes], "size": arguments.size}
+    studio = Studio(files=pictures.files)
     SHEETS.mkdir(parents=True, exist_ok=True)
-    for name in arguments.names or offered:
-        tiles = {caption: studio.tile(spec) for caption, spec in offered[name].items()}
+    for name in arguments.names or sorted(known):
         target = SHEETS / f"{name}.jpg"
-        sheet(tiles).save(target, quality=85)
-        print(f"{target.name}: {', '.join(tiles)}")
+        if name == "recipes":
+            recipes(arguments.pictures, studio, arguments.size).save(target, quality=88)
+        else:
+            tiles = {
+                caption: Image.open(
+                    io.BytesIO(studio.render(JobSpec.model_validate({**common, **different})))
+                )
+                for caption, different in offered[name].items()
+            }
+            sheet(tiles).save(target, quality=88)
+        print(target.name, flush=True)
 
 
 if __name__ == "__main__":

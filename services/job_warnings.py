@@ -5,12 +5,13 @@ from typing import Protocol
 
 from shared.database.jobs import JobWarning
 from shared.sizes import canvas
-from shared.spec import SIZE, STYLE_WEIGHT, JobSpec
+from shared.spec import SIZE, STRENGTH, STYLE_WEIGHT, JobSpec
 
 # As the samples look: enlarged 8 times from 32 px they still show what they are, 16 times hardly.
 ENLARGED_MAX = 8
 # Seen at 48 px: at this part of the default no pixel moved by more than one grey level.
 STYLE_PART_MIN = 1e-4
+STRENGTH_MIN = 0.02  # below it no tile of the samples changed visibly
 NOISE_ITERATIONS_MIN = 20  # before them noise is still what is mostly seen
 
 
@@ -72,16 +73,7 @@ def _of_spec(spec: JobSpec) -> Iterator[JobWarning]:
             f"{spec.iterations} from noise leave mostly noise: at least {NOISE_ITERATIONS_MIN},"
             " better some hundreds",
         )
-    usual = STYLE_WEIGHT * (spec.size / SIZE) ** 2 * spec.content_weight
-    style_weight = spec.style_weight or 0
-    is_weak = 0 < style_weight < STYLE_PART_MIN * usual
-    if is_weak and spec.init == "content" and not spec.normalize_gradients:
-        yield JobWarning(
-            "style_too_weak",
-            "style_weight",
-            f"{style_weight:g} beside a content_weight of {spec.content_weight:g} leaves the"
-            f" content as it is: {usual:g} is usual at this size",
-        )
+    yield from _of_style_weight(spec)
     for index, style in enumerate(spec.styles):
         if style.asset == spec.content:
             yield JobWarning(
@@ -89,3 +81,25 @@ def _of_spec(spec: JobSpec) -> Iterator[JobWarning]:
                 f"styles.{index}.asset",
                 "it is the content itself, which has its own look already",
             )
+
+
+def _of_style_weight(spec: JobSpec) -> Iterator[JobWarning]:
+    if spec.strength is not None:
+        if spec.strength < STRENGTH_MIN:
+            yield JobWarning(
+                "style_too_weak",
+                "strength",
+                f"{spec.strength:g} leaves the content as it is: {STRENGTH:g} is usual",
+            )
+        return
+    content_weight = spec.content_weight or 0
+    usual = STYLE_WEIGHT * (spec.size / SIZE) ** 2 * content_weight
+    style_weight = spec.style_weight or 0
+    is_weak = 0 < style_weight < STYLE_PART_MIN * usual
+    if is_weak and spec.init == "content" and not spec.normalize_gradients:
+        yield JobWarning(
+            "style_too_weak",
+            "style_weight",
+            f"{style_weight:g} beside a content_weight of {content_weight:g} leaves the"
+            f" content as it is: {usual:g} is usual at this size",
+        )

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}  # of results
+SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
 
 
 def digest(data: bytes) -> str:
@@ -27,8 +27,13 @@ def attempt(job_id: str, number: int, claim_id: str) -> str:
     return f"jobs/{job_id}/{number}-{claim_id}"
 
 
-def snapshot(folder: str, iteration: int) -> str:
-    return f"{folder}/snapshots/{iteration:06d}.jpg"
+def snapshot(folder: str, iteration: int, media_type: str = "image/jpeg") -> str:
+    return f"{folder}/snapshots/{iteration:06d}{SUFFIXES[media_type]}"
+
+
+def media_type(key: str) -> str:
+    """Of the picture that lies there."""
+    return next(kind for kind, suffix in SUFFIXES.items() if key.endswith(suffix))
 
 
 def result(folder: str, media_type: str) -> str:

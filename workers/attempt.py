@@ -8,7 +8,7 @@ iteration.
 import json
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -100,6 +100,7 @@ class Attempt:
         self._folder = keys.attempt(job.id, job.attempt, job.claim.claim_id)
         self._journal = Journal()
         self._resumed_from = 0
+        self._weights: Mapping[str, Any] = {}
         self._origin = Origin(
             job.spec_digest,
             studio.vgg.weights.digest,
@@ -125,21 +126,24 @@ class Attempt:
             style_of(painting, spec, content, self._file, studio.decoders)
             for painting in spec.styles
         ]
+        content = in_styles_colors(content, styles, spec)
         init = None
         if spec.init_asset:
             init = torch.from_numpy(self._decoded(spec.init_asset, spec.size).picture)
         plan = plan_of(spec, self._precision)
 
         saved = self._resume()
+        built: list[Stepped] = []
 
         def build() -> Stepped:
             render = studio.render(plan, torch.from_numpy(content), styles, init)
             if saved:
                 render.load_state_dict(saved.state)
+            built.append(render)
             return render
 
         with ExitStack() as stack:
-            snapshots = stack.enter_context(_Snapshots(studio, self._job.claim, self._folder))
+            snapshots = stack.enter_context(_Snapshots(studio, self._job.claim, self._folder, spec))
             keep = stack.enter_context(
                 Checkpoints(studio.database, studio.storage, self._job.claim)
             )
@@ -156,6 +160,7 @@ class Attempt:
                 raise self._too_large(plan, content) from error
             self._lease.finish()
         assert last.image is not None
+        self._weights = built[0].weights()
         return last.image.numpy()
 
     def _too_large(self, plan: Plan, content: Picture) -> errors.OutOfMemory:
@@ -309,6 +314,7 @@ class Attempt:
             "spec_digest": job.spec_digest,
             "inputs": self._spec.assets(),
             "weights": {"name": vgg.weights.name, "sha256": vgg.weights.digest},
+            "effective": self._weights,
             "seed": self._spec.seed,
             "iterations": self._journal.iterations,
             "best_iteration": self._journal.best,
@@ -355,10 +361,26 @@ def plan_of(spec: JobSpec, precision: Precision) -> Plan:
             "normalize_gradients",
             "pooling",
             "pyramid",
+            "strength",
             "patience",
         }
     )
+    if spec.strength is not None:  # the weights are not asked for
+        del same["content_weight"], same["style_weight"]
     return Plan(**same, precision=precision)
+
+
+def in_styles_colors(content: Picture, styles: Sequence[Style], spec: JobSpec) -> Picture:
+    """The content as the engine is to see it: in the styles' colours, as far as the spec says."""
+    if spec.content_colors == "own":
+        return content
+    amount = 1.0 if spec.strength is None else min(1.0, 2 * spec.strength)
+    sources = [
+        colors.Source(*(None if each is None else each.numpy() for each in pictures), style.weight)
+        for style in styles
+        for pictures in [(style.picture, style.opaque, style.mask)]
+    ]
+    return colors.in_colors_of(content, sources, amount)
 
 
 def style_of(
@@ -391,10 +413,11 @@ def style_of(
 class _Snapshots:
     """Encodes and uploads pictures of the progress, one after the other, on its own thread."""
 
-    def __init__(self, studio: Studio, claim: jobs.Claim, folder: str) -> None:
+    def __init__(self, studio: Studio, claim: jobs.Claim, folder: str, spec: JobSpec) -> None:
         self._studio = studio
         self._claim = claim
         self._folder = folder
+        self._format = spec.snapshot_format
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="snapshots")
         self._taken: list[Future[None]] = []
 
@@ -418,9 +441,11 @@ class _Snapshots:
             upload.result()
 
     def _keep(self, iteration: int, image: images.Rendered) -> None:
-        key = keys.snapshot(self._folder, iteration)
+        media_type = f"image/{self._format}"
+        key = keys.snapshot(self._folder, iteration, media_type)
         try:
-            self._studio.storage.put(key, images.encode_snapshot(image), "image/jpeg")
+            data = images.encode_snapshot(image, self._format)
+            self._studio.storage.put(key, data, media_type)
             jobs.add_snapshot(self._studio.database, self._claim, iteration, key)
         except Unavailable as error:  # a picture of the progress is not worth the render
             _log.warning("snapshot_lost", job=self._claim.job_id, detail=error.detail)

@@ -23,6 +23,7 @@ from shared import keys
 from shared.database import Database, jobs
 from shared.errors import ImpastoError, LeaseLost, ObjectNotFound, Unavailable
 from shared.storage import Storage
+from workers.engine.balance import Factors
 from workers.engine.objective import Losses
 from workers.engine.render import Level, Progress
 from workers.engine.vgg import Precision
@@ -31,7 +32,7 @@ _log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/octet-stream"
 VERSIONS = ("impasto", "torch", "numpy", "pillow")
-_FORMAT = 3  # of what we put into a file; rises when older ones can no longer be read
+_FORMAT = 4  # of what we put into a file; rises when older ones can no longer be read
 _HEADER = "impasto"
 _HISTORY = "history"  # (n, 15): a `Progress` in each row, without `iterations`
 _STATE = "state."  # prefix of the render's own tensors
@@ -129,12 +130,13 @@ def decode(data: bytes, iterations: int) -> Saved:
 
 def _to_row(entry: Progress) -> list[float]:
     numbers = entry.iteration, entry.seconds, entry.best
-    return [*numbers, *entry.losses, *entry.evaluated, *entry.level]
+    *size, factors = entry.level
+    return [*numbers, *entry.losses, *entry.evaluated, *size, *factors]
 
 
 def _from_row(row: list[float], iterations: int) -> Progress:
     (iteration, seconds, best), losses, evaluated, level = row[:3], row[3:7], row[7:11], row[11:]
-    number, height, width, style_weight = level
+    number, height, width, *factors = level
     return Progress(
         int(iteration),
         iterations,
@@ -142,7 +144,7 @@ def _from_row(row: list[float], iterations: int) -> Progress:
         seconds,
         int(best),
         Losses(*evaluated),
-        Level(int(number), int(height), int(width), style_weight),
+        Level(int(number), int(height), int(width), Factors(*factors)),
     )
 
 

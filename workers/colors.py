@@ -1,9 +1,11 @@
-"""The colours of the content, given to its render or to its styles before it.
+"""Colours that go from one picture to another before a render, or after it.
 
-Source: Gatys et al. 2016, "Preserving color in neural artistic style transfer".
+Sources: Gatys et al. 2016, "Preserving color in neural artistic style transfer"; Pitie and Kokaram
+2007, "The linear Monge-Kantorovitch linear colour mapping for example-based colour transfer".
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,28 @@ from workers.images import Rendered
 
 _LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # BT.601's, as in YCbCr
 _VARIANCE_MIN = 1.0  # a spread of less than a grey level is rounding, and not to be stretched
+_GAIN_MAX = 3.0  # of a content's contrast in any direction of colours: more is noise, and acid
+
+
+class Source(NamedTuple):
+    """One picture that colours are taken from.
+
+    picture: (H, W, 3). opaque: (H, W), uint8, which of it counts; None for all.
+    mask: (H', W'), uint8, of the other picture's size, where they go; None for everywhere.
+    weight: its share.
+    """
+
+    picture: Picture
+    opaque: Plane | None
+    mask: Plane | None
+    weight: float
+
+
+class _Palette(NamedTuple):
+    """Mean, (3,), and covariance, (3, 3), of colours in 0..255."""
+
+    mean: NDArray[np.float64]
+    covariance: NDArray[np.float64]
 
 
 def with_colors_of(image: Rendered, colors: Picture) -> Rendered:
@@ -36,6 +60,84 @@ def filled(picture: Picture, opaque: Plane) -> Picture:
     return np.where((opaque > 0)[..., None], picture, mean)
 
 
+def in_colors_of(content: Picture, sources: Sequence[Source], amount: float = 1.0) -> Picture:
+    """A picture with the mean colour and the spread of colours of others.
+
+    By the affine map that moves colours least (Monge and Kantorovich's, for Gaussians), so that
+    hues keep their order: of all those without a mask together, and then of each mask's by itself.
+    No direction of colours is stretched more than threefold: what is grey stays grey but for the
+    mean, and noise stays noise.
+    amount: how far each colour moves, 0 not at all, 1 all the way.
+    """
+    everywhere = [source for source in sources if source.mask is None]
+    found = content.copy()
+    for group, mask in [
+        *([(everywhere, None)] if everywhere else []),
+        *(([source], source.mask) for source in sources if source.mask is not None),
+    ]:
+        _recolor(content, found, _mixed(group), mask, amount)
+    return found
+
+
+def _recolor(
+    content: Picture, found: Picture, wanted: _Palette, mask: Plane | None, amount: float
+) -> None:
+    """Moves the colours of `found` to those that `content` is given, where the mask is white."""
+    level = _level(content)
+    own = _palette(content, mask)
+    move = _least_motion(own.covariance, wanted.covariance)
+    offset = (wanted.mean - move @ own.mean) * level
+    most = np.iinfo(content.dtype).max
+    for y, row in enumerate(content):  # a large picture in float32 would take gigabytes
+        part = amount if mask is None else amount * mask[y, :, None] / np.float32(255)
+        moved = row @ move.T.astype(np.float32) + offset.astype(np.float32)
+        mixed = found[y] + part * (moved - found[y])
+        found[y] = np.rint(np.clip(mixed, 0, most)).astype(content.dtype)
+
+
+def _least_motion(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The symmetric map of colours from one covariance to another, its gains bounded."""
+    before = before + _VARIANCE_MIN * np.eye(3)
+    root, inverse = (_power(before, exponent, least=0) for exponent in (1 / 2, -1 / 2))
+    move = inverse @ _power(root @ after @ root, 1 / 2, least=0) @ inverse
+    gains, axes = np.linalg.eigh((move + move.T) / 2)
+    return axes * np.minimum(gains, _GAIN_MAX) @ axes.T
+
+
+def _mixed(sources: Sequence[Source]) -> _Palette:
+    """Of all their colours together, by their shares."""
+    shares = np.array([source.weight for source in sources])
+    shares = shares / shares.sum()
+    each = [_palette(source.picture, source.opaque) for source in sources]
+    mean = sum(share * palette.mean for share, palette in zip(shares, each, strict=True))
+    squares = sum(
+        share * (palette.covariance + np.outer(palette.mean, palette.mean))
+        for share, palette in zip(shares, each, strict=True)
+    )
+    return _Palette(mean, squares - np.outer(mean, mean))
+
+
+def _palette(picture: Picture, where: Plane | None) -> _Palette:
+    """Of what is white in a mask of its size; of all of it without one, or with a black one."""
+    level = _level(picture)
+    if where is None or not where.any():
+        mean, covariance = _statistics(picture)
+        return _Palette(mean / level, covariance / level**2)
+    total, squares, sums = 0.0, np.zeros((3, 3)), np.zeros(3)
+    for row, part in zip(picture, where, strict=True):
+        colors, weights = row.astype(np.float64) / level, part.astype(np.float64)
+        total += weights.sum()
+        sums += weights @ colors
+        squares += (weights[:, None] * colors).T @ colors
+    mean = sums / total
+    return _Palette(mean, squares / total - np.outer(mean, mean))
+
+
+def _level(picture: Picture) -> int:
+    """How many of its levels are one of 0..255."""
+    return 257 if picture.dtype == np.uint16 else 1
+
+
 def histogram_matched(picture: Picture, colors: Picture) -> Picture:
     """A picture whose red, green and blue have each the histogram of another's.
 
@@ -55,7 +157,7 @@ def covariance_matched(picture: Picture, colors: Picture) -> Picture:
     picture, colors = _alike(picture, colors)
     mean, covariance = _statistics(picture)
     wanted_mean, wanted_covariance = _statistics(colors)
-    level = 257 if picture.dtype == np.uint16 else 1
+    level = _level(picture)
     whitening = _power(covariance, -1 / 2, least=_VARIANCE_MIN * level**2)
     turn = _power(wanted_covariance, 1 / 2, least=0) @ whitening
     turned = (picture - mean.astype(np.float32)) @ turn.T.astype(np.float32)

@@ -42,9 +42,9 @@ def encode(
     return png.encode(levels) if bits == 16 else _saved(levels, "PNG", compress_level=6)
 
 
-def encode_snapshot(image: Rendered) -> bytes:
-    """A JPEG of a picture on its way, in any size, as the engine sees it."""
-    return encode(image, "jpeg", quality=_SNAPSHOT_QUALITY)
+def encode_snapshot(image: Rendered, format: Format = "jpeg") -> bytes:
+    """The file of a picture on its way, in any size, as the engine sees it."""
+    return encode(image, format, quality=_SNAPSHOT_QUALITY)
 
 
 def _on_white(image: Rendered, alpha: Plane) -> Rendered:

@@ -9,11 +9,12 @@ from datetime import UTC, datetime, timedelta
 
 from shared.database import jobs
 from shared.states import Phase
+from workers.engine.balance import Factors
 from workers.engine.render import Progress
 
 COLUMNS = (
     *("iteration", "total", "content", "style", "tv", "seconds"),
-    *("level", "width", "height", "style_weight"),
+    *("level", "width", "height", *Factors._fields),
 )
 _RATE_WINDOW = 12  # reports over which the iterations per second are averaged
 
@@ -79,6 +80,6 @@ class Journal:
         writer.writerow(COLUMNS)
         for entry in self._entries:
             level = entry.level
-            its = level.number, level.width, level.height, level.style_weight
+            its = level.number, level.width, level.height, *level.factors
             writer.writerow((entry.iteration, *entry.evaluated, f"{entry.seconds:.4f}", *its))
         return text.getvalue().encode()

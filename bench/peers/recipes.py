@@ -93,7 +93,8 @@ class StyleTransferPyTorch:
     convolution repeats the border. Max pools, its default.
 
     It is made for torchvision's weights, whose features are smaller: those of ours are divided by
-    `scale`, for without that its tv weight would vanish. Its square roots of matrices are Newton
+    `scale`, for without that its tv weight would vanish. iterations: the part of them that there is
+    time for, at every size. Its square roots of matrices are Newton
     and Schulz's, with torch's autograd instead of a Lyapunov equation behind them.
     Source: github.com/crowsonkb/style-transfer-pytorch.
     """
@@ -104,8 +105,16 @@ class StyleTransferPyTorch:
     step_size, decay = 0.02, 0.99
     square_root_iterations, epsilon = 12, 1e-4
 
-    def __init__(self, vgg: PlainVgg, content: Tensor, style: Tensor, scale: float) -> None:
-        self._vgg, self._scale = vgg, scale
+    # What torchvision's weights take has a standard deviation of some 0.225 of 0..1; ReLUs hand
+    # that on from layer to layer, but for their biases.
+    scale = 255 * 0.225
+
+    def __init__(
+        self, vgg: PlainVgg, content: Tensor, style: Tensor, iterations: float = 1.0
+    ) -> None:
+        self._vgg = vgg
+        self.first_iterations = max(1, round(iterations * self.first_iterations))
+        self.further_iterations = max(1, round(iterations * self.further_iterations))
         self._content, self._style = content / 255, style / 255
         self._sizes = self._gen_sizes(max(content.shape))
         self.iterations = self.first_iterations
@@ -183,7 +192,7 @@ class StyleTransferPyTorch:
     def _features(self, pixels: Tensor) -> dict[str, Tensor]:
         layers = (*CONTENT_LAYERS, *STYLE_LAYERS)
         found = self._vgg.features(255 * pixels, layers, "max", padding="replicate")
-        return {name: features / self._scale for name, features in found.items()}
+        return {name: features / self.scale for name, features in found.items()}
 
 
 class _Gaussian:

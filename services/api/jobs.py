@@ -154,8 +154,9 @@ def losses(job_id: str) -> Response:
 
     A table as CSV: a line for each iteration, with the size it was at.
 
-    `total` is the sum of content, style and tv, each with its weight: `style_weight` of the line,
-    which is less at the coarser sizes, and the others of the spec. An iteration may try a picture
+    `total` is the sum of content, style and tv, each with its weight, which the line tells, too: it
+    may be another at each size. By `strength` content and style are shares, 0 as the one input and
+    1 as the other. An iteration may try a picture
     that is worse than the one before and is not kept: the result's loss is the least of the last
     `level`.
     """
@@ -180,14 +181,16 @@ def manifest(job_id: str) -> Response:
 
 @jobs.get("/<job_id>/snapshots/<int:iteration>")
 @jobs.doc(
-    responses={200: openapi.file("The picture after so many iterations.", "image/jpeg")}
+    responses={
+        200: openapi.file("The picture after so many iterations.", "image/jpeg", "image/png")
+    }
     | openapi.NOT_MODIFIED
     | openapi.refusals(JobNotFound, SnapshotNotFound, ResultExpired)
 )
 def snapshot(job_id: str, iteration: int) -> Response:
     """Download a picture of the progress.
 
-    The job's `snapshots` tell of which iterations there are any.
+    The job's `snapshots` tell of which iterations there are any. In the spec's `snapshot_format`.
     """
     view = table.view(connections().database, job_id)
     _check_kept(view.job)
@@ -196,8 +199,9 @@ def snapshot(job_id: str, iteration: int) -> Response:
         raise SnapshotNotFound(f"job {job_id} has no snapshot of iteration {iteration}")
     # Another attempt may yet take its own.
     is_final = view.job.state in TERMINAL
-    name = f"impasto-{job_id}-{iteration:06d}.jpg"
-    return _stream(taken[iteration], "image/jpeg", name, is_final=is_final)
+    kind = keys.media_type(taken[iteration])
+    name = f"impasto-{job_id}-{iteration:06d}{keys.SUFFIXES[kind]}"
+    return _stream(taken[iteration], kind, name, is_final=is_final)
 
 
 def _accepted(job: Job) -> JobDocument:

@@ -1,4 +1,4 @@
-"""`spec`, `version`."""
+"""`spec`, `recipes`, `version`."""
 
 import typer
 
@@ -17,6 +17,18 @@ def spec(json: Json = False) -> None:
         print_json(JobSpec.model_json_schema())
     else:
         console().print(tables.of_fields(fields(JobSpec)))
+
+
+@app.command(rich_help_panel=REFERENCE)
+def recipes(json: Json = False) -> None:
+    """List the recipes: settings that go together, for --recipe."""
+    from services.client import tables
+    from shared.recipes import RECIPES
+
+    if json:
+        print_json({name: vars(recipe) for name, recipe in RECIPES.items()})
+    else:
+        console().print(tables.of_recipes(RECIPES))
 
 
 @app.command(rich_help_panel=REFERENCE)

@@ -57,7 +57,7 @@ def fields(model: type[BaseModel]) -> list[Field]:
 
 def _field(name: str, node: dict[str, Any]) -> Field:
     kind, accepted = _kind(name, node)
-    choices = tuple(node["enum"]) if kind is Kind.CHOICE else ()
+    choices = tuple(_branch(node)["enum"]) if kind is Kind.CHOICE else ()
     return Field(
         name=name,
         kind=kind,
@@ -68,9 +68,14 @@ def _field(name: str, node: dict[str, Any]) -> Field:
     )
 
 
+def _branch(node: dict[str, Any]) -> dict[str, Any]:
+    """Of a union (a number or null, weights or names) the first branch says most."""
+    first: dict[str, Any] = node.get("anyOf", [node])[0]
+    return first
+
+
 def _kind(name: str, node: dict[str, Any]) -> tuple[Kind, str]:
-    # Of a union (a number or null, weights or names) the first branch says most.
-    match node.get("anyOf", [node])[0]:
+    match _branch(node):
         case {"type": "integer", "enum": choices}:
             known = Kind.NUMBER, " | ".join(map(str, choices))
         case {"enum": choices}:

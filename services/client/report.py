@@ -80,21 +80,28 @@ def strip(pictures: Mapping[str, bytes]) -> Image.Image:
 def curves(losses: str, spec: Mapping[str, Any]) -> list[Curve]:
     """The total and its parts, of a loss history as CSV; parts that are always 0 are left out.
 
-    Each size of the pyramid has a style weight of its own, which a line of the history tells.
+    Each size of the pyramid has factors of its own, which a line of the history tells; where an
+    older one does not, they are the spec's.
     """
     rows = _rows(losses)
     found = []
     for part, color in COLORS.items():
-        given = spec[FACTORS[part]] if part in FACTORS else 1
-        factors = [float(row.get(FACTORS.get(part, ""), given)) for row in rows]
+        name = FACTORS.get(part, "")
+        given = 1 if spec.get(name) is None else spec[name]
+        factors = [float(row.get(name, given)) for row in rows]
         points = [
             (int(row["iteration"]), factor * float(row[part]))
             for row, factor in zip(rows, factors, strict=True)
         ]
         if part == "total" or any(loss > 0 for _, loss in points):
-            name = part if factors[-1] == 1 else f"{factors[-1]:g} · {part}"
-            found.append(Curve(name, color, points))
+            label = part if factors[-1] == 1 else f"{_factor(factors[-1])} · {part}"
+            found.append(Curve(label, color, points))
     return found
+
+
+def _factor(value: float) -> str:
+    """Three digits, and no exponent where it can be read without."""
+    return f"{value:.0f}" if 1000 <= value < 1e6 else f"{value:.3g}"
 
 
 def spans(losses: str) -> list[Span]:

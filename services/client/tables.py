@@ -10,6 +10,7 @@ from rich.text import Text
 from services.client.documents import JobDocument, JobSummary
 from services.client.fields import Field
 from services.client.progress import described
+from shared.recipes import Recipe
 from shared.settings import PREFIX
 from shared.states import State
 
@@ -72,6 +73,22 @@ def of_fields(fields: Iterable[Field]) -> Table:
         table.add_row(field.name, Text(field.terms or field.kind.lower(), QUIET))
         table.add_row("", Text(field.description))
     return table
+
+
+def of_recipes(recipes: Mapping[str, Recipe]) -> Table:
+    """What each means, and the fields that it stands for."""
+    table = _grid()
+    for name, recipe in recipes.items():
+        fields = ", ".join(f"{field}: {_short(value)}" for field, value in recipe.fields.items())
+        table.add_row(name, Text(recipe.meaning))
+        table.add_row("", Text(fields or "nothing but defaults", QUIET))
+    return table
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={_short(each)}" for name, each in value.items())
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def of_settings(fields: Iterable[Field], values: Mapping[str, Any], given: Set[str]) -> Table:

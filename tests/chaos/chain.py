@@ -17,6 +17,7 @@ from shared.pictures import codec
 from shared.pictures.codec import Picture
 from shared.spec import JobSpec
 from workers import images
+from workers.engine.balance import Factors
 from workers.engine.objective import Losses
 from workers.engine.plan import Plan
 from workers.engine.render import Level, Progress, Style
@@ -103,7 +104,7 @@ class Chain:
 
     def _at(self, iteration: int, losses: Losses, seconds: float) -> Progress:
         """Every link is the picture."""
-        level = Level(1, *self._size, 1.0)
+        level = Level(1, *self._size, Factors(1.0, 1.0, 0.0))
         return Progress(iteration, self.plan.iterations, losses, seconds, iteration, losses, level)
 
 

@@ -52,6 +52,9 @@ class Stepped(Protocol):
     @property
     def spare_bytes(self) -> int: ...
 
+    def weights(self) -> Mapping[str, Any]:
+        """All that is weighed at its size, for whoever asks how a picture came to be."""
+
     def release(self) -> None:
         """Frees what passes keep for the next one."""
 

@@ -1,5 +1,6 @@
 """What a render minimises, and the direction in which it grows."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -34,6 +35,13 @@ class Losses(NamedTuple):
     content: float
     style: float
     tv: float
+
+
+class LayerLosses(NamedTuple):
+    """What each layer, as `4_2`, loses by itself, without any factor."""
+
+    content: Mapping[str, float]
+    style: Mapping[str, float]
 
 
 class Region(NamedTuple):
@@ -78,6 +86,24 @@ class Objective:
     def layers(self) -> set[str]:
         """The layers that it listens to, as `4_2`."""
         return {layer_of(name) for name in (*self.plan.content_layers, *self.plan.style_layers)}
+
+    def style_energies(self) -> dict[str, float]:
+        """For each layer, the style loss of Grams of nothing."""
+        return self._by_style_layer(lambda region, layer: region.targets[layer])
+
+    def content_losses_of(self, difference: float) -> dict[str, float]:
+        """For each layer, the content loss of features that are all off by so much."""
+        return {
+            layer: math.prod(self._sizes[layer]) * CHANNELS[layer][1] * difference**2 / 2
+            for layer in self._content
+        }
+
+    def _by_style_layer(self, gram: "Callable[[_Guided, str], Tensor]") -> dict[str, float]:
+        """The style loss of each layer, of what there is of each region."""
+        return {
+            layer: float(sum(r.share * style_loss(gram(r, layer)) for r in self._regions))
+            for layer in self._style
+        }
 
     def begin(self, image: Tensor, check: Callable[[], None]) -> None:
         """Before the passage of an image, (3, H, W). `check` as in `evaluate`."""
@@ -220,6 +246,15 @@ def look(objective: Objective, image: Tensor) -> Tensor:
     with objective.vgg.arena.temporary():
         passage.forward()
         return _losses([objective], image, torch.empty_like(image))[0]
+
+
+def look_by_layer(objective: Objective, image: Tensor) -> LayerLosses:
+    """As `look`, layer by layer; waits for the device."""
+    look(objective, image)
+    return LayerLosses(
+        {layer: float(loss) for layer, loss in objective._content_sums.items()},
+        objective._by_style_layer(lambda r, layer: r.sums[layer] - r.targets[layer]),
+    )
 
 
 def _losses(objectives: Sequence[Objective], images: Tensor, gradients: Tensor) -> Tensor:

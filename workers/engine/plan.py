@@ -31,6 +31,9 @@ class Plan:
     normalize_gradients: whether each loss's gradient is scaled to one size before its weight.
     pyramid: how many sizes, coarse to fine; the last is the canvas, each is half of the next. Those
     too small to see something in are left out.
+    strength: how much of the style, 0 the photograph, 1 the painting. With it losses are shares:
+    content_weight, style_weight and normalize_gradients count for nothing, and tv_weight is a part
+    of the style. See `balance`. None for the weights themselves.
     patience: iterations over which the loss must fall by 0.1 % for the render to go on; 0: none.
     Raises PlanError that names the field, the value and what is accepted.
     """
@@ -50,6 +53,7 @@ class Plan:
     normalize_gradients: bool = False
     pyramid: int = 2
     patience: int = 0
+    strength: float | None = None
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -67,6 +71,8 @@ class Plan:
         for name in ("content_weight", "style_weight", "tv_weight"):
             value = getattr(self, name)
             _require(0 <= value < math.inf, name, value, "finite, at least 0")
+        is_share = self.strength is None or 0 <= self.strength <= 1
+        _require(is_share, "strength", self.strength, "0 to 1, or None")
         for name in ("content_layers", "style_layers"):
             for layer, weight in getattr(self, name).items():
                 layer_of(layer)

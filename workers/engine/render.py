@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from workers.engine.balance import Factors, balanced, explicit, factors
 from workers.engine.errors import Diverged, PlanError, ShapeError
 from workers.engine.footprint import STEP_IMAGES, make_optimizer
 from workers.engine.objective import Losses, Objective, Region, evaluate, look
@@ -33,7 +34,9 @@ from workers.engine.styles import StyleCache, StyleTarget, style_target
 from workers.engine.vgg import Precision, Vgg
 
 OPTIMIZER = "optimizer."  # prefix of the optimiser's tensors in a render's state
-COARSE_ITERATIONS = 25  # at one of the coarser sizes, at most: more led some pairs astray
+# At one of the coarser sizes, at most, without a strength: more led some pairs astray. By strength
+# each size has a balance of its own.
+COARSE_ITERATIONS = 25
 PROGRESS_MIN = 1e-3  # the share by which the loss must fall within `plan.patience` iterations
 
 
@@ -58,14 +61,13 @@ class Style:
 class Level(NamedTuple):
     """A size of the pyramid.
 
-    number: from 1, the coarsest. height, width: of its canvas.
-    style_weight: the factor of the style loss at this size; those of the others are the plan's.
+    number: from 1, the coarsest. height, width: of its canvas. factors: of the losses there.
     """
 
     number: int
     height: int
     width: int
-    style_weight: float
+    factors: Factors
 
 
 class Progress(NamedTuple):
@@ -191,6 +193,10 @@ class Render:
         """What earlier passes of this network wrote into, less what is needed beside a pass."""
         growth_bytes = self._optimizer.growth_bytes(self._image)
         return self._vgg.arena.size_bytes - growth_bytes - STEP_IMAGES * self._image.nbytes
+
+    def weights(self) -> Mapping[str, float | Mapping[str, float]]:
+        """All that is weighed at this size, by the plan's names, as if it had named them."""
+        return explicit(self._objective.plan)
 
     def release(self) -> None:
         """Frees what passes of this network wrote into; the next one takes what it needs."""
@@ -375,7 +381,9 @@ class Render:
         finest = self._scales - 1
         if finest == 0:
             return 0
-        each = min(COARSE_ITERATIONS, self.plan.iterations // (2 * finest))
+        each = self.plan.iterations // (2 * finest)
+        if self.plan.strength is None:
+            each = min(COARSE_ITERATIONS, each)
         return min(max(0, iteration - 1) // each, finest)
 
     def _shrink(self, scale: int) -> int:
@@ -386,11 +394,9 @@ class Render:
         return shrunk(to_image(self._content, self.device), self._shrink(self._scale))
 
     def _level_at(self, scale: int) -> Level:
-        height, width = shrunk_size(self._content.shape[:2], self._shrink(scale))
-        # The content loss is a sum over positions, of which there are fewer: one balance at each
-        # size brings the next one 1 % lower after 50 iterations (256 px, eight pairs).
-        style_weight = self.plan.style_weight / self._shrink(scale) ** 2
-        return Level(scale + 1, height, width, style_weight)
+        shrink = self._shrink(scale)
+        height, width = shrunk_size(self._content.shape[:2], shrink)
+        return Level(scale + 1, height, width, factors(self.plan, height, width, shrink))
 
     def _start(self, canvas: Tensor) -> Tensor:
         return start(self.plan, canvas, self._styles[0].picture, self._init)
@@ -401,8 +407,16 @@ class Render:
         self._level = self._level_at(scale)
         canvas = self._canvas()
         self._begin_from(begin(canvas))
-        plan = replace(self.plan, style_weight=self._level.style_weight)
         regions = self._regions(canvas, self._shrink(scale))
+        plan = self.plan
+        if plan.strength is not None:
+            size = canvas.shape[-2:]
+            paintings = [
+                (resized(to_image(style.picture, self.device), *size), style.weight)
+                for style in self._styles
+            ]
+            plan = balanced(plan, self._vgg, canvas, paintings, regions)
+        plan = replace(plan, **self._level.factors._asdict())
         self._objective = Objective(plan, self._vgg, canvas, regions)
         passed = blocks(self._objective.layers, *canvas.shape[-2:])
         self._pass_bytes = whole_bytes(passed, plan.precision)

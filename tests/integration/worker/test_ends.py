@@ -24,6 +24,7 @@ from shared.database.tables import attempts
 from shared.errors import DeadlineExceeded, DecoderKilled, InvalidImage, StorageFull, Unavailable
 from shared.pictures.codec import Decoded
 from shared.pictures.pool import Decoders
+from shared.spec import JobSpec
 from shared.states import End, State
 from shared.storage import Storage, open_storage
 from tests.integration.worker.conftest import (
@@ -39,12 +40,11 @@ from tests.integration.worker.conftest import (
 )
 from tests.pictures import encode, noise, paint
 from tests.png import levels_of_png
-from workers.attempt import Attempt, Studio
+from workers.attempt import Attempt, Studio, plan_of
 from workers.engine import memory
 from workers.engine.arena import Arena
 from workers.engine.footprint import fitting_side, least_bytes
 from workers.engine.loop import Loop
-from workers.engine.plan import Plan
 from workers.engine.vgg import Vgg
 from workers.lease import Lease, Terms
 from workers.runner import Runner
@@ -168,17 +168,17 @@ def test_a_render_that_does_not_fit_fails_and_says_what_would_have(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    order()
+    plan = plan_of(JobSpec.model_validate(order().spec), "float32")
     tight = Vgg(vgg.weights)
     tight.arena = Tight()
-    needed = least_bytes(Plan(), SIZE[1], SIZE[0])
+    needed = least_bytes(plan, SIZE[1], SIZE[0])
     monkeypatch.setattr(memory, "CGROUP", tmp_path)  # a container of so much memory
     (tmp_path / "memory.max").write_text(str(needed // 2))
     (tmp_path / "memory.current").write_text("0")
 
     view = run(dataclasses.replace(studio, vgg=tight))
 
-    side = fitting_side(Plan(), SIZE[1], SIZE[0], needed // 2)
+    side = fitting_side(plan, SIZE[1], SIZE[0], needed // 2)
     assert (view.job.state, view.job.error["code"]) == (State.FAILED, "out_of_memory")
     assert ends(view) == [End.FAILED]
     assert view.job.error["detail"].startswith("64 x 48 px do not fit")

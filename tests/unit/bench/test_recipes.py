@@ -67,7 +67,7 @@ def test_style_transfer_pytorch_draws_nearer_to_the_painting(
     monkeypatch.setattr(StyleTransferPyTorch, "min_size", 45)
     monkeypatch.setattr(StyleTransferPyTorch, "first_iterations", 8)
     monkeypatch.setattr(StyleTransferPyTorch, "further_iterations", 3)
-    peer = StyleTransferPyTorch(plain, *images, scale=100)
+    peer = StyleTransferPyTorch(plain, *images)
     loss = peer._loss(images[0] / 255, images[1] / 255)
     before = loss(images[0] / 255).item()
     for _ in range(peer.iterations):

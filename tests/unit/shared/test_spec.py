@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from shared import recipes
 from shared.errors import Violation
 from shared.sizes import canvas
 from shared.spec import LAYERS, JobSpec, RenderSpec, digest
@@ -29,6 +30,7 @@ BOUNDS = {
     "seed": (0, 2**53 - 1),
     "snapshot_every": (0, 10_000),
     "priority": (-100, 100),
+    "strength": (0, 1),
     "content_weight": (0, 1e12),
     "style_weight": (0, 1e12),
     "tv_weight": (0, 1e12),
@@ -45,6 +47,7 @@ ACCEPTED = {
     "seed": f"a whole number, at least 0 and at most {2**53 - 1}",
     "snapshot_every": "a whole number, at least 0 and at most 10000",
     "priority": "a whole number, at least -100 and at most 100",
+    "strength": "a finite number, at least 0 and at most 1",
     "content_weight": "a finite number, at least 0 and at most 1000000000000",
     "style_weight": "a finite number, at least 0 and at most 1000000000000",
     "tv_weight": "a finite number, at least 0 and at most 1000000000000",
@@ -57,6 +60,9 @@ ACCEPTED = {
     "normalize_gradients": "true or false",
     "exact": "true or false",
     "original_colors": "one of none, luminance, histogram, covariance",
+    "content_colors": "one of style, own",
+    "recipe": f"one of {', '.join(recipes.NAMES)}",
+    "snapshot_format": "one of jpeg, png",
     "format": "one of png, jpeg, webp",
     "bits": "one of 8, 16",
     "precision": "one of auto, float32, bfloat16",
@@ -281,21 +287,25 @@ def test_the_defaults_are_those_that_are_told() -> None:
         "size": 512,
         "iterations": 200,
         "patience": 0,
-        "pyramid": 2,
+        "pyramid": 3,
+        "strength": 0.5,
         "optimizer": "lbfgs",
         "learning_rate": 1.0,
         "init": "content",
         "init_asset": None,
         "seed": 0,
-        "content_layers": {"relu4_2": 1.0},
+        "content_layers": {"relu3_2": 0.5, "relu4_2": 0.5},
         "style_layers": {f"relu{block}_1": 0.2 for block in range(1, 6)},
-        "content_weight": 1.0,
-        "style_weight": 1600.0,
-        "tv_weight": 0.0,
+        "content_weight": None,
+        "style_weight": None,
+        "tv_weight": 0.05,
         "normalize_gradients": False,
         "pooling": "avg",
         "style_scale": 1.0,
         "original_colors": "none",
+        "content_colors": "style",
+        "recipe": None,
+        "snapshot_format": "jpeg",
         "precision": "auto",
         "format": "png",
         "bits": 8,
@@ -314,10 +324,54 @@ def test_the_learning_rate_follows_the_optimizer_unless_it_is_given() -> None:
     assert read(optimizer="adam", learning_rate=1).learning_rate == 1
 
 
+def test_what_is_left_out_beside_a_weight_is_the_reports() -> None:
+    for weights in ({"style_weight": 7.0}, {"content_weight": 1.0}, {"normalize_gradients": True}):
+        asked = read(**weights)
+        assert asked.strength is None
+        assert (asked.content_weight, asked.tv_weight, asked.pyramid) == (1.0, 0.0, 2)
+        assert asked.content_layers == {"relu4_2": 1.0}
+        assert asked.content_colors == "own"
+        assert read(**asked.model_dump()) == asked
+
+
+@pytest.mark.parametrize(
+    "weights", [{"style_weight": 7.0}, {"content_weight": 0}, {"normalize_gradients": True}]
+)
+def test_strength_and_weights_are_two_ways_to_say_one_thing(weights: dict[str, Any]) -> None:
+    name, value = next(iter(weights.items()))
+    with pytest.raises(ValidationError, match=f"strength is 0.2 beside a {name} of .*one of the"):
+        read(strength=0.2, **weights)
+    assert read(strength=0.2, **{name: False if value is True else None}).strength == 0.2
+
+
+def test_a_pyramid_leads_up_from_128_px() -> None:
+    sizes = {64: 1, 127: 1, 128: 1, 256: 2, 511: 2, 512: 3, 1024: 4, 2048: 5, 4096: 6, 16384: 6}
+    assert {size: read(size=size).pyramid for size in sizes} == sizes
+    assert read(size=1024, pyramid=2).pyramid == 2
+
+
+def test_who_keeps_the_photographs_colours_does_not_change_them_first() -> None:
+    for kept in ("luminance", "histogram", "covariance"):
+        assert read(original_colors=kept).content_colors == "own"
+        with pytest.raises(ValidationError, match="content_colors is style, accepted with orig"):
+            read(original_colors=kept, content_colors="style")
+
+
+@pytest.mark.parametrize("name", recipes.NAMES)
+def test_a_recipe_is_its_fields_and_what_is_named_beside_it_goes_first(name: Any) -> None:
+    asked = read(recipe=name)
+    fields = recipes.RECIPES[name].fields
+    assert {field: getattr(asked, field) for field in fields} == fields
+    assert asked.digest() == read(**fields).digest()
+    assert read(**asked.model_dump()) == asked
+    assert read(recipe=name, iterations=9).iterations == 9
+    assert read(recipe=name, strength=0.9).style_weight is None
+    assert read(recipe=name, style_weight=9.0).strength is None
+
+
 def test_the_style_weight_follows_the_size_unless_it_is_given() -> None:
     for size, weight in ((512, 1600), (256, 400), (1024, 6400)):
-        assert read(size=size).style_weight == weight
-        assert read(size=size, style_weight=None).style_weight == weight
+        assert read(size=size, content_weight=1).style_weight == weight
         assert read(size=size, style_weight=1).style_weight == 1
         assert read(size=size, normalize_gradients=True).style_weight == 5
 
@@ -496,7 +550,8 @@ OTHER = {
     "size": {"size": 511},
     "iterations": {"iterations": 201},
     "patience": {"patience": 20},
-    "pyramid": {"pyramid": 3},
+    "pyramid": {"pyramid": 4},
+    "strength": {"strength": 0.501},
     "optimizer": {"optimizer": "adam", "learning_rate": 1.0},
     "learning_rate": {"learning_rate": 1.001},
     "init": {"init": "content"},
@@ -505,6 +560,7 @@ OTHER = {
     "content_layers": {"content_layers": {"relu4_2": 1.0001}},
     "style_layers": {"style_layers": {"relu1_1": 1.0}},
     "content_weight": {"content_weight": 1.0001},
+    "content_colors": {"content_colors": "own"},
     "style_weight": {"style_weight": 999.99},
     "tv_weight": {"tv_weight": 1e-11},
     "normalize_gradients": {"normalize_gradients": True},
@@ -519,7 +575,7 @@ OTHER = {
 
 
 def test_every_field_of_the_picture_is_in_the_digest() -> None:
-    assert set(OTHER) == set(RenderSpec.model_fields)
+    assert set(OTHER) == set(RenderSpec.model_fields) - {"recipe"}  # its fields say it
 
     digests = {name: read(**{**BASE, **fields}).digest() for name, fields in OTHER.items()}
     digests["none"] = read(**BASE).digest()
@@ -541,7 +597,7 @@ def test_the_last_bits_of_a_number_and_its_sign_at_zero_mean_nothing() -> None:
 
 def test_a_digest_stays_what_it_is() -> None:
     # It names the pictures of old jobs: whoever makes it another one raises SPEC_VERSION.
-    expected = "028a1e421a81952be4c4e58ed5de0f456e1f1d32c475ea6b1ae8e50b45905616"
+    expected = "4882031e9efce49f64705897996f3fb35d8dc90f634a7af9db77f1ce79d1fec6"
     assert read(style_weight=100.0).digest() == expected
 
 

@@ -119,5 +119,5 @@ def test_the_plan_says_what_the_spec_says() -> None:
 
     plan = plan_of(JobSpec.model_validate(asked), "bfloat16")
 
-    assert dataclasses.asdict(plan) == {**told, "precision": "bfloat16"}
+    assert dataclasses.asdict(plan) == {**told, "strength": None, "precision": "bfloat16"}
     assert all(getattr(plan, name) != getattr(Plan(), name) for name in told)

@@ -7,6 +7,7 @@ import torch
 
 from workers import checkpoints
 from workers.checkpoints import Origin, Saved, Unusable
+from workers.engine.balance import Factors
 from workers.engine.objective import Losses
 from workers.engine.render import Level, Progress
 
@@ -19,7 +20,15 @@ STATE = {
 }
 LOSSES = Losses(1 / 3, 0.1, 1e-300, 7.0)
 HISTORY = [
-    Progress(i, 9, LOSSES, 0.1 * i, 0, LOSSES._replace(total=1 / 3 + i), Level(1, 30, 20, 1 / 7))
+    Progress(
+        i,
+        9,
+        LOSSES,
+        0.1 * i,
+        0,
+        LOSSES._replace(total=1 / 3 + i),
+        Level(1, 30, 20, Factors(1.0, 1 / 7, 0.1)),
+    )
     for i in range(2)
 ]
 SAVED = Saved(STATE, HISTORY, ORIGIN)

@@ -154,3 +154,74 @@ def test_the_colors_of_one_picture_go_with_the_light_of_another() -> None:
     assert mixed.min() >= 0
     assert mixed.max() <= 255
     assert len(np.unique(mixed)) > 256  # what is finer than a grey level is kept
+
+
+# The content in its styles' colours.
+
+
+def test_the_content_gets_the_mean_and_the_covariance_of_its_styles() -> None:
+    found = colors.in_colors_of(CONTENT, [colors.Source(STYLE, None, None, 1.0)])
+
+    assert (found.dtype, found.shape) == (np.uint8, CONTENT.shape)
+    assert np.abs(mean(found) - mean(STYLE)).max() < 0.5
+    assert np.abs(covariance(found) - covariance(STYLE)).max() < 0.05 * covariance(STYLE).max()
+
+
+def test_colours_keep_their_order_and_move_as_far_as_is_asked() -> None:
+    source = [colors.Source(STYLE, None, None, 1.0)]
+    none, half, whole = (colors.in_colors_of(CONTENT, source, amount) for amount in (0, 0.5, 1))
+    assert np.array_equal(none, CONTENT)
+    assert np.abs(half - (CONTENT.astype(float) + whole) / 2).max() <= 1
+    # The map that moves colours least is symmetric, and turns no direction round.
+    before = np.c_[CONTENT.reshape(-1, 3), np.ones(CONTENT.size // 3)]
+    move = np.linalg.lstsq(before, whole.reshape(-1, 3).astype(float), rcond=None)[0][:3]
+    assert np.abs(move - move.T).max() < 0.03 * np.abs(move).max()
+    assert np.linalg.eigvalsh((move + move.T) / 2).min() > 0
+
+
+def test_styles_count_by_their_shares_and_only_where_they_are_painted() -> None:
+    flat = [np.full((8, 8, 3), color, np.uint8) for color in ((40, 80, 200), (200, 160, 40))]
+    found = colors.in_colors_of(
+        CONTENT, [colors.Source(flat[0], None, None, 1.0), colors.Source(flat[1], None, None, 3.0)]
+    )
+    assert np.abs(mean(found) - (160, 140, 80)).max() < 2
+
+    opaque = np.zeros((8, 16), np.uint8)
+    opaque[:, :8] = 255
+    halved = np.concatenate(flat, axis=1)
+    found = colors.in_colors_of(CONTENT, [colors.Source(halved, opaque, None, 1.0)])
+    assert np.abs(mean(found) - (40, 80, 200)).max() < 2
+
+
+def test_each_region_gets_the_colours_of_its_own_style() -> None:
+    left = np.zeros(CONTENT.shape[:2], np.uint8)
+    left[:, :40] = 255
+    flat = [np.full((8, 8, 3), color, np.uint8) for color in ((40, 80, 200), (200, 160, 40))]
+    found = colors.in_colors_of(
+        CONTENT,
+        [colors.Source(flat[0], None, left, 1.0), colors.Source(flat[1], None, 255 - left, 1.0)],
+    )
+    assert np.abs(mean(found[:, :40]) - (40, 80, 200)).max() < 2
+    assert np.abs(mean(found[:, 40:]) - (200, 160, 40)).max() < 2
+
+    alone = colors.in_colors_of(CONTENT, [colors.Source(flat[0], None, left, 1.0)])
+    assert np.array_equal(alone[:, 40:], CONTENT[:, 40:])
+
+
+@pytest.mark.parametrize("content", [GREY, FLAT], ids=["grey", "flat"])
+def test_what_has_no_colours_of_its_own_gets_no_speckles(content: np.ndarray) -> None:
+    speckled = content.copy()
+    speckled[::2, ::2, 0] += 1
+    vivid = cloud(5, (128, 128, 128), (30, -20, 5), (-10, 25, 5), (5, -10, 30))
+    found = colors.in_colors_of(speckled, [colors.Source(vivid, None, None, 1.0)])
+    plain = colors.in_colors_of(content, [colors.Source(vivid, None, None, 1.0)])
+    assert np.abs(found.astype(int) - plain).max() <= 4  # a level, stretched threefold at most
+
+
+def test_sixteen_bits_are_as_eight() -> None:
+    deep = CONTENT.astype(np.uint16) * 257
+    for style in (STYLE, STYLE.astype(np.uint16) * 257):
+        found = colors.in_colors_of(deep, [colors.Source(style, None, None, 1.0)])
+        eight = colors.in_colors_of(CONTENT, [colors.Source(STYLE, None, None, 1.0)])
+        assert found.dtype == np.uint16
+        assert np.abs(found / 257 - eight).max() <= 0.51

@@ -1,6 +1,7 @@
 """What an attempt remembers of itself."""
 
 from shared.states import Phase
+from workers.engine.balance import Factors
 from workers.engine.objective import Losses
 from workers.engine.render import Level, Progress
 from workers.journal import Journal
@@ -18,7 +19,7 @@ class Clock:
 def entry(iteration: int, total: float = 6.0) -> Progress:
     """Its picture is that of iteration 0, whose total was 5."""
     evaluated = Losses(total, 1.0, 2.0, 3.0)
-    level = Level(2, 60, 80, 7.5)
+    level = Level(2, 60, 80, Factors(1.0, 7.5, 0.5))
     return Progress(iteration, 3, evaluated._replace(total=5.0), 0.25, 0, evaluated, level)
 
 
@@ -57,11 +58,11 @@ def test_the_history_has_a_line_for_each_iteration() -> None:
         journal.enter(entry(iteration, total=10.0 - iteration))
 
     assert journal.csv().decode().splitlines() == [
-        "iteration,total,content,style,tv,seconds,level,width,height,style_weight",
-        "0,10.0,1.0,2.0,3.0,0.2500,2,80,60,7.5",
-        "1,9.0,1.0,2.0,3.0,0.2500,2,80,60,7.5",
-        "2,8.0,1.0,2.0,3.0,0.2500,2,80,60,7.5",
-        "3,7.0,1.0,2.0,3.0,0.2500,2,80,60,7.5",
+        "iteration,total,content,style,tv,seconds,level,width,height,content_weight,style_weight,tv_weight",
+        "0,10.0,1.0,2.0,3.0,0.2500,2,80,60,1.0,7.5,0.5",
+        "1,9.0,1.0,2.0,3.0,0.2500,2,80,60,1.0,7.5,0.5",
+        "2,8.0,1.0,2.0,3.0,0.2500,2,80,60,1.0,7.5,0.5",
+        "3,7.0,1.0,2.0,3.0,0.2500,2,80,60,1.0,7.5,0.5",
     ]
 
 

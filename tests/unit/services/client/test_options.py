@@ -23,7 +23,8 @@ TYPED: dict[str, tuple[str, Any]] = {
     "size": ("256", 256),
     "iterations": ("7", 7),
     "patience": ("20", 20),
-    "pyramid": ("3", 3),
+    "pyramid": ("4", 4),
+    "strength": ("0.25", 0.25),
     "optimizer": ("adam", "adam"),
     "learning_rate": ("0.5", 0.5),
     "init": ("asset", "asset"),
@@ -38,6 +39,9 @@ TYPED: dict[str, tuple[str, Any]] = {
     "pooling": ("max", "max"),
     "style_scale": ("1.5", 1.5),
     "original_colors": ("luminance", "luminance"),
+    "content_colors": ("own", "own"),
+    "recipe": ("bold", "bold"),
+    "snapshot_format": ("png", "png"),
     "precision": ("float32", "float32"),
     "format": ("webp", "webp"),
     "bits": ("16", 16),
@@ -96,6 +100,7 @@ def test_what_is_typed_is_what_the_spec_takes(run: Run, option: options.Option) 
 def test_all_options_together_make_a_spec(run: Run) -> None:
     given = run(*map(typed, SPEC_OPTIONS))
     given["bits"] = 8  # 16 goes with png alone
+    del given["strength"]  # instead of the weights
     spec = Order.of(paint(1), paint(2), **given).spec
     default = Order.of(paint(1), paint(2)).spec
     unchanged = {name for name in TYPED if getattr(spec, name) == getattr(default, name)}
@@ -136,7 +141,7 @@ def test_the_help_tells_defaults_and_bounds() -> None:
         ("seed", "0 to 9.01e+15, default 0"),
         ("optimizer", "lbfgs | adam, default lbfgs"),
         ("style_scale", "0.1 to 4, default 1"),
-        ("content_layers", "LAYER,… or LAYER=WEIGHT,…, default relu4_2"),
+        ("content_layers", "LAYER,… or LAYER=WEIGHT,…, default relu3_2,relu4_2"),
         ("styles", "1 to 8 pictures"),
         ("labels", ""),
     ],

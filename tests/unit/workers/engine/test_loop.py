@@ -13,6 +13,7 @@ from torch import Tensor
 
 from workers.engine import loop as loops
 from workers.engine.arena import Arena
+from workers.engine.balance import Factors
 from workers.engine.errors import Diverged, LoopClosed, OutOfMemory, RunOver, ShapeError
 from workers.engine.loop import SWITCH_SECONDS, Event, Loop, Run
 from workers.engine.objective import Losses
@@ -648,7 +649,7 @@ class Count:
 
     @property
     def progress(self) -> Progress:
-        losses, level = Losses(0.0, 0.0, 0.0, 0.0), Level(1, 1, 1, 1.0)
+        losses, level = Losses(0.0, 0.0, 0.0, 0.0), Level(1, 1, 1, Factors(1.0, 1.0, 0.0))
         return Progress(self.iteration, self.iterations, losses, 0.0, self.iteration, losses, level)
 
     def release(self) -> None: ...

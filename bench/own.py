@@ -1,0 +1,78 @@
+"""Pictures by our own recipe: the way of a job's picture, without the service around it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.vgg import original_weights
+from shared.keys import digest
+from shared.pictures.pool import Decoders
+from shared.spec import JobSpec
+from workers import attempt, colors, images
+from workers.engine.render import Render
+from workers.engine.styles import StyleCache
+from workers.engine.vgg import Vgg, resolve_precision
+
+
+@dataclass
+class Studio:
+    """What all pictures share. Files are kept by their ids, as in the storage."""
+
+    vgg: Vgg = field(default_factory=lambda: Vgg(original_weights()))
+    decoders: Decoders = field(default_factory=Decoders)
+    cache: StyleCache = field(default_factory=StyleCache)
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    def add(self, file: bytes) -> str:
+        """Its id."""
+        asset = digest(file)
+        self.files[asset] = file
+        return asset
+
+    def render(self, spec: JobSpec) -> bytes:
+        """The file that a job with this spec would end with."""
+        content = self.decoders.decode(self.files[spec.content], spec.size)
+        image = finished(self.begun(spec)).image().numpy()
+        if spec.original_colors == "luminance":
+            image = colors.with_colors_of(image, content.picture)
+        return images.encode(
+            image, spec.format, bits=spec.bits, quality=spec.quality, alpha=content.alpha
+        )
+
+    def begun(self, spec: JobSpec) -> Render:
+        """The render of a spec, at its start."""
+        content = self.decoders.decode(self.files[spec.content], spec.size).picture
+        file: Callable[[str], bytes] = self.files.__getitem__
+        styles = [
+            attempt.style_of(style, spec, content, file, self.decoders) for style in spec.styles
+        ]
+        init = None
+        if spec.init_asset:
+            decoded = self.decoders.decode(self.files[spec.init_asset], spec.size)
+            init = torch.from_numpy(decoded.picture)
+        return Render(
+            attempt.plan_of(spec, resolve_precision(spec.precision, self.vgg.device)),
+            self.vgg,
+            torch.from_numpy(attempt.in_styles_colors(content, styles, spec)),
+            styles,
+            init=init,
+            cache=self.cache,
+        )
+
+    def spec(self, content: Path, style: Path, **fields: Any) -> JobSpec:
+        """Of two files."""
+        named: Mapping[str, Any] = {
+            "content": self.add(content.read_bytes()),
+            "styles": [self.add(style.read_bytes())],
+        }
+        return JobSpec.model_validate({**named, **fields})
+
+
+def finished(render: Render) -> Render:
+    render.step()
+    while not render.is_finished:
+        render.step()
+    return render

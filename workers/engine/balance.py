@@ -1,0 +1,112 @@
+"""How much of the style: one number that looks alike for every pair, size and choice of layers.
+
+A layer's loss depends on the network, the size and the two pictures by orders of magnitude. So each
+is counted as a share: the content's of what the painting would lose as a picture, the style's of
+what the photograph does. Either is 0 as the one input and 1 as the other.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from workers.engine.errors import Diverged
+from workers.engine.objective import Objective, Region, look_by_layer
+from workers.engine.plan import Plan
+from workers.engine.vgg import Vgg, layer_of
+
+# At half strength, where both have their say, and at so many px; chosen by eye. On a larger canvas
+# the same layers hold on to finer parts of the photograph: what they keep must weigh less there.
+STYLE_OVER_CONTENT, AT_SIZE, WITH_SIZE = 4.0, 512, 1.5
+TV_UNIT = 1000.0  # grey levels squared for a pixel: what photographs and paintings have at 256 px
+# Of what a layer holds: two pictures that are one in it must not give it all the weight.
+STYLE_SHARE_MIN = 1e-2
+FEATURE_MIN = 1e-2  # root mean square of a layer's difference that counts as none
+
+
+class Factors(NamedTuple):
+    """Of the three losses at one size of a render."""
+
+    content_weight: float
+    style_weight: float
+    tv_weight: float
+
+
+def factors(plan: Plan, height: int, width: int, shrink: float) -> Factors:
+    """Those of a canvas that is `shrink` times smaller than the last.
+
+    By strength s the losses are shares: (1 - s)^2 of the content's beside 4 s^2 of the style's at
+    512 px, and more on a larger last canvas. The total variation is a part of the style's. Else
+    they are the plan's; the content loss is a sum over positions, of which there are fewer on a
+    smaller canvas: one balance at each size brings the next one 1 % lower after 50 iterations
+    (256 px, eight pairs).
+    """
+    if plan.strength is None:
+        return Factors(plan.content_weight, plan.style_weight / shrink**2, plan.tv_weight)
+    long_side = max(height, width) * shrink
+    style_weight = STYLE_OVER_CONTENT * plan.strength**2 * (long_side / AT_SIZE) ** WITH_SIZE
+    tv_weight = plan.tv_weight * style_weight / (TV_UNIT * height * width)
+    return Factors((1 - plan.strength) ** 2, style_weight, tv_weight)
+
+
+def balanced(
+    plan: Plan,
+    vgg: Vgg,
+    content: Tensor,
+    paintings: Sequence[tuple[Tensor, float]],
+    regions: Sequence[Region],
+) -> Plan:
+    """A plan by strength with layers whose losses are shares. Costs a few passes forward.
+
+    content: (1, 3, H, W), the canvas. paintings: each of the canvas's size, with its share.
+    """
+    bare = replace(plan, content_weight=1.0, style_weight=1.0, tv_weight=0.0)
+    objective = Objective(bare, vgg, content, regions)
+    of_photograph = look_by_layer(objective, content).style
+    of_targets = objective.style_energies()
+    of_painting: dict[str, float] = {}
+    whole = sum(share for _, share in paintings)
+    for painting, share in paintings if plan.content_layers else ():
+        for layer, loss in look_by_layer(objective, painting).content.items():
+            of_painting[layer] = of_painting.get(layer, 0.0) + loss * share / whole
+    for losses in (of_photograph, of_painting):
+        for layer, loss in losses.items():
+            if not math.isfinite(loss):
+                raise Diverged(f"the loss of relu{layer} is {loss} before the first iteration")
+    least = objective.content_losses_of(FEATURE_MIN)
+    return replace(
+        plan,
+        content_layers={
+            name: weight / max(of_painting[layer_of(name)], least[layer_of(name)])
+            for name, weight in plan.content_layers.items()
+        },
+        style_layers={
+            name: weight
+            / max(
+                of_photograph[layer_of(name)],
+                STYLE_SHARE_MIN * of_targets[layer_of(name)],
+                torch.finfo(torch.float32).tiny,
+            )
+            for name, weight in plan.style_layers.items()
+        },
+    )
+
+
+def explicit(plan: Plan) -> Mapping[str, float | Mapping[str, float]]:
+    """The weights of a plan as the report would name them: layers that add up to 1, content's 1."""
+    layers = {"content": plan.content_layers, "style": plan.style_layers}
+    sums = {name: sum(weights.values()) for name, weights in layers.items()}
+    content_weight = plan.content_weight * sums["content"]
+    unit = content_weight or 1.0
+    return {
+        "content_weight": content_weight / unit,
+        "style_weight": plan.style_weight * sums["style"] / unit,
+        "tv_weight": plan.tv_weight / unit,
+        **{
+            f"{name}_layers": {layer: w / sums[name] for layer, w in weights.items()}
+            for name, weights in layers.items()
+        },
+    }
