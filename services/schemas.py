@@ -250,6 +250,19 @@ class ManifestWeights(_Document):
     sha256: str
 
 
+class EffectiveWeights(_Document):
+    """What was weighed at the last size, by the names and in the units of a spec.
+
+    Beside a strength, what it came to for this pair.
+    """
+
+    content_weight: float
+    style_weight: float
+    tv_weight: float
+    content_layers: dict[str, float]
+    style_layers: dict[str, float]
+
+
 class ManifestResult(_Document):
     """The picture."""
 
@@ -275,6 +288,7 @@ class Manifest(_Document):
     spec_digest: str
     inputs: list[str] = Field(description="The pictures' ids.")
     weights: ManifestWeights
+    effective: EffectiveWeights
     seed: int
     iterations: int
     best_iteration: int = Field(description="Of the picture: the best at the last size.")

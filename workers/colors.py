@@ -15,6 +15,7 @@ from workers.images import Rendered
 
 _LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # BT.601's, as in YCbCr
 _VARIANCE_MIN = 1.0  # a spread of less than a grey level is rounding, and not to be stretched
+_KNEE = 32  # grey levels before black and white, within which colours are pressed together
 _GAIN_MAX = 3.0  # of a content's contrast in any direction of colours: more is noise, and acid
 
 
@@ -66,7 +67,7 @@ def in_colors_of(content: Picture, sources: Sequence[Source], amount: float = 1.
     By the affine map that moves colours least (Monge and Kantorovich's, for Gaussians), so that
     hues keep their order: of all those without a mask together, and then of each mask's by itself.
     No direction of colours is stretched more than threefold: what is grey stays grey but for the
-    mean, and noise stays noise.
+    mean, and noise stays noise. Nothing is cut off at black and white.
     amount: how far each colour moves, 0 not at all, 1 all the way.
     """
     everywhere = [source for source in sources if source.mask is None]
@@ -91,8 +92,17 @@ def _recolor(
     for y, row in enumerate(content):  # a large picture in float32 would take gigabytes
         part = amount if mask is None else amount * mask[y, :, None] / np.float32(255)
         moved = row @ move.T.astype(np.float32) + offset.astype(np.float32)
-        mixed = found[y] + part * (moved - found[y])
-        found[y] = np.rint(np.clip(mixed, 0, most)).astype(content.dtype)
+        mixed = found[y] + part * (_pressed(moved, most, _KNEE * level) - found[y])
+        found[y] = np.rint(mixed).astype(content.dtype)
+
+
+def _pressed(colors: NDArray[np.float32], most: int, knee: int) -> NDArray[np.float32]:
+    """Within 0..most without an edge: what would be cut off keeps its order, and its detail."""
+    above = np.maximum(colors - (most - knee), 0)
+    below = np.maximum(knee - colors, 0)
+    pressed = colors - above + below
+    pressed += knee * (np.exp(-below / knee) - np.exp(-above / knee))
+    return pressed
 
 
 def _least_motion(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:

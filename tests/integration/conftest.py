@@ -200,6 +200,13 @@ def _manifest(api: Api, job_id: str) -> dict[str, Any]:
         "seed": 0,
         "iterations": 3,
         "best_iteration": 3,
+        "effective": {
+            "content_weight": 1.0,
+            "style_weight": 1600.0,
+            "tv_weight": 0.0,
+            "content_layers": {"relu4_2": 1.0},
+            "style_layers": {"relu1_1": 1.0},
+        },
         "losses": {"total": 2.5, "content": 1.0, "style": 1.5, "tv": 0.0},
         "result": result,
         "attempt": 1,

@@ -45,6 +45,8 @@ USUAL_PICTURES = {"content": paint(301, size=USUAL), "style": paint(302, size=US
         ({"style": USUAL_PICTURES["content"]}, {}, [("style_is_content", "styles.0.asset")]),
         ({}, {"init": "noise", "iterations": 5}, [("few_iterations", "iterations")]),
         ({}, {"init": "noise", "iterations": 50}, []),
+        ({}, {"strength": 0.01}, [("style_too_weak", "strength")]),
+        ({}, {"strength": 0.1}, []),
         ({}, {"style_weight": 1e-4}, [("style_too_weak", "style_weight")]),
         ({}, {"style_weight": 1e-4, "init": "noise"}, []),
     ],

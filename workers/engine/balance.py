@@ -47,9 +47,10 @@ def factors(plan: Plan, height: int, width: int, shrink: float) -> Factors:
     if plan.strength is None:
         return Factors(plan.content_weight, plan.style_weight / shrink**2, plan.tv_weight)
     long_side = max(height, width) * shrink
-    style_weight = STYLE_OVER_CONTENT * plan.strength**2 * (long_side / AT_SIZE) ** WITH_SIZE
-    tv_weight = plan.tv_weight * style_weight / (TV_UNIT * height * width)
-    return Factors((1 - plan.strength) ** 2, style_weight, tv_weight)
+    of_style = STYLE_OVER_CONTENT * plan.strength * (long_side / AT_SIZE) ** WITH_SIZE
+    # In proportion to strength, not to its square: where there is little style, grain is seen most.
+    tv_weight = plan.tv_weight * of_style / 2 / (TV_UNIT * height * width)
+    return Factors((1 - plan.strength) ** 2, of_style * plan.strength, tv_weight)
 
 
 def balanced(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -68,6 +69,38 @@ def test_a_render_that_succeeds_leaves_what_its_row_points_to(
     last = studio.storage.get(view.snapshots[-1].key)  # but for JPEG, it is the result
     pixels = [np.asarray(Image.open(io.BytesIO(data))).ravel() for data in (last, png)]
     assert np.corrcoef(*pixels)[0, 1] > 0.98
+
+
+def test_snapshots_are_lossless_on_request(studio: Studio, order: Callable[..., Job]) -> None:
+    order(snapshot_format="png")
+
+    view = run(studio)
+
+    last = studio.storage.get(view.snapshots[-1].key)
+    pictures = [
+        Image.open(io.BytesIO(d)) for d in (last, studio.storage.get(view.job.result["key"]))
+    ]
+    assert [picture.format for picture in pictures] == ["PNG", "PNG"]
+    assert np.array_equal(*map(np.asarray, pictures))  # the last one is the result
+
+
+def test_the_manifest_tells_what_a_strength_came_to(
+    studio: Studio, order: Callable[..., Job]
+) -> None:
+    order(strength=0.4)
+    by_strength = json.loads(studio.storage.get(run(studio).job.result["manifest_key"]))
+    assert by_strength["spec"]["strength"] == 0.4
+    assert by_strength["spec"]["style_weight"] is None
+    effective = by_strength["effective"]
+    assert effective["content_weight"] == 1
+    assert effective["style_weight"] > 0
+
+    named = {name: effective[name] for name in ("content_layers", "style_layers", "style_weight")}
+    order(**named)
+    by_name = json.loads(studio.storage.get(run(studio).job.result["manifest_key"]))
+    assert by_name["spec"]["strength"] is None
+    for name, value in named.items():
+        assert by_name["effective"][name] == pytest.approx(value)
 
 
 def test_the_picture_is_repeatable(studio: Studio, order: Callable[..., Job]) -> None:

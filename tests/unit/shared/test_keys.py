@@ -25,6 +25,12 @@ def test_the_objects_of_an_attempt_lie_in_its_folder() -> None:
     assert keys.manifest(FOLDER) == f"{FOLDER}/manifest.json"
 
 
+def test_a_pictures_type_is_read_from_where_it_lies() -> None:
+    for media_type in keys.SUFFIXES:
+        assert keys.media_type(keys.snapshot(FOLDER, 7, media_type)) == media_type
+        assert keys.media_type(keys.result(FOLDER, media_type)) == media_type
+
+
 def test_no_two_attempts_share_a_folder() -> None:
     folders = {
         keys.attempt("job1", 2, "c0ffee"),

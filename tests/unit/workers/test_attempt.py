@@ -15,7 +15,7 @@ from shared.pictures.pool import Decoders
 from shared.spec import JobSpec
 from tests.pictures import encode, noise
 from workers import colors
-from workers.attempt import plan_of, style_of
+from workers.attempt import in_styles_colors, plan_of, style_of
 from workers.engine.plan import Plan
 from workers.engine.render import Style
 
@@ -121,3 +121,29 @@ def test_the_plan_says_what_the_spec_says() -> None:
 
     assert dataclasses.asdict(plan) == {**told, "strength": None, "precision": "bfloat16"}
     assert all(getattr(plan, name) != getattr(Plan(), name) for name in told)
+
+
+@pytest.mark.parametrize(
+    ("fields", "part"),
+    [
+        ({}, 1.0),
+        ({"strength": 1.0}, 1.0),
+        ({"strength": 0.25}, 0.5),
+        ({"strength": 0.0}, 0.0),
+        ({"content_colors": "own"}, 0.0),
+        ({"style_weight": 1.0}, 0.0),
+        ({"style_weight": 1.0, "content_colors": "style"}, 1.0),
+        ({"original_colors": "luminance"}, 0.0),
+    ],
+)
+def test_the_engine_sees_the_content_in_the_styles_colours_as_far_as_the_spec_says(
+    fields: dict[str, Any], part: float
+) -> None:
+    content = np.full((40, 40, 3), (200, 100, 40), np.uint8)
+    painting = np.full((20, 30, 3), (60, 80, 160), np.uint8)
+    asked = JobSpec(content="a" * 64, styles=["b" * 64], **fields)
+
+    seen = in_styles_colors(content, [Style(torch.from_numpy(painting))], asked)
+
+    wanted = (1 - part) * content[0, 0] + part * painting[0, 0]
+    assert np.abs(seen - wanted).max() <= 1
