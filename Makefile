@@ -17,8 +17,8 @@ MACHINES ?=
 # Whether the stack is left running: IMAGES=--keep
 IMAGES ?=
 
-.PHONY: help demo up test test-deep test-machines test-images lint format bench-service bench-engine judge \
-    chaos fuzz-pictures gallery constraints clean
+.PHONY: help demo up test test-deep test-machines test-images lint format bench-service bench-engine bench-pictures \
+    judge chaos fuzz-pictures gallery constraints clean
 
 help: ## what can be made here
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -67,6 +67,10 @@ bench-engine: $(VENV)/ready-dev ## the engine beside its peers and its limits (h
 judge: $(VENV)/ready-dev ## hold the judge of pictures against comparisons whose answer is known (ten minutes)
 	$(BIN)/python -W ignore -m bench.judge --validate $(JUDGE)
 
+bench-pictures: $(VENV)/ready-dev ## pictures beside three peers', and what the knobs do (an hour); PICTURES=FOLDER
+	$(BIN)/python -W ignore -m bench.contest --pictures $(PICTURES) $(CONTEST)
+	$(BIN)/python -W ignore -m bench.knobs --pictures $(PICTURES) $(KNOBS)
+
 chaos: $(VENV)/ready-dev ## kill, stop, cut and flush everything under hundreds of renders (eight minutes)
 	$(BIN)/python -m tests.chaos $(CHAOS)
 
@@ -74,7 +78,7 @@ fuzz-pictures: $(VENV)/ready-dev ## 50,000 mutated pictures, 2,000 over HTTP, an
 	$(BIN)/python -m tests.fuzz $(FUZZ)
 
 gallery: $(VENV)/ready ## one sheet for each feature, into docs/gallery (ten minutes)
-	$(BIN)/python -m samples.gallery
+	$(BIN)/python -m samples.gallery $(GALLERY)
 
 constraints: $(VENV)/ready-dev ## pin the newest versions that go together
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \

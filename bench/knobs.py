@@ -22,6 +22,7 @@ from bench.judge.judge import Judge, Pixels, Trunks, Verdict, mean, read, resize
 from bench.own import Studio, finished
 from bench.pictures import Pair, twelve
 from bench.sheet import sheet
+from shared.spec import STRENGTH
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 EQUAL_WEIGHT = 10_000.0  # at 256 px: strokes on all pairs, as by half strength
@@ -158,7 +159,7 @@ def grain(bench: Bench) -> None:
     found = []
     for pair in bench.pairs:
         judge = bench.judge(pair)
-        seen = judge.artefacts(bench.picture(pair, size=bench.size))
+        seen = judge.artefacts(bench.picture(pair, strength=STRENGTH))
         share = flat_tiles(read(pair.content, bench.size) @ (0.299, 0.587, 0.114)).mean()
         found.append(seen)
         print(

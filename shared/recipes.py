@@ -54,7 +54,7 @@ RECIPES: Mapping[RecipeName, Recipe] = {
     "bold": Recipe("The painting first: large forms of the photograph remain.", {"strength": 0.7}),
     "texture": Recipe(
         "No photograph: a new picture that the painter might have made.",
-        {"strength": 1.0, "init": "noise", "content_colors": "own"},
+        {"strength": 1.0, "init": "noise", "content_colors": "own", "pooling": "avg"},
     ),
     "portrait": Recipe(
         "Faces: eyes and mouths are kept by a finer layer, the rest as by default.",

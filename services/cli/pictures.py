@@ -125,9 +125,11 @@ def _order(
     fields: dict[str, Any],
 ) -> "Order":
     from services.client import Order
+    from shared.spec import overridden
 
-    given = _read_spec(spec) if spec else {}
-    return Order.of(content, styles, masks=masks or (), **{**given, **fields})
+    if spec:
+        fields = overridden(_read_spec(spec), fields)
+    return Order.of(content, styles, masks=masks or (), **fields)
 
 
 def _read_spec(path: Path) -> Mapping[str, Any]:

@@ -250,6 +250,21 @@ def test_shares_and_options_reach_the_spec(impasto: Impasto, pictures: tuple[Pat
     assert (spec["optimizer"], spec["seed"], spec["iterations"]) == ("adam", 7, 3)
 
 
+def test_a_recipe_reaches_the_spec_and_options_go_before_a_file(
+    impasto: Impasto, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
+    answer = impasto("submit", *pictures, *SMALL, "--recipe", "report", "--json")
+    spec = json.loads(answer.stdout)["spec"]
+    assert (spec["recipe"], spec["style_weight"], spec["init"]) == ("report", 1000, "noise")
+    assert (spec["strength"], spec["iterations"]) == (None, 3)
+
+    written = tmp_path / "spec.json"
+    written.write_text(json.dumps(spec))
+    options = ["--spec", written, "--strength", "0.7", "--json"]
+    again = json.loads(impasto("submit", *pictures, *options).stdout)["spec"]
+    assert (again["strength"], again["style_weight"], again["init"]) == (0.7, None, "noise")
+
+
 def test_a_cancelled_job_ends_a_watch_with_status_1(
     impasto: Impasto, pictures: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -6,7 +6,7 @@ what the photograph does. Either is 0 as the one input and 1 as the other.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from workers.engine.vgg import Vgg, layer_of
 
 # At half strength, where both have their say, and at so many px; chosen by eye. On a larger canvas
 # the same layers hold on to finer parts of the photograph: what they keep must weigh less there.
-STYLE_OVER_CONTENT, AT_SIZE, WITH_SIZE = 4.0, 512, 1.5
+STYLE_OVER_CONTENT, AT_SIZE, WITH_SIZE = 6.0, 512, 1.0
 TV_UNIT = 1000.0  # grey levels squared for a pixel: what photographs and paintings have at 256 px
 # Of what a layer holds: two pictures that are one in it must not give it all the weight.
 STYLE_SHARE_MIN = 1e-2
@@ -57,22 +57,21 @@ def balanced(
     plan: Plan,
     vgg: Vgg,
     content: Tensor,
-    paintings: Sequence[tuple[Tensor, float]],
+    paintings: Iterable[tuple[Tensor, float]],
     regions: Sequence[Region],
 ) -> Plan:
     """A plan by strength with layers whose losses are shares. Costs a few passes forward.
 
-    content: (1, 3, H, W), the canvas. paintings: each of the canvas's size, with its share.
+    content: (1, 3, H, W), the canvas. paintings: each of the canvas's size, with its share of 1.
     """
     bare = replace(plan, content_weight=1.0, style_weight=1.0, tv_weight=0.0)
     objective = Objective(bare, vgg, content, regions)
     of_photograph = look_by_layer(objective, content).style
     of_targets = objective.style_energies()
     of_painting: dict[str, float] = {}
-    whole = sum(share for _, share in paintings)
     for painting, share in paintings if plan.content_layers else ():
         for layer, loss in look_by_layer(objective, painting).content.items():
-            of_painting[layer] = of_painting.get(layer, 0.0) + loss * share / whole
+            of_painting[layer] = of_painting.get(layer, 0.0) + loss * share
     for losses in (of_photograph, of_painting):
         for layer, loss in losses.items():
             if not math.isfinite(loss):

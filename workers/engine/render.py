@@ -410,11 +410,12 @@ class Render:
         regions = self._regions(canvas, self._shrink(scale))
         plan = self.plan
         if plan.strength is not None:
+            whole = sum(style.weight for style in self._styles)
             size = canvas.shape[-2:]
-            paintings = [
-                (resized(to_image(style.picture, self.device), *size), style.weight)
+            paintings = (  # one after the other: each is as large as the canvas
+                (resized(to_image(style.picture, self.device), *size), style.weight / whole)
                 for style in self._styles
-            ]
+            )
             plan = balanced(plan, self._vgg, canvas, paintings, regions)
         plan = replace(plan, **self._level.factors._asdict())
         self._objective = Objective(plan, self._vgg, canvas, regions)

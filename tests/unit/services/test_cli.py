@@ -21,6 +21,7 @@ from services.invariants import INVARIANTS
 from shared.database import open_database, workers
 from shared.errors import InvalidImage, InvalidSetting, Violation
 from shared.keys import digest
+from shared.recipes import NAMES
 from shared.spec import JobSpec
 from shared.states import WorkerState
 from tests.pictures import paint
@@ -74,6 +75,17 @@ def test_the_help_names_every_command_with_its_sentence() -> None:
         assert command.rich_help_panel in shown
         sentence, *_ = (command.callback.__doc__ or "").partition(".")
         assert sentence in shown
+
+
+def test_the_recipes_are_told_with_their_fields() -> None:
+    told = json.loads(impasto("recipes", "--json").output)
+    assert list(told) == list(NAMES)
+    assert told["report"]["fields"]["style_weight"] == 1000
+    shown = plain(impasto("recipes").output)
+    for name, recipe in told.items():
+        assert name in shown
+        assert recipe["meaning"] in shown
+        assert all(f"{field}: " in shown for field in recipe["fields"])
 
 
 @pytest.mark.parametrize("command", ["render", "submit"])

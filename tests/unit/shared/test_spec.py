@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from shared import recipes
 from shared.errors import Violation
 from shared.sizes import canvas
-from shared.spec import LAYERS, JobSpec, RenderSpec, digest
+from shared.spec import LAYERS, JobSpec, RenderSpec, digest, overridden
 from shared.violations import violations
 
 PHOTO, PAINTING, SKETCH, MASK = "a" * 64, "b" * 64, "c" * 64, "d" * 64
@@ -300,7 +300,7 @@ def test_the_defaults_are_those_that_are_told() -> None:
         "style_weight": None,
         "tv_weight": 0.05,
         "normalize_gradients": False,
-        "pooling": "avg",
+        "pooling": "max",
         "style_scale": 1.0,
         "original_colors": "none",
         "content_colors": "style",
@@ -330,7 +330,7 @@ def test_what_is_left_out_beside_a_weight_is_the_reports() -> None:
         assert asked.strength is None
         assert (asked.content_weight, asked.tv_weight, asked.pyramid) == (1.0, 0.0, 2)
         assert asked.content_layers == {"relu4_2": 1.0}
-        assert asked.content_colors == "own"
+        assert (asked.content_colors, asked.pooling) == ("own", "avg")
         assert read(**asked.model_dump()) == asked
 
 
@@ -367,6 +367,29 @@ def test_a_recipe_is_its_fields_and_what_is_named_beside_it_goes_first(name: Any
     assert read(recipe=name, iterations=9).iterations == 9
     assert read(recipe=name, strength=0.9).style_weight is None
     assert read(recipe=name, style_weight=9.0).strength is None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"strength": 0.9},
+        {"style_weight": 5.0},
+        {"content_weight": 0.0},
+        {"normalize_gradients": True},
+        {"recipe": "report"},
+        {"recipe": "bold"},
+        {"original_colors": "luminance"},
+        {"size": 99},
+    ],
+)
+@pytest.mark.parametrize("written", [{}, {"style_weight": 7.0}, {"recipe": "gatys-2015"}])
+def test_what_is_given_goes_before_a_spec_that_was_written_out(
+    written: dict[str, Any], given: dict[str, Any]
+) -> None:
+    asked = read(**overridden(read(**written).model_dump(), given))
+    told = recipes.RECIPES[given["recipe"]].fields if "recipe" in given else given
+    assert {name: getattr(asked, name) for name in told} == told
+    assert (asked.strength is None) != (asked.style_weight is None)
 
 
 def test_the_style_weight_follows_the_size_unless_it_is_given() -> None:
@@ -564,7 +587,7 @@ OTHER = {
     "style_weight": {"style_weight": 999.99},
     "tv_weight": {"tv_weight": 1e-11},
     "normalize_gradients": {"normalize_gradients": True},
-    "pooling": {"pooling": "max"},
+    "pooling": {"pooling": "avg"},
     "style_scale": {"style_scale": 1.001},
     "original_colors": {"original_colors": "luminance"},
     "precision": {"precision": "float32"},

@@ -36,7 +36,7 @@ TYPED: dict[str, tuple[str, Any]] = {
     "style_weight": ("1e5", 1e5),
     "tv_weight": ("1", 1),
     "normalize_gradients": ("", True),
-    "pooling": ("max", "max"),
+    "pooling": ("avg", "avg"),
     "style_scale": ("1.5", 1.5),
     "original_colors": ("luminance", "luminance"),
     "content_colors": ("own", "own"),

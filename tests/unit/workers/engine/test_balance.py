@@ -79,7 +79,7 @@ def test_it_is_so_at_every_size(vgg: Vgg, content: Tensor, style: Tensor) -> Non
     while not render.is_finished:
         told = render.step()
         heights.append(told.level.height)
-        assert told.level.factors == Factors(0.25, 0.125, 0.0)
+        assert told.level.factors == Factors(0.25, 0.375, 0.0)
     assert heights == [32, 32, 64, 128, 128]
     assert render.weights()["style_weight"] > 2 * coarse["style_weight"]  # more positions
 

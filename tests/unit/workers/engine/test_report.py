@@ -1,0 +1,48 @@
+"""The recipe `report` beside a plain implementation in float64, by torch's autograd.
+
+Rounding grows from move to move: `python -m bench.report` shows how far each has come after 100.
+"""
+
+import pytest
+import torch
+from torch import Tensor
+
+from shared.spec import JobSpec
+from tests.unit.workers.engine import reference
+from workers.attempt import plan_of
+from workers.engine.footprint import make_optimizer
+from workers.engine.optimizers import Evaluation
+from workers.engine.pictures import clamped, noise, to_image
+from workers.engine.render import Render, Style
+from workers.engine.vgg import Vgg
+
+ITERATIONS = 6
+
+
+def test_the_recipe_report_makes_the_moves_of_float64(
+    vgg: Vgg, content: Tensor, style: Tensor
+) -> None:
+    asked = JobSpec(content="a" * 64, styles=["b" * 64], recipe="report", iterations=ITERATIONS)
+    plan = plan_of(asked, "float32")
+    assert (plan.init, plan.seed, plan.pyramid, plan.tv_weight) == ("noise", 0, 1, 0.0)
+    assert (plan.content_weight, plan.style_weight) == (1.0, 1000.0)
+    render = Render(plan, vgg, content, [Style(style)])
+    canvas = to_image(content)
+    parts = [reference.Part([(to_image(style), 1.0)])]
+
+    def evaluated(image: Tensor) -> tuple[Tensor, Evaluation]:
+        losses, gradient = reference.evaluate(vgg.weights, plan, canvas, parts, image.clone())
+        return torch.tensor(losses.total, dtype=torch.float64), Evaluation(image, gradient)
+
+    optimizer = make_optimizer(plan, canvas)
+    move = type(optimizer)
+    least, last = evaluated(noise(*canvas.shape[-2:], plan.seed).double())
+    move.update([optimizer], [None], last, [torch.tensor(False)])
+    assert render.step().losses.total == pytest.approx(float(least), rel=1e-4)
+    for _ in range(ITERATIONS):
+        total, here = evaluated(clamped(move.step([optimizer], last)))
+        (goes_on,) = move.update([optimizer], [last], here, [total > least])
+        last = here if goes_on else last
+        least = torch.minimum(least, total)
+        assert render.step().losses.total == pytest.approx(float(least), rel=1e-2)
+    assert render.is_finished
