@@ -28,8 +28,7 @@ demo up bench-engine: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 demo: $(VENV)/ready ## turn the sample photograph into a painting, into out/demo
 	$(BIN)/impasto render samples/skyline.jpg samples/brushstrokes.jpg \
-	    --size 320 --iterations 120 --snapshot-every 15 --style-weight 80 --tv-weight 20 \
-	    --output out/demo/result.png --report out/demo
+	    --size 480 --snapshot-every 25 --output out/demo/result.png --report out/demo
 
 up: $(VENV)/ready ## serve on http://127.0.0.1:7777 until Ctrl-C
 	$(BIN)/impasto up

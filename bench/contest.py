@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512])
     parser.add_argument("--pairs", type=int, default=12, help="how many of the twelve")
     parser.add_argument("--keep", type=Path, default=Path("out/contest"), help="for the pictures")
+    parser.add_argument("--again", action="store_true", help="judge what was kept, render nothing")
     parser.add_argument("--sheet", type=Path, help="a contact sheet of the last size")
     parser.add_argument("--json", type=Path, help="all that was measured")
     asked = parser.parse_args()
@@ -91,16 +92,19 @@ def main() -> None:
         rows = []
         for pair in pairs:
             photograph, painting = read(pair.content, size), read(pair.style, size)
-            began = time.perf_counter()
-            ours = finished(studio.begun(studio.spec(pair.content, pair.style, size=size)))
-            seconds = time.perf_counter() - began
-            pictures = {OURS: ours.image().double().numpy() / 255}
-            for name in peers.names:
-                pictures[name] = peers.picture(name, photograph, painting, seconds)
+            if asked.again:
+                pictures, seconds = _kept(asked.keep / str(size), pair)
+            else:
+                began = time.perf_counter()
+                ours = finished(studio.begun(studio.spec(pair.content, pair.style, size=size)))
+                seconds = time.perf_counter() - began
+                pictures = {OURS: ours.image().double().numpy() / 255}
+                for name in peers.names:
+                    pictures[name] = peers.picture(name, photograph, painting, seconds)
+                _keep(asked.keep / str(size), pair, pictures, seconds)
             judge = Judge(photograph, painting, trunks)
             with torch.no_grad():
                 verdicts[pair] = {name: judge.verdict(p) for name, p in pictures.items()}
-            _keep(asked.keep / str(size), pair, pictures)
             rows.append([photograph, painting, *pictures.values()])
             _tell(pair, seconds, verdicts[pair])
             measured[f"{pair.name} {size}"] = {
@@ -116,10 +120,17 @@ def main() -> None:
         asked.json.write_text(json.dumps(measured, indent=1) + "\n")
 
 
-def _keep(folder: Path, pair: Pair, pictures: Mapping[str, Pixels]) -> None:
+def _keep(folder: Path, pair: Pair, pictures: Mapping[str, Pixels], seconds: float) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{pair.name} seconds.txt").write_text(f"{seconds:.2f}\n")
     for name, pixels in pictures.items():
         Image.fromarray(eight_bits(pixels)).save(folder / f"{pair.name} {name}.png")
+
+
+def _kept(folder: Path, pair: Pair) -> tuple[dict[str, Pixels], float]:
+    seconds = float((folder / f"{pair.name} seconds.txt").read_text())
+    names = OURS, *Peers.names
+    return {name: read(folder / f"{pair.name} {name}.png") for name in names}, seconds
 
 
 def _tell(pair: Pair, seconds: float, verdicts: Mapping[str, Verdict]) -> None:

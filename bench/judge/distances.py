@@ -17,6 +17,7 @@ QUANTILES = 256
 HISTOGRAM_BINS = 64
 HISTOGRAM_PIXELS = 16_000
 HISTOGRAM_WIDTH = 0.02  # of the kernel, squared: the paper's tau^2
+SPREAD_MIN = 0.1  # of a layer's mean deviation
 GRID = 24  # cells a side, at most, whose likeness to each other is compared
 
 Pixels = NDArray[np.float64]  # (H, W, 3), RGB, 0..1
@@ -60,7 +61,9 @@ def feature_distance(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
     """
     found = []
     for one, other in zip(map(_positions, ours), map(_positions, theirs), strict=True):
-        scale = other.std(dim=0).clamp(min=1e-6)
+        spread = other.std(dim=0)
+        # A channel that says next to nothing in the painting is not to drown all others.
+        scale = spread.clamp(min=max(1e-6, SPREAD_MIN * float(spread.mean())))
         found.append(sliced_wasserstein(one / scale, other / scale))
     return float(np.mean(found))
 

@@ -78,3 +78,11 @@ def test_edges_count_by_the_angle_between_them(degrees: float, expected: float) 
 def test_a_flat_picture_has_no_edges_to_compare() -> None:
     flat = np.full((32, 32, 3), 0.5)
     assert distances.edge_distance(flat, flat, sigma=1) == 0
+
+
+def test_a_channel_that_is_silent_in_the_painting_does_not_drown_the_others() -> None:
+    generator = torch.Generator().manual_seed(0)
+    painting, picture = (torch.rand(1, 8, 20, 20, generator=generator) for _ in "ab")
+    painting[:, 3] = 0
+    assert distances.feature_distance([picture], [painting]) < 10  # 1e5 by its own spread
+    assert distances.feature_distance([painting], [painting]) == 0
