@@ -197,7 +197,7 @@ def sheet(tiles: Mapping[str, Image.Image]) -> Image.Image:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", help="the sheets to render; default: all")
-    parser.add_argument("--size", type=int, default=320, help="a tile's long side, in px")
+    parser.add_argument("--size", type=int, default=256, help="a tile's long side, in px")
     parser.add_argument("--pictures", type=Path, help="a folder of photographs and paintings")
     arguments = parser.parse_args()
     pictures = Pictures()

@@ -11,7 +11,8 @@ from shared.spec import SIZE, STRENGTH, STYLE_WEIGHT, JobSpec
 ENLARGED_MAX = 8
 # Seen at 48 px: at this part of the default no pixel moved by more than one grey level.
 STYLE_PART_MIN = 1e-4
-STRENGTH_MIN = 0.02  # below it no tile of the samples changed visibly
+# Seen at 160 px: below it no value moved by more than 4 grey levels.
+STRENGTH_MIN = 0.02
 NOISE_ITERATIONS_MIN = 20  # before them noise is still what is mostly seen
 
 
