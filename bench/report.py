@@ -67,21 +67,21 @@ def main() -> None:
     content, style = (to_image(read(file, asked.size)).double() for file in pair)
     evaluated = Plain(exact, plan, content, style)
 
-    ours = [render.step().losses.total]
+    found = render.step().losses.total
     optimizer = make_optimizer(plan, content.float())
     least, last = evaluated(noise(*content.shape[-2:], plan.seed).double())
     type(optimizer).update([optimizer], [None], last, [torch.tensor(False)])
     for iteration in range(asked.iterations + 1):
         if iteration:
-            ours.append(render.step().losses.total)
+            found = render.step().losses.total
             total, here = evaluated(clamped(type(optimizer).step([optimizer], last)))
             before, is_worse = [last], [total > least]
             (goes_on,) = type(optimizer).update([optimizer], before, here, is_worse)
             last = here if goes_on else last
             least = torch.minimum(least, total)
         if iteration % 10 == 0:
-            apart = ours[-1] / float(least) - 1
-            print(f"{iteration:5} {ours[-1]:.5g} {float(least):.5g} {apart:+.4%}", flush=True)
+            apart = found / float(least) - 1
+            print(f"{iteration:5} {found:.5g} {float(least):.5g} {apart:+.4%}", flush=True)
 
 
 if __name__ == "__main__":

@@ -376,9 +376,13 @@ def in_styles_colors(content: Picture, styles: Sequence[Style], spec: JobSpec) -
         return content
     amount = 1.0 if spec.strength is None else min(1.0, 2 * spec.strength)
     sources = [
-        colors.Source(*(None if each is None else each.numpy() for each in pictures), style.weight)
+        colors.Source(
+            style.picture.numpy(),
+            None if style.opaque is None else style.opaque.numpy(),
+            None if style.mask is None else style.mask.numpy(),
+            style.weight,
+        )
         for style in styles
-        for pictures in [(style.picture, style.opaque, style.mask)]
     ]
     return colors.in_colors_of(content, sources, amount)
 

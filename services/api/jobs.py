@@ -156,9 +156,8 @@ def losses(job_id: str) -> Response:
 
     `total` is the sum of content, style and tv, each with its weight, which the line tells, too: it
     may be another at each size. By `strength` content and style are shares, 0 as the one input and
-    1 as the other. An iteration may try a picture
-    that is worse than the one before and is not kept: the result's loss is the least of the last
-    `level`.
+    1 as the other. An iteration may try a picture that is worse than the one before and is not
+    kept: the result's loss is the least of the last `level`.
     """
     key = (_finished(job_id).result or {})["losses_key"]
     return _stream(key, "text/csv; charset=utf-8", f"impasto-{job_id}-losses.csv")

@@ -63,7 +63,7 @@ def _field(name: str, node: dict[str, Any]) -> Field:
         kind=kind,
         accepted=accepted,
         choices=choices,
-        default=_default(node.get("default")),
+        default=written(node.get("default")),
         description=node["description"],
     )
 
@@ -116,7 +116,8 @@ def _range(number: dict[str, Any]) -> str:
     return "any number"
 
 
-def _default(value: Any) -> str:
+def written(value: Any) -> str:
+    """A field's value as a person would type it; nothing where there is none."""
     match value:
         case None:
             return ""

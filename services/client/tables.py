@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from services.client.documents import JobDocument, JobSummary
-from services.client.fields import Field
+from services.client.fields import Field, written
 from services.client.progress import described
 from shared.recipes import Recipe
 from shared.settings import PREFIX
@@ -79,16 +79,10 @@ def of_recipes(recipes: Mapping[str, Recipe]) -> Table:
     """What each means, and the fields that it stands for."""
     table = _grid()
     for name, recipe in recipes.items():
-        fields = ", ".join(f"{field}: {_short(value)}" for field, value in recipe.fields.items())
+        fields = ", ".join(f"{field}: {written(value)}" for field, value in recipe.fields.items())
         table.add_row(name, Text(recipe.meaning))
         table.add_row("", Text(fields or "nothing but defaults", QUIET))
     return table
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ",".join(f"{name}={_short(each)}" for name, each in value.items())
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def of_settings(fields: Iterable[Field], values: Mapping[str, Any], given: Set[str]) -> Table:

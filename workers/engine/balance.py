@@ -38,7 +38,7 @@ class Factors(NamedTuple):
 def factors(plan: Plan, height: int, width: int, shrink: float) -> Factors:
     """Those of a canvas that is `shrink` times smaller than the last.
 
-    By strength s the losses are shares: (1 - s)^2 of the content's beside 4 s^2 of the style's at
+    By strength s the losses are shares: (1 - s)^2 of the content's beside 6 s^2 of the style's at
     512 px, and more on a larger last canvas. The total variation is a part of the style's. Else
     they are the plan's; the content loss is a sum over positions, of which there are fewer on a
     smaller canvas: one balance at each size brings the next one 1 % lower after 50 iterations
