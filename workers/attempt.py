@@ -24,10 +24,9 @@ from shared.errors import HandedBack, Unavailable
 from shared.pictures.codec import Decoded, Picture, Plane
 from shared.pictures.pool import Decoders
 from shared.spec import JobSpec
-from shared.spec import Style as Painting
 from shared.states import Phase
 from shared.storage import Storage
-from workers import checkpoints, colors, images
+from workers import checkpoints, images
 from workers.checkpoints import Checkpoints, Origin, Saved, Unusable
 from workers.engine import memory
 from workers.engine.errors import OutOfMemory, RunOver
@@ -36,9 +35,10 @@ from workers.engine.loop import Event, Loop, Run, Stepped
 from workers.engine.plan import Plan
 from workers.engine.render import Render, Style
 from workers.engine.styles import StyleCache
-from workers.engine.vgg import Precision, Vgg, resolve_precision
+from workers.engine.vgg import Vgg, resolve_precision
 from workers.journal import Journal
 from workers.lease import Lease, Terms, pauses
+from workers.spec_to_plan import finished, in_styles_colors, plan_of, style_of
 
 _log = structlog.get_logger(__name__)
 
@@ -116,17 +116,15 @@ class Attempt:
         spec = self._spec
         content = self._decoded(spec.content, spec.size)
         image = self._optimise(content.picture)
-        if spec.original_colors == "luminance":
-            image = colors.with_colors_of(image, content.picture)
-        return self._save(image, content.alpha)
+        return self._save(finished(image, content.picture, spec), content.alpha)
 
-    def _optimise(self, content: Picture) -> images.Rendered:
+    def _optimise(self, own: Picture) -> images.Rendered:
+        """own: the content, in its own colours."""
         spec, studio = self._spec, self._studio
         styles = [
-            style_of(painting, spec, content, self._file, studio.decoders)
-            for painting in spec.styles
+            style_of(painting, spec, own, self._file, studio.decoders) for painting in spec.styles
         ]
-        content = in_styles_colors(content, styles, spec)
+        content = in_styles_colors(own, styles, spec)
         init = None
         if spec.init_asset:
             init = torch.from_numpy(self._decoded(spec.init_asset, spec.size).picture)
@@ -143,7 +141,9 @@ class Attempt:
             return render
 
         with ExitStack() as stack:
-            snapshots = stack.enter_context(_Snapshots(studio, self._job.claim, self._folder, spec))
+            snapshots = stack.enter_context(
+                _Snapshots(studio, self._job.claim, self._folder, spec, own)
+            )
             keep = stack.enter_context(
                 Checkpoints(studio.database, studio.storage, self._job.claim)
             )
@@ -344,84 +344,17 @@ class Attempt:
         }
 
 
-def plan_of(spec: JobSpec, precision: Precision) -> Plan:
-    """The engine's plan for a spec."""
-    same = spec.model_dump(
-        include={
-            "iterations",
-            "optimizer",
-            "learning_rate",
-            "init",
-            "seed",
-            "content_layers",
-            "style_layers",
-            "content_weight",
-            "style_weight",
-            "tv_weight",
-            "normalize_gradients",
-            "pooling",
-            "pyramid",
-            "strength",
-            "patience",
-        }
-    )
-    if spec.strength is not None:  # the weights are not asked for
-        del same["content_weight"], same["style_weight"]
-    return Plan(**same, precision=precision)
-
-
-def in_styles_colors(content: Picture, styles: Sequence[Style], spec: JobSpec) -> Picture:
-    """The content as the engine is to see it: in the styles' colours, as far as the spec says."""
-    if spec.content_colors == "own":
-        return content
-    amount = 1.0 if spec.strength is None else min(1.0, 2 * spec.strength)
-    sources = [
-        colors.Source(
-            style.picture.numpy(),
-            None if style.opaque is None else style.opaque.numpy(),
-            None if style.mask is None else style.mask.numpy(),
-            style.weight,
-        )
-        for style in styles
-    ]
-    return colors.in_colors_of(content, sources, amount)
-
-
-def style_of(
-    painting: Painting,
-    spec: JobSpec,
-    content: Picture,
-    file: Callable[[str], bytes],
-    decoders: Decoders,
-) -> Style:
-    """The engine's style for one of a spec: in its size and colours, and where it applies.
-
-    content: of the canvas's size.
-    file: gives the bytes of an asset.
-    """
-    decoded = decoders.decode(file(painting.asset), spec.style_side)
-    picture, opaque, name = decoded.picture, None, painting.asset
-    if decoded.alpha is not None:
-        picture, opaque = colors.filled(picture, decoded.alpha), torch.from_numpy(decoded.alpha)
-    if match := colors.MATCHED.get(spec.original_colors):
-        picture = match(picture, content)
-        # With its size: in another one, the content's colours are not quite the same.
-        name = f"{name}~{spec.original_colors}~{spec.content}@{spec.size}"
-    mask = None
-    if painting.mask:
-        height, width, _ = content.shape
-        mask = torch.from_numpy(decoders.decode_mask(file(painting.mask), width, height))
-    return Style(torch.from_numpy(picture), painting.weight, name, mask, opaque)
-
-
 class _Snapshots:
     """Encodes and uploads pictures of the progress, one after the other, on its own thread."""
 
-    def __init__(self, studio: Studio, claim: jobs.Claim, folder: str, spec: JobSpec) -> None:
+    def __init__(
+        self, studio: Studio, claim: jobs.Claim, folder: str, spec: JobSpec, content: Picture
+    ) -> None:
         self._studio = studio
         self._claim = claim
         self._folder = folder
-        self._format = spec.snapshot_format
+        self._spec = spec
+        self._content = content
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="snapshots")
         self._taken: list[Future[None]] = []
 
@@ -445,10 +378,12 @@ class _Snapshots:
             upload.result()
 
     def _keep(self, iteration: int, image: images.Rendered) -> None:
-        media_type = f"image/{self._format}"
+        form = self._spec.snapshot_format
+        media_type = f"image/{form}"
         key = keys.snapshot(self._folder, iteration, media_type)
         try:
-            data = images.encode_snapshot(image, self._format)
+            image = finished(image, self._content, self._spec)
+            data = images.encode_snapshot(image, form)
             self._studio.storage.put(key, data, media_type)
             jobs.add_snapshot(self._studio.database, self._claim, iteration, key)
         except Unavailable as error:  # a picture of the progress is not worth the render

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from shared.pictures.codec import Picture, Plane
 from workers.images import Rendered
 
-_LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # BT.601's, as in YCbCr
+LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # BT.601's, as in YCbCr
 _VARIANCE_MIN = 1.0  # a spread of less than a grey level is rounding, and not to be stretched
 _KNEE = 32  # grey levels before black and white, within which colours are pressed together
 _GAIN_MAX = 3.0  # of a content's contrast in any direction of colours: more is noise, and acid
@@ -47,7 +47,7 @@ def with_colors_of(image: Rendered, colors: Picture) -> Rendered:
     much as the light does.
     """
     grey_levels = colors / np.float32(257) if colors.dtype == np.uint16 else colors
-    return np.clip(grey_levels + ((image - grey_levels) @ _LUMA)[..., None], 0, 255)
+    return np.clip(grey_levels + ((image - grey_levels) @ LUMA)[..., None], 0, 255)
 
 
 def filled(picture: Picture, opaque: Plane) -> Picture:

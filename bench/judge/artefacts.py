@@ -39,11 +39,21 @@ class Artefacts:
     saturated: float
 
     @property
+    def excesses(self) -> dict[str, float]:
+        """Of each, 0 where it is no worse than in the inputs, 1 where it is twice that or more."""
+        found = {
+            "chroma_grain": self.chroma_grain - 1,
+            "flat_chroma_grain": self.flat_chroma_grain - 1,
+            "peak": self.peak - 0.2,
+            "border": self.border - 1,
+            "saturated": 10 * self.saturated,
+        }
+        return {name: float(np.clip(excess, 0, 1)) for name, excess in found.items()}
+
+    @property
     def score(self) -> float:
-        """0 where nothing is worse than in the inputs, 1 where all of it is twice that or more."""
-        grain = self.chroma_grain - 1, self.flat_chroma_grain - 1
-        excesses = *grain, self.peak - 0.2, self.border - 1, 10 * self.saturated
-        return float(np.mean(np.clip(excesses, 0, 1)))
+        """The mean of the excesses."""
+        return float(np.mean(list(self.excesses.values())))
 
 
 def find_artefacts(picture: Pixels, photograph: Pixels, painting: Pixels) -> Artefacts:

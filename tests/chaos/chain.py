@@ -17,7 +17,7 @@ from shared.pictures import codec
 from shared.pictures.codec import Picture
 from shared.spec import JobSpec
 from workers import images
-from workers.engine.balance import Factors
+from workers.engine.balance import Factors, explicit
 from workers.engine.objective import Losses
 from workers.engine.plan import Plan
 from workers.engine.render import Level, Progress, Style
@@ -52,6 +52,9 @@ class Chain:
     @property
     def is_finished(self) -> bool:
         return self._is_started and self.iteration >= self.plan.iterations
+
+    def weights(self) -> Mapping[str, float | Mapping[str, float]]:
+        return explicit(self.plan)
 
     def release(self) -> None:
         """There is nothing."""

@@ -122,6 +122,8 @@ class World:
             iterations=iterations,
             optimizer="adam",
             learning_rate=float(iteration_ms),
+            content_colors="own",
+            finish="none",
             **fields,
         )
 

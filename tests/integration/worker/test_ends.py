@@ -41,7 +41,7 @@ from tests.integration.worker.conftest import (
 )
 from tests.pictures import encode, noise, paint
 from tests.png import levels_of_png
-from workers.attempt import Attempt, Studio, plan_of
+from workers.attempt import Attempt, Studio
 from workers.engine import memory
 from workers.engine.arena import Arena
 from workers.engine.footprint import fitting_side, least_bytes
@@ -49,6 +49,7 @@ from workers.engine.loop import Loop
 from workers.engine.vgg import Vgg
 from workers.lease import Lease, Terms
 from workers.runner import Runner
+from workers.spec_to_plan import plan_of
 
 
 def test_a_render_that_succeeds_leaves_what_its_row_points_to(

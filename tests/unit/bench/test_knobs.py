@@ -3,30 +3,25 @@
 import numpy as np
 import pytest
 
-from bench.judge.distances import Pixels
-from bench.knobs import stroke_period
+from bench.judge.judge import Trunks, read
+from bench.knobs import Strokes
+from bench.pictures import SAMPLES
 from bench.sheet import CAPTION, GAP, sheet
 
 
-def stripes(period: float, angle: float, shape: tuple[int, int] = (128, 192)) -> Pixels:
-    y, x = np.mgrid[: shape[0], : shape[1]]
-    along = x * np.cos(angle) + y * np.sin(angle)
-    grey = 0.5 + 0.4 * np.sin(2 * np.pi * along / period)
-    return np.repeat(grey[..., None], 3, axis=2)
+@pytest.fixture(scope="module")
+def trunks() -> Trunks:
+    return Trunks()
 
 
-@pytest.mark.parametrize("angle", [0.0, 0.5, np.pi / 2])
-@pytest.mark.parametrize("period", [4.0, 6.0, 8.0])
-def test_the_period_of_strokes_is_told_in_px_whichever_way_they_run(
-    period: float, angle: float
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_the_size_of_strokes_is_told_of_a_part_of_the_painting(
+    trunks: Trunks, scale: float
 ) -> None:
-    assert stroke_period(stripes(period, angle)) == pytest.approx(period, rel=0.1)
+    painting = SAMPLES / "brushstrokes.jpg"
+    part = read(painting, round(128 * scale))[: round(80 * scale), : round(90 * scale)]
 
-
-def test_light_and_shade_are_no_strokes() -> None:
-    y, x = np.mgrid[:128, :192]
-    shade = np.repeat((0.3 * np.sin(x / 40) + 0.3 * np.cos(y / 50))[..., None], 3, axis=2)
-    assert stroke_period(stripes(6, 0.3) + shade) == pytest.approx(6, rel=0.15)
+    assert Strokes(painting, 128, trunks).scale(part) == pytest.approx(scale, rel=0.25)
 
 
 def test_a_sheet_has_a_row_for_each_pair_and_a_column_for_each_picture() -> None:

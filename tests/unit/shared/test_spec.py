@@ -61,6 +61,7 @@ ACCEPTED = {
     "exact": "true or false",
     "original_colors": "one of none, luminance, histogram, covariance",
     "content_colors": "one of style, own",
+    "finish": "one of smooth, none",
     "recipe": f"one of {', '.join(recipes.NAMES)}",
     "snapshot_format": "one of jpeg, png",
     "format": "one of png, jpeg, webp",
@@ -148,7 +149,7 @@ LAYER_NAMES = f"accepted: relu1_1 to relu5_4 ({', '.join(LAYERS)}), the same as 
             {"style_layers": {"relu4_1": NAN}},
             "style_layers.relu4_1",
             "nan",
-            "a finite number, at least 1e-06 and at most 1000000",
+            "a finite number, at least 1e-09 and at most 1000000",
         ),
         ({"style_layers": {"relu4_1": 0}}, "style_layers.relu4_1", 0, "a finite number, at leas"),
         ({"style_layers": {"conv4_1": "1"}}, "style_layers.relu4_1", "1", "a finite number, at l"),
@@ -304,6 +305,7 @@ def test_the_defaults_are_those_that_are_told() -> None:
         "style_scale": 1.0,
         "original_colors": "none",
         "content_colors": "style",
+        "finish": "smooth",
         "recipe": None,
         "snapshot_format": "jpeg",
         "precision": "auto",
@@ -330,7 +332,7 @@ def test_what_is_left_out_beside_a_weight_is_the_reports() -> None:
         assert asked.strength is None
         assert (asked.content_weight, asked.tv_weight, asked.pyramid) == (1.0, 0.0, 2)
         assert asked.content_layers == {"relu4_2": 1.0}
-        assert (asked.content_colors, asked.pooling) == ("own", "avg")
+        assert (asked.content_colors, asked.pooling, asked.finish) == ("own", "avg", "none")
         assert read(**asked.model_dump()) == asked
 
 
@@ -584,6 +586,7 @@ OTHER = {
     "style_layers": {"style_layers": {"relu1_1": 1.0}},
     "content_weight": {"content_weight": 1.0001},
     "content_colors": {"content_colors": "own"},
+    "finish": {"finish": "none"},
     "style_weight": {"style_weight": 999.99},
     "tv_weight": {"tv_weight": 1e-11},
     "normalize_gradients": {"normalize_gradients": True},
@@ -620,7 +623,7 @@ def test_the_last_bits_of_a_number_and_its_sign_at_zero_mean_nothing() -> None:
 
 def test_a_digest_stays_what_it_is() -> None:
     # It names the pictures of old jobs: whoever makes it another one raises SPEC_VERSION.
-    expected = "4882031e9efce49f64705897996f3fb35d8dc90f634a7af9db77f1ce79d1fec6"
+    expected = "9fd035ff3334d98c539eb74e33ff32bfa35021b37af7bf38424c747a802c0eb6"
     assert read(style_weight=100.0).digest() == expected
 
 

@@ -40,6 +40,7 @@ TYPED: dict[str, tuple[str, Any]] = {
     "style_scale": ("1.5", 1.5),
     "original_colors": ("luminance", "luminance"),
     "content_colors": ("own", "own"),
+    "finish": ("none", "none"),
     "recipe": ("bold", "bold"),
     "snapshot_format": ("png", "png"),
     "precision": ("float32", "float32"),

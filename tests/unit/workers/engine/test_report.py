@@ -9,12 +9,12 @@ from torch import Tensor
 
 from shared.spec import JobSpec
 from tests.unit.workers.engine import reference
-from workers.attempt import plan_of
 from workers.engine.footprint import make_optimizer
 from workers.engine.optimizers import Evaluation
 from workers.engine.pictures import clamped, noise, to_image
 from workers.engine.render import Render, Style
 from workers.engine.vgg import Vgg
+from workers.spec_to_plan import plan_of
 
 ITERATIONS = 6
 

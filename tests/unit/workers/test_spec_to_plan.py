@@ -15,9 +15,11 @@ from shared.pictures.pool import Decoders
 from shared.spec import JobSpec
 from tests.pictures import encode, noise
 from workers import colors
-from workers.attempt import in_styles_colors, plan_of, style_of
 from workers.engine.plan import Plan
 from workers.engine.render import Style
+from workers.images import Rendered
+from workers.smoothing import smoothed
+from workers.spec_to_plan import finished, in_styles_colors, plan_of, style_of
 
 CONTENT, PAINTING = encode(noise(1, (60, 40)), "PNG"), encode(noise(2, (50, 50)), "PNG")
 HALF = Image.new("L", (10, 10), 0)
@@ -147,3 +149,37 @@ def test_the_engine_sees_the_content_in_the_styles_colours_as_far_as_the_spec_sa
 
     wanted = (1 - part) * content[0, 0] + part * painting[0, 0]
     assert np.abs(seen - wanted).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "amount"),
+    [
+        ({}, 1.0),
+        ({"strength": 0.25}, 0.5),
+        ({"strength": 0.0}, 0.0),
+        ({"finish": "none"}, 0.0),
+        ({"style_weight": 1.0}, 0.0),
+        ({"style_weight": 1.0, "finish": "smooth"}, 1.0),
+    ],
+)
+def test_a_picture_is_finished_as_far_as_the_spec_says(
+    fields: dict[str, Any], amount: float
+) -> None:
+    image, content = grain(2), np.zeros((40, 60, 3), np.uint8)
+    asked = JobSpec(content="a" * 64, styles=["b" * 64], **fields)
+
+    assert np.array_equal(finished(image, content, asked), smoothed(image, amount))
+
+
+def test_the_contents_colours_go_over_a_smooth_picture() -> None:
+    image, content = grain(2), grain(3)
+    asked = JobSpec(content="a" * 64, styles=["b" * 64], original_colors="luminance")
+
+    picture = finished(image, content, asked)
+
+    assert np.array_equal(picture, colors.with_colors_of(smoothed(image), content))
+
+
+def grain(seed: int) -> Rendered:
+    """(40, 60, 3), 0..255."""
+    return np.random.default_rng(seed).uniform(0, 255, (40, 60, 3)).astype(np.float32)
