@@ -119,6 +119,7 @@ def sheets(p: Pictures) -> dict[str, dict[str, Spec]]:
             "style relu1_1, relu2_1": {"style_layers": ["relu1_1", "relu2_1"]},
             "style relu4_1, relu5_1": {"style_layers": ["relu4_1", "relu5_1"]},
         },
+        "finish": {f"finish {name}": {"finish": name} for name in ("smooth", "none")},
         "tv-weight": {f"tv_weight {w:g}": {"tv_weight": w} for w in (0.0, 0.05, 0.5, 2.0)},
         "pyramid": {f"pyramid {n}": {"pyramid": n} for n in (1, 2, 3)},
         "init": {

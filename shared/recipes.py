@@ -54,7 +54,13 @@ RECIPES: Mapping[RecipeName, Recipe] = {
     "bold": Recipe("The painting first: large forms of the photograph remain.", {"strength": 0.7}),
     "texture": Recipe(
         "No photograph: a new picture that the painter might have made.",
-        {"strength": 1.0, "init": "noise", "content_colors": "own", "pooling": "avg"},
+        {
+            "strength": 1.0,
+            "init": "noise",
+            "iterations": 200,
+            "content_colors": "own",
+            "pooling": "avg",
+        },
     ),
     "portrait": Recipe(
         "Faces: eyes and mouths are kept by a finer layer, the rest as by default.",
@@ -62,7 +68,7 @@ RECIPES: Mapping[RecipeName, Recipe] = {
     ),
     "print": Recipe(
         "Large, to be hung: 2048 px, strokes in proportion, 16 bits a channel.",
-        {"size": 2048, "iterations": 240, "format": "png", "bits": 16},
+        {"size": 2048, "iterations": 160, "format": "png", "bits": 16},
     ),
     "gatys-2015": Recipe(
         "As arXiv:1508.06576 shows most: from noise, content to style 1 : 10,000.",

@@ -54,6 +54,7 @@ TV_WEIGHT = 0.05
 STYLE_WEIGHT = 1600.0  # by default beside a content_weight, at `SIZE`: gentle
 # What is left out means this where the weights are named: the report's.
 EXACT = {
+    "iterations": 200,
     "content_weight": 1.0,
     "content_layers": {f"relu4_{CONTENT_CONV}": 1.0},
     "tv_weight": 0.0,
@@ -218,10 +219,11 @@ class RenderSpec(_Strict):
         description="The long side of the result, in px; the content's proportions are kept.",
     )
     iterations: int = Field(
-        default=200,
+        default=120,
         ge=1,
         le=ITERATIONS_MAX,
-        description="How many steps the optimiser takes.",
+        description="How many steps the optimiser takes. By strength, 200 give no better picture;"
+        " beside weights 200 by default.",
     )
     patience: int = Field(
         default=0,

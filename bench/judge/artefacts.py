@@ -28,7 +28,7 @@ class Artefacts:
     flat_chroma_grain: the same where the photograph is flat, over the smoother input's.
     peak: at the period of a pool, the largest excess of the spectrum above its neighbourhood,
         less the larger one of an input there.
-    border: the luminance's energy in the frame over the middle's, over the photograph's ratio.
+    border: the luminance's energy in the frame over the middle's, over the larger ratio of an input.
     saturated: share of values at 0 or 255, less the larger share of an input.
     """
 
@@ -63,13 +63,13 @@ def find_artefacts(picture: Pixels, photograph: Pixels, painting: Pixels) -> Art
     flat_painting = flat_tiles(labs[2][..., 0])
     ours_flat = _root_mean(ours, flat)
     inputs_flat = _root_mean(inputs[0], flat), _root_mean(inputs[1], flat_painting)
-    frames = [_frame_ratio(lab[..., 0]) for lab in labs[:2]]
+    frame, *input_frames = (_frame_ratio(lab[..., 0]) for lab in labs)
     shares = [_saturated(pixels) for pixels in (picture, photograph, painting)]
     return Artefacts(
         chroma_grain=_root_mean(ours) / max(GRAIN_MIN, *map(_root_mean, inputs)),
         flat_chroma_grain=ours_flat / max(GRAIN_MIN, min(inputs_flat)),
         peak=max(_excess_over_inputs([lab[..., 0] for lab in labs], period) for period in PERIODS),
-        border=frames[0] / max(frames[1], 1e-6),
+        border=frame / max(1e-6, *input_frames),
         saturated=max(0.0, shares[0] - max(shares[1:])),
     )
 

@@ -66,6 +66,13 @@ def test_a_frame_is_more_restless_than_the_middle(
     assert found.border > 1.5
 
 
+def test_strokes_all_over_are_no_frame_around_a_sky(random: np.random.Generator) -> None:
+    photograph, painting = (0.1 * random.standard_normal((128, 192, 3)) + 0.5 for _ in range(2))
+    photograph[:FRAME] = photograph[-FRAME:] = 0.5
+    found = find_artefacts(painting.clip(0, 1), photograph.clip(0, 1), painting.clip(0, 1))
+    assert found.border == 1
+
+
 def test_only_what_inputs_have_not_is_saturated(photograph: Pixels) -> None:
     burnt = np.where(photograph > 0.5, 1.0, photograph)
     share = float((burnt == 1).mean())
