@@ -8,8 +8,8 @@ from pathlib import Path
 import structlog
 from celery import Celery
 
+from services.reconciler.garbage import Remains
 from services.reconciler.leases import Leases
-from services.reconciler.remains import Remains
 from shared.database import Database
 from shared.database.leader import lead
 from shared.errors import Unavailable

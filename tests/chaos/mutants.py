@@ -13,7 +13,7 @@ from sqlalchemy import literal
 from shared import keys
 from shared.database import jobs
 from shared.database.clock import Instant
-from shared.database.jobs import attempts, clients, fence, sweeps, waiting
+from shared.database.jobs import attempts, clients, expiry, fence, waiting
 from shared.database.tables import jobs as table
 from shared.errors import RenderFailed
 from shared.states import State
@@ -89,7 +89,7 @@ def wall_clock_leases() -> None:
         return literal(moment, Instant())
 
     module: ModuleType
-    for module in (attempts, clients, fence, sweeps, waiting):
+    for module in (attempts, clients, expiry, fence, waiting):
         module.now = now
 
 

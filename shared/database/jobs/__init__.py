@@ -29,6 +29,7 @@ from shared.database.jobs.clients import (
     submitted,
     view,
 )
+from shared.database.jobs.expiry import fail_overdue, take_back_expired, take_back_from
 from shared.database.jobs.fence import ATTEMPTS_MAX, FAILURES_MAX
 from shared.database.jobs.records import (
     Attempt,
@@ -40,7 +41,6 @@ from shared.database.jobs.records import (
     Snapshot,
     View,
 )
-from shared.database.jobs.sweeps import fail_overdue, take_back_expired, take_back_from
 from shared.database.jobs.waiting import count_runnable
 
 __all__ = [
