@@ -102,7 +102,7 @@ class Embedded:
         storage.prepare()
         name = f"{socket.gethostname()}:{settings.home}"
         # We have the folder to ourselves, so whoever had this name before is gone.
-        for job in jobs.take_back_from(database, name):
+        for job in jobs.requeue_from(database, name):
             _log.info("taken_back", job=job.id)
         self.url = self._serve(stack)
         home.publish(self.url)
@@ -111,7 +111,7 @@ class Embedded:
             database,
             storage,
             doorbell,
-            sweep_seconds=settings.sweep_seconds,
+            reconcile_seconds=settings.reconcile_seconds,
             lease_seconds=settings.lease_seconds,
             retention_days=settings.retention_days,
         )

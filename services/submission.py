@@ -72,7 +72,7 @@ def submit(
     stored then.
     """
     spec = _spec(order)
-    if idempotency_key and (job := jobs.submitted(database, spec, idempotency_key)):
+    if idempotency_key and (job := jobs.find_by_idempotency_key(database, spec, idempotency_key)):
         return job, False
     sent = {file.id: file for _, file in order.pictures()}
     known = assets.find(database, spec.assets())
@@ -105,7 +105,7 @@ def _keep(database: Database, storage: Storage, file: Upload, picture: Facts) ->
         return known, False
     # Nobody finds the row before the bytes are there; without it, nobody would find bytes whose
     # upload broke off.
-    assets.intend(
+    assets.begin_upload(
         database,
         id=file.id,
         media_type=picture.media_type,
@@ -115,7 +115,7 @@ def _keep(database: Database, storage: Storage, file: Upload, picture: Facts) ->
         warnings=picture.warnings,
     )
     storage.put(keys.asset(file.id), file.data, picture.media_type)
-    return assets.confirm(database, file.id), True
+    return assets.finish_upload(database, file.id), True
 
 
 def _spec(order: Order) -> JobSpec:

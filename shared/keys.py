@@ -16,7 +16,7 @@ def asset(asset_id: str) -> str:
     return f"assets/{asset_id[:2]}/{asset_id}"
 
 
-def named_by(result: Mapping[str, Any] | None) -> set[str]:
+def keys_of_result(result: Mapping[str, Any] | None) -> set[str]:
     """The keys that a job's result points to: the picture, its losses, its manifest."""
     named = {"key", "losses_key", "manifest_key"}
     return {key for name, key in (result or {}).items() if name in named}

@@ -23,8 +23,10 @@ def clear(database: Database) -> None:
             connection.execute(delete(table))
 
 
-def intend(database: Database, asset_id: str) -> None:
-    assets.intend(database, id=asset_id, media_type="image/png", width=9, height=9, size_bytes=9)
+def begin_upload(database: Database, asset_id: str) -> None:
+    assets.begin_upload(
+        database, id=asset_id, media_type="image/png", width=9, height=9, size_bytes=9
+    )
 
 
 def submit(database: Database, key: str | None = None) -> Job:
@@ -65,10 +67,10 @@ def succeed(database: Database, storage: Storage, taken: Claim) -> set[str]:
         "manifest_key": keys.manifest(folder(taken)),
         "sha256": keys.digest(BYTES),
     }
-    for key in keys.named_by(result):
+    for key in keys.keys_of_result(result):
         storage.put(key, BYTES, "image/png")
     jobs.succeed(database, taken, result)
-    return keys.named_by(result)
+    return keys.keys_of_result(result)
 
 
 def age(database: Database, *, days: float) -> None:

@@ -231,7 +231,7 @@ class Lease:
         if now - self._heard_at < _CHECK_SECONDS:
             return None
         self._heard_at = now
-        return jobs.heard(self._database, self._claim)
+        return jobs.read_claimed(self._database, self._claim)
 
     def _report(self) -> jobs.Job:
         with self._reporting:

@@ -80,7 +80,7 @@ def listing(query_data: JobFilters) -> JobPage:
 
     `next` leads to the page of older ones, with the same filters.
     """
-    found = table.listing(
+    found = table.list_jobs(
         connections().database,
         states=query_data.status,
         labels=query_data.labels(),

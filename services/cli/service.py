@@ -56,7 +56,7 @@ def doctor(
     from shared.storage import open_storage
 
     settings = settings_of_environment()
-    bounds = invariants.Bounds(settings.lease_seconds, settings.sweep_seconds)
+    bounds = invariants.Bounds(settings.lease_seconds, settings.reconcile_seconds)
     with closing(open_database(settings.database_url)) as database:
         schema.check(database)
         storage = open_storage(settings.storage_url)

@@ -41,7 +41,7 @@ class History:
         if self.job.expired_at:
             return {}
         result = self.job.result or {}
-        named: dict[str, str | None] = dict.fromkeys(keys.named_by(result))
+        named: dict[str, str | None] = dict.fromkeys(keys.keys_of_result(result))
         named |= dict.fromkeys(each.key for each in self.snapshots)
         named |= {each.key: each.sha256 for each in self.checkpoints if not each.doomed_at}
         if "key" in result:

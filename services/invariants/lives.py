@@ -13,7 +13,7 @@ from shared import keys
 from shared.errors import Unavailable
 from shared.states import MOVES, TERMINAL, End, State
 
-_CANCEL_SECONDS = 5  # on top of a lease and a sweep
+_CANCEL_SECONDS = 5  # on top of a lease and a reconcile interval
 
 # The ends of attempts that end the job, too.
 _FINAL = {
@@ -30,14 +30,14 @@ class Bounds:
     """What the promises depend on, in seconds."""
 
     lease_seconds: float = 60
-    sweep_seconds: float = 5
+    reconcile_seconds: float = 5
     orphan_seconds: float = 86400  # how long an object that no row names may lie
     forget_seconds: float = 86400  # how long a worker that is gone is listed
     slack_seconds: float = 3600  # how long the reconciler may take to delete what it may
 
     @property
     def cancel(self) -> timedelta:
-        return timedelta(seconds=self.lease_seconds + self.sweep_seconds + _CANCEL_SECONDS)
+        return timedelta(seconds=self.lease_seconds + self.reconcile_seconds + _CANCEL_SECONDS)
 
     @property
     def forgotten(self) -> timedelta:
@@ -113,7 +113,7 @@ def pointers_are_of_their_claims(history: History, _: Bounds) -> Iterator[str]:
         ):
             yield f"{row.key} was written when attempt {row.attempt} was not running"
     last = by_number.get(job.attempt)
-    for key in sorted(keys.named_by(job.result)):
+    for key in sorted(keys.keys_of_result(job.result)):
         if last is None or last.claim_id != job.claim_id or not _is_below(key, last):
             yield f"{key} is not in the folder of the last attempt"
 

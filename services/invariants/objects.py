@@ -104,6 +104,6 @@ class Objects:
         )
         if attempt is None:
             return True
-        doomed = [each.doomed_at for each in life.checkpoints if each.key == key]
-        since = life.job.expired_at or next(iter(doomed), None) or attempt.ended_at
+        tombstoned = [each.doomed_at for each in life.checkpoints if each.key == key]
+        since = life.job.expired_at or next(iter(tombstoned), None) or attempt.ended_at
         return since is not None and life.at - since > self._bounds.grace

@@ -31,7 +31,7 @@ def _open(configured: settings.Settings) -> Reconciler:
         database,
         open_storage(configured.storage_url),
         open_queue(configured.broker_url),
-        sweep_seconds=configured.sweep_seconds,
+        reconcile_seconds=configured.reconcile_seconds,
         lease_seconds=configured.lease_seconds,
         retention_days=configured.retention_days,
         alive_file=configured.alive_file,

@@ -32,9 +32,9 @@ def no_fence() -> None:
     lease.Lease._hold = lambda _: None
 
 
-def no_sweep() -> None:
+def no_reconciling() -> None:
     """Nobody takes expired leases back."""
-    jobs.take_back_expired = lambda *_, **__: []
+    jobs.requeue_expired = lambda *_, **__: []
 
 
 def keys_without_attempt() -> None:
@@ -97,7 +97,7 @@ MUTANTS: Mapping[str, Callable[[], None]] = {
     mutant.__name__: mutant
     for mutant in (
         no_fence,
-        no_sweep,
+        no_reconciling,
         keys_without_attempt,
         pointer_before_upload,
         image_only_checkpoint,

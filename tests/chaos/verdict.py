@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from services import invariants
 from shared.states import End, State
 from tests.chaos.fleet import Blow
-from tests.chaos.world import LEASE_SECONDS, SWEEP_SECONDS, World
+from tests.chaos.world import LEASE_SECONDS, RECONCILE_SECONDS, World
 
-BOUNDS = invariants.Bounds(lease_seconds=LEASE_SECONDS, sweep_seconds=SWEEP_SECONDS)
+BOUNDS = invariants.Bounds(lease_seconds=LEASE_SECONDS, reconcile_seconds=RECONCILE_SECONDS)
 RECOVERY_MAX_SECONDS = LEASE_SECONDS + 10
 
 

@@ -20,11 +20,11 @@ from shared.storage import Storage, open_storage
 from tests.lives import (
     ASSET,
     BYTES,
+    begin_upload,
     checkpoint,
     claim,
     clear,
     folder,
-    intend,
     snapshot,
     submit,
     succeed,
@@ -76,16 +76,16 @@ class World:
 def world(kept_database: Database, tmp_path: Path) -> World:
     database, storage = kept_database, open_storage(tmp_path.as_uri())
     clear(database)
-    intend(database, ASSET)
+    begin_upload(database, ASSET)
     storage.put(keys.asset(ASSET), BYTES, "image/png")
-    assets.confirm(database, ASSET)
+    assets.finish_upload(database, ASSET)
 
     done = submit(database, "done")
     lost = claim(database, lease_seconds=-1)
     checkpoint(database, storage, lost, 5)
     snapshot(database, storage, lost, 10)
     checkpoint(database, storage, lost, 10)
-    jobs.take_back_expired(database)
+    jobs.requeue_expired(database)
     second = claim(database)
     jobs.resume(database, second, 10)
     snapshot(database, storage, second, 20)

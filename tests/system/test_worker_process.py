@@ -95,7 +95,7 @@ def test_a_killed_workers_job_goes_on_to_the_same_bytes(
         undisturbed = end_of(database, order())
         job = killed_in_mid_render(worker, database, order)
         at = jobs.checkpoints(database, job.id)[0].iteration
-        wait_until(lambda: jobs.take_back_from(database, job.worker))
+        wait_until(lambda: jobs.requeue_from(database, job.worker))
         worker.start()
         view = end_of(database, job)
 

@@ -148,7 +148,7 @@ def is_asked_for_its_state(studio: Studio) -> bool:
 
 def take_back(studio: Studio) -> None:
     """Let the workers' jobs be taken back; a row that is just being written is passed over."""
-    wait_until(lambda: jobs.take_back_from(studio.database, "test"))
+    wait_until(lambda: jobs.requeue_from(studio.database, "test"))
 
 
 class Store:

@@ -527,7 +527,7 @@ def test_a_device_that_hangs_loses_its_lease(studio: Studio, order: Callable[...
     with pytest.raises(Unavailable, match="the device hangs"):
         runner.check()
     assert jobs.get(studio.database, job.id).state == State.RUNNING
-    wait_until(lambda: jobs.take_back_expired(studio.database))
+    wait_until(lambda: jobs.requeue_expired(studio.database))
     may_go_on.set()
     wait_until(lambda: is_well(runner))
     assert ends(jobs.view(studio.database, job.id)) == [End.LEASE_EXPIRED]

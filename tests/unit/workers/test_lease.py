@@ -144,7 +144,7 @@ def test_an_outage_is_outlived_until_the_fence(tmp_path: Path, job: jobs.Job) ->
 
 def test_who_lost_the_lease_hears_it_without_writing(database: Database, job: jobs.Job) -> None:
     with lease_of(database, job) as lease:
-        jobs.take_back_from(database, "test")
+        jobs.requeue_from(database, "test")
         wait_until(lambda: raises(lease, LeaseLost))
 
 

@@ -73,7 +73,7 @@ class Forgetful(Database):
     def write(self) -> Iterator[Connection]:
         with super().write() as connection:
             yield connection
-        if not self.lost and jobs.listing(self, states=[State.RUNNING]):
+        if not self.lost and jobs.list_jobs(self, states=[State.RUNNING]):
             self.lost += 1
             raise Unavailable("the commit was made, and its answer lost")
 
