@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from bench.vgg import original_weights
-from shared.keys import digest
+from shared.object_keys import digest
 from shared.pictures.pool import Decoders
 from shared.spec import JobSpec
 from workers import images

@@ -12,7 +12,7 @@ from pydantic_core import CoreSchema
 from services.waiting import why_not
 from shared.database.assets import Asset
 from shared.database.jobs import Attempt, Job, Snapshot, View
-from shared.keys import digest
+from shared.object_keys import digest
 from shared.spec import JobSpec
 from shared.states import End, Phase, State
 

@@ -123,7 +123,7 @@ class Settings(BaseSettings):
     )
     drain_seconds: Seconds = Field(
         default=20.0,
-        description="Drain timeout: how long a worker may take to stop, saving and requeueing its jobs.",
+        description="Drain timeout: how long a stopping worker may take to requeue its jobs.",
     )
     reconcile_seconds: Seconds = Field(
         default=5.0,

@@ -18,7 +18,7 @@ import structlog
 import torch
 from torch import Tensor
 
-from shared import errors, keys
+from shared import errors, object_keys
 from shared.database import Database, jobs
 from shared.errors import HandedBack, Unavailable
 from shared.pictures.codec import Decoded, Picture, Plane
@@ -97,7 +97,7 @@ class Attempt:
         self._lease = lease
         self._spec = JobSpec.model_validate(job.spec)
         self._precision = resolve_precision(self._spec.precision, studio.vgg.device)
-        self._folder = keys.attempt(job.id, job.attempt, job.claim.claim_id)
+        self._folder = object_keys.attempt(job.id, job.attempt, job.claim.claim_id)
         self._journal = Journal()
         self._resumed_from = 0
         self._weights: Mapping[str, Any] = {}
@@ -261,7 +261,7 @@ class Attempt:
         return self._studio.decoders.decode(self._file(asset_id), long_side)
 
     def _file(self, asset_id: str) -> bytes:
-        return self._patiently(lambda: self._studio.storage.get(keys.asset(asset_id)))
+        return self._patiently(lambda: self._studio.storage.get(object_keys.asset(asset_id)))
 
     def _put(self, key: str, data: bytes, media_type: str) -> None:
         self._patiently(lambda: self._studio.storage.put(key, data, media_type))
@@ -289,14 +289,14 @@ class Attempt:
         folder, spec = self._folder, self._spec
         data = images.encode(image, spec.format, bits=spec.bits, quality=spec.quality, alpha=alpha)
         result = {
-            "key": keys.result(folder, spec.media_type),
-            "losses_key": keys.losses(folder),
-            "manifest_key": keys.manifest(folder),
+            "key": object_keys.result(folder, spec.media_type),
+            "losses_key": object_keys.losses(folder),
+            "manifest_key": object_keys.manifest(folder),
             "media_type": spec.media_type,
             "width": image.shape[1],
             "height": image.shape[0],
             "size_bytes": len(data),
-            "sha256": keys.digest(data),
+            "sha256": object_keys.digest(data),
         }
         self._put(result["key"], data, spec.media_type)
         self._put(result["losses_key"], self._journal.csv(), "text/csv")
@@ -380,7 +380,7 @@ class _Snapshots:
     def _keep(self, iteration: int, image: images.Rendered) -> None:
         form = self._spec.snapshot_format
         media_type = f"image/{form}"
-        key = keys.snapshot(self._folder, iteration, media_type)
+        key = object_keys.snapshot(self._folder, iteration, media_type)
         try:
             image = finished(image, self._content, self._spec)
             data = images.encode_snapshot(image, form)

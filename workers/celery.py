@@ -6,7 +6,7 @@ import socket
 
 from shared import logs, settings
 from shared.errors import ImpastoError
-from shared.queue import open_queue
+from shared.wakeups import open_wakeups
 from workers.engine.errors import WeightsError
 from workers.opening import announce, open_node, open_studio
 from workers.tasks import follow_the_process, refuse_other_pools, register
@@ -20,7 +20,7 @@ try:
 except (ImpastoError, WeightsError) as error:
     raise SystemExit(f"worker: {error}") from None  # a line, where Celery would show a traceback
 
-app = open_queue(_settings.broker_url)
+app = open_wakeups(_settings.broker_url)
 app.conf.update(worker_pool="threads", worker_concurrency=_settings.slots)
 
 _node = open_node(_settings, _studio, _presence)

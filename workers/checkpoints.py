@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from shared import keys
+from shared import object_keys
 from shared.database import Database, jobs
 from shared.errors import ImpastoError, LeaseLost, ObjectNotFound, Unavailable
 from shared.storage import Storage
@@ -154,7 +154,7 @@ def fetch(storage: Storage, kept: jobs.Checkpoint, iterations: int) -> Saved:
         data = storage.get(kept.key)
     except ObjectNotFound as error:
         raise Unusable(error.detail) from error
-    if (found := keys.digest(data)) != kept.sha256:
+    if (found := object_keys.digest(data)) != kept.sha256:
         raise Unusable(f"its SHA-256 is {found}, expected {kept.sha256}")
     return decode(data, iterations)
 
@@ -169,7 +169,7 @@ class Checkpoints:
         self._database = database
         self._storage = storage
         self._claim = claim
-        self._folder = keys.attempt(claim.job_id, claim.attempt, claim.claim_id)
+        self._folder = object_keys.attempt(claim.job_id, claim.attempt, claim.claim_id)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._last: Future[None] | None = None
 
@@ -197,10 +197,10 @@ class Checkpoints:
         log = _log.bind(job=self._claim.job_id, iteration=iteration)
         try:
             data = encode(saved)
-            key = keys.checkpoint(self._folder, iteration)
+            key = object_keys.checkpoint(self._folder, iteration)
             self._storage.put(key, data, MEDIA_TYPE)
             kept = jobs.Checkpoint(
-                self._claim.attempt, iteration, key, keys.digest(data), len(data)
+                self._claim.attempt, iteration, key, object_keys.digest(data), len(data)
             )
             jobs.add_checkpoint(self._database, self._claim, kept)
         except (LeaseLost, Unavailable) as error:

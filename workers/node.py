@@ -1,4 +1,4 @@
-"""One worker process: its slots, and its look-out for jobs that nobody rang for."""
+"""One worker process: its slots, and its polling for jobs."""
 
 import contextlib
 import secrets

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from celery import Celery, bootsteps, concurrency, signals
 
-from shared.queue import WAKE
+from shared.wakeups import WAKE
 from workers.node import Node
 
 _log = structlog.get_logger(__name__)
@@ -21,7 +21,7 @@ _THREADS = {None, "threads", concurrency.get_implementation("threads")}
 
 
 def register(app: Celery, node: Node, *, waits: bool = True) -> None:
-    """Let the doorbell ring at a node, and a new connection to it, too.
+    """Start the node's work at each wake-up, and at each new connection to the broker.
 
     waits: the task is at work as long as the node is, as suits a pool of threads.
     """
@@ -35,7 +35,7 @@ def register(app: Celery, node: Node, *, waits: bool = True) -> None:
             node.begin_work()
 
     class Look(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
-        """Whenever Celery begins to listen: what was rung before it did was rung for nobody."""
+        """At each new connection: wake-ups that were sent before it are lost."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from services.invariants.history import History
-from shared import keys
+from shared import object_keys
 from shared.errors import Unavailable
 from shared.states import MOVES, TERMINAL, End, State
 
@@ -113,7 +113,7 @@ def pointers_are_of_their_claims(history: History, _: Bounds) -> Iterator[str]:
         ):
             yield f"{row.key} was written when attempt {row.attempt} was not running"
     last = by_number.get(job.attempt)
-    for key in sorted(keys.keys_of_result(job.result)):
+    for key in sorted(object_keys.keys_of_result(job.result)):
         if last is None or last.claim_id != job.claim_id or not _is_below(key, last):
             yield f"{key} is not in the folder of the last attempt"
 
@@ -175,7 +175,9 @@ LIVES: dict[str, Callable[[History, Bounds], Iterator[str]]] = {
 
 
 def _is_below(key: str, attempt: Row[Any]) -> bool:
-    return key.startswith(f"{keys.attempt(attempt.job_id, attempt.attempt, attempt.claim_id)}/")
+    return key.startswith(
+        f"{object_keys.attempt(attempt.job_id, attempt.attempt, attempt.claim_id)}/"
+    )
 
 
 def _reachable(history: History, attempt: Row[Any]) -> int:

@@ -37,7 +37,7 @@ class Reconciler:
         self,
         database: Database,
         storage: Storage,
-        doorbell: Celery,
+        broker: Celery,
         *,
         reconcile_seconds: float,
         lease_seconds: float,
@@ -51,7 +51,7 @@ class Reconciler:
         self._alive_file = alive_file  # touched after each pass over the leases
         self._leases = Leases(
             database,
-            doorbell,
+            broker,
             lease_seconds=lease_seconds,
             reconcile_seconds=reconcile_seconds,
             clock=clock,

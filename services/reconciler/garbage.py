@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
-from shared import keys
+from shared import object_keys
 from shared.database import Database, assets, retention
 from shared.storage import Storage
 
@@ -101,7 +101,7 @@ class GarbageCollector:
             self._database, older_than_seconds=self._orphan_seconds, limit=_BATCH
         )
         for asset_id in unfinished:
-            self._storage.delete(keys.asset(asset_id))
-            self._storage.remove_partial_uploads(keys.asset(asset_id))
+            self._storage.delete(object_keys.asset(asset_id))
+            self._storage.remove_partial_uploads(object_keys.asset(asset_id))
             assets.forget(self._database, asset_id)
         return len(unfinished)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import structlog
 from celery import Celery
 
-from shared import queue
+from shared import wakeups
 from shared.database import Database, jobs, workers
 from shared.states import State
 
@@ -23,14 +23,14 @@ class Leases:
     def __init__(
         self,
         database: Database,
-        doorbell: Celery,
+        broker: Celery,
         *,
         lease_seconds: float,
         reconcile_seconds: float,
         clock: Callable[[], float],
     ) -> None:
         self._database = database
-        self._doorbell = doorbell
+        self._broker = broker
         self._clock = clock
         # A worker renews its lease four times before it ends: it survives an outage of half of it.
         self._gap_seconds = max(2 * reconcile_seconds, lease_seconds / 2)
@@ -56,7 +56,7 @@ class Leases:
         # we have seen the database for as long as a lease lasts, without a gap. We may err (just
         # started, or frozen ourselves), but only in favour of the job.
         count_failure = self._clock() - self._seen_since >= self._trust_seconds
-        can_ring = True
+        can_notify = True
         for job in jobs.requeue_expired(self._database, count_failure=count_failure):
             _log.warning(
                 "lease_expired",
@@ -65,8 +65,10 @@ class Leases:
                 state=job.state,
                 counted=count_failure,
             )
-            if can_ring and job.state == State.QUEUED:
-                can_ring = queue.ring(self._doorbell)  # each try takes a second while it is away
+            if can_notify and job.state == State.QUEUED:
+                can_notify = wakeups.notify_worker(
+                    self._broker
+                )  # each try takes a second while it is away
         for job in jobs.fail_overdue(self._database):
             _log.info("deadline_exceeded", job=job.id)
         for name in workers.forget(self._database, older_than_seconds=FORGET_SECONDS):

@@ -19,7 +19,7 @@ from shared.errors import AssetNotFound, Unavailable
 
 @dataclass(frozen=True)
 class Asset:
-    """A picture whose bytes lie in the storage under `keys.asset(id)`."""
+    """A picture whose bytes lie in the storage under `object_keys.asset(id)`."""
 
     id: str
     media_type: str

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Table, and_, select, update
 
-from shared import keys
+from shared import object_keys
 from shared.database.clock import now
 from shared.database.connection import Database
 from shared.database.tables import attempts, checkpoints, jobs, snapshots
@@ -24,7 +24,7 @@ class Folder:
 
     @property
     def prefix(self) -> str:
-        return f"{keys.attempt(self.job_id, self.attempt, self.claim_id)}/"
+        return f"{object_keys.attempt(self.job_id, self.attempt, self.claim_id)}/"
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def pointers(database: Database, folder: Folder) -> set[str]:
                 jobs.c.id == folder.job_id, jobs.c.claim_id == folder.claim_id
             )
         ).scalar_one_or_none()
-        return keys.keys_of_result(result).union(*of_rows)
+        return object_keys.keys_of_result(result).union(*of_rows)
 
 
 def mark_collected(database: Database, folder: Folder) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared.keys import digest
+from shared.object_keys import digest
 from shared.pictures import codec
 from shared.pictures.codec import Picture
 from shared.spec import JobSpec

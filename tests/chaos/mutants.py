@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import literal
 
-from shared import keys
+from shared import object_keys
 from shared.database import jobs
 from shared.database.clock import Instant
 from shared.database.jobs import attempts, clients, expiry, fence, waiting
@@ -39,7 +39,7 @@ def no_reconciling() -> None:
 
 def keys_without_attempt() -> None:
     """All attempts at a job write into one folder."""
-    keys.attempt = lambda job_id, *_: f"jobs/{job_id}"
+    object_keys.attempt = lambda job_id, *_: f"jobs/{job_id}"
 
 
 def pointer_before_upload() -> None:
@@ -56,7 +56,9 @@ def pointer_before_upload() -> None:
 
     def succeed_first(database: Any, claim: jobs.Claim, result: Mapping[str, Any]) -> None:
         succeed(database, claim, result)
-        for upload in later.pop(keys.attempt(claim.job_id, claim.attempt, claim.claim_id), []):
+        for upload in later.pop(
+            object_keys.attempt(claim.job_id, claim.attempt, claim.claim_id), []
+        ):
             upload()
 
     s3.S3Storage.put, jobs.succeed = put_later, succeed_first

@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from services.client import Client
 from services.client.connection import Backoff
-from shared import queue
+from shared import wakeups
 from shared.database import Database, open_database, schema
 from shared.database.jobs import FAILURES_MAX
 from shared.database.tables import attempts, jobs
@@ -68,7 +68,7 @@ class World:
     environment: dict[str, str]
     database: Database
     storage: Storage
-    doorbell: Celery
+    broker: Celery
     to_postgres: Proxy
     to_valkey: Proxy
     to_swift: Proxy
@@ -215,7 +215,7 @@ def world(
             environment,
             database,
             storage,
-            queue.open_queue(broker_url),
+            wakeups.open_wakeups(broker_url),
             to_postgres,
             to_valkey,
             to_swift,

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Table, delete, update
 
 from services.invariants import INVARIANTS, Bounds, check
-from shared import keys
+from shared import object_keys
 from shared.database import Database, assets, jobs, open_database, schema, tables, workers
 from shared.database.clock import now
 from shared.database.jobs import Job
@@ -77,7 +77,7 @@ def world(kept_database: Database, tmp_path: Path) -> World:
     database, storage = kept_database, open_storage(tmp_path.as_uri())
     clear(database)
     begin_upload(database, ASSET)
-    storage.put(keys.asset(ASSET), BYTES, "image/png")
+    storage.put(object_keys.asset(ASSET), BYTES, "image/png")
     assets.finish_upload(database, ASSET)
 
     done = submit(database, "done")
@@ -190,17 +190,17 @@ SABOTAGE: dict[str, tuple[str, Act]] = {
     "a result of other bytes": ("I5", lambda it: spoil(it.storage, it.result_key())),
     "a snapshot that is missing": (
         "I5",
-        lambda it: it.storage.delete(keys.snapshot(folder(it.running), 10)),
+        lambda it: it.storage.delete(object_keys.snapshot(folder(it.running), 10)),
     ),
     "a checkpoint of other bytes": (
         "I5",
-        lambda it: spoil(it.storage, keys.checkpoint(folder(it.running), 10)),
+        lambda it: spoil(it.storage, object_keys.checkpoint(folder(it.running), 10)),
     ),
     "a success without a result": (
         "I5",
         lambda it: it.write(tables.jobs, is_job(it.done), result=None),
     ),
-    "a picture that is missing": ("I5", lambda it: it.storage.delete(keys.asset(ASSET))),
+    "a picture that is missing": ("I5", lambda it: it.storage.delete(object_keys.asset(ASSET))),
     "a resume from before the last checkpoint": (
         "I6",
         lambda it: it.write(tables.attempts, is_attempt(it.done, 2), resumed_from_iteration=5),
@@ -248,7 +248,7 @@ SABOTAGE: dict[str, tuple[str, Act]] = {
     ),
     "bytes of a picture that no row names": (
         "I10",
-        lambda it: it.storage.put(keys.asset("f" * 64), b"x", "image/png"),
+        lambda it: it.storage.put(object_keys.asset("f" * 64), b"x", "image/png"),
     ),
 }
 

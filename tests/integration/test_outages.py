@@ -19,10 +19,10 @@ from shared.database import Database, jobs, open_database, schema
 from shared.database.jobs import Job
 from shared.database.tables import metadata
 from shared.errors import RenderFailed, StorageFull
-from shared.queue import open_queue
 from shared.settings import Settings
 from shared.states import TERMINAL, State
 from shared.storage import open_storage
+from shared.wakeups import open_wakeups
 from tests.integration.conftest import Api, refused, spec, submit, upload
 from tests.pictures import paint
 from tests.servers.proxy import Proxy
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 # There is much in these for a busy machine: what has no bound takes for ever.
 ANSWER_SECONDS = 25  # 8 s: of a connection that does not answer, and of the next one
-SUBMIT_SECONDS = 10  # 1.5 s for the doorbell
+SUBMIT_SECONDS = 10  # 1.5 s for the wake-up
 PICK_UP_SECONDS = 15
 IDLE_SECONDS = 0.5
 
@@ -156,7 +156,7 @@ def test_a_job_that_is_committed_is_answered_though_the_database_goes_away_at_th
         )
 
         def cut() -> None:
-            """It is rung for what is committed, and only for that."""
+            """A wake-up is sent for what is committed, and only for that."""
             with broker.accept()[0]:
                 network.database.cut()
 
@@ -182,7 +182,7 @@ def test_a_job_is_taken_whatever_is_wrong_with_the_brokers_url(
     """Of a database that no settings would pass, or that the broker has not."""
     late = another_api(database_url=network.database_url, storage_url=network.storage_url)
     url = urlsplit(network.broker_url)._replace(path=f"/{path}").geturl()
-    late.app.extensions["impasto"] = replace(late.connections, doorbell=open_queue(url))
+    late.app.extensions["impasto"] = replace(late.connections, broker=open_wakeups(url))
 
     assert submit(late.client)["status"] == "queued"
     assert late.client.get("/readyz").status_code == 200

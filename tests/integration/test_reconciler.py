@@ -12,16 +12,16 @@ from sqlalchemy import Table, select, update
 
 from services.invariants import Bounds, check
 from services.reconciler import Reconciler
-from shared import keys
+from shared import object_keys
 from shared.database import Database, assets, jobs, open_database, schema, tables, workers
 from shared.database.clock import now
 from shared.database.jobs import Job
 from shared.database.leader import hold_leadership
 from shared.errors import RenderFailed
-from shared.queue import open_queue
 from shared.settings import Settings
 from shared.states import State
 from shared.storage import Storage, open_storage
+from shared.wakeups import open_wakeups
 from tests.integration.conftest import Api, finish, refused
 from tests.integration.conftest import submit as submit_to_api
 from tests.killed import killed_put, parts
@@ -83,7 +83,7 @@ def reconciler(database: Database, storage: Storage, clock: Clock) -> Reconciler
 
 def reconciler_of(database: Database, storage: Storage, **more: Any) -> Reconciler:
     terms = {"reconcile_seconds": 5, "lease_seconds": 60, "retention_days": 30}
-    return Reconciler(database, storage, open_queue("memory://"), **terms | more)
+    return Reconciler(database, storage, open_wakeups("memory://"), **terms | more)
 
 
 # Leases.
@@ -194,7 +194,7 @@ def test_checkpoints_that_nobody_follows_are_deleted(
         checkpoint(database, storage, taken, iteration)
 
     reconciler.collect_garbage()
-    assert [*storage.keys("jobs/")] == [keys.checkpoint(folder(taken), i) for i in (2, 3)]
+    assert [*storage.keys("jobs/")] == [object_keys.checkpoint(folder(taken), i) for i in (2, 3)]
 
     jobs.fail(database, taken, RenderFailed())
     reconciler.collect_garbage()
@@ -221,7 +221,7 @@ def test_what_a_killed_upload_left_is_deleted_with_it(
 ) -> None:
     left_by(database, storage)
     submit(database)
-    lost = keys.result(folder(claim(database, lease_seconds=-1)), "image/png")
+    lost = object_keys.result(folder(claim(database, lease_seconds=-1)), "image/png")
     jobs.requeue_expired(database, counts=False)
     killed_put(stack_settings.storage_url, lost)
     is_left = bool(parts(stack_settings.storage_url))
@@ -238,7 +238,7 @@ def test_a_running_attempt_keeps_what_it_has_stored(
     database: Database, storage: Storage, reconciler: Reconciler
 ) -> None:
     submit(database)
-    key = keys.result(folder(claim(database)), "image/png")
+    key = object_keys.result(folder(claim(database)), "image/png")
     storage.put(key, BYTES, "image/png")
     age(database, days=2)
 
@@ -250,17 +250,17 @@ def test_a_running_attempt_keeps_what_it_has_stored(
 def test_an_upload_that_broke_off_is_forgotten_after_a_day(
     database: Database, storage: Storage, reconciler: Reconciler
 ) -> None:
-    stored, broken_off, new = (keys.digest(name) for name in (b"1", b"2", b"3"))
+    stored, broken_off, new = (object_keys.digest(name) for name in (b"1", b"2", b"3"))
     for asset_id in (stored, broken_off, new):
         begin_upload(database, asset_id)
-        storage.put(keys.asset(asset_id), BYTES, "image/png")
+        storage.put(object_keys.asset(asset_id), BYTES, "image/png")
     assets.finish_upload(database, stored)
     age(database, days=1.1)
     begin_upload(database, new)
 
     reconciler.collect_garbage()
 
-    assert {*storage.keys("assets/")} == {keys.asset(stored), keys.asset(new)}
+    assert {*storage.keys("assets/")} == {object_keys.asset(stored), object_keys.asset(new)}
     assert set(column(database, tables.assets, "id")) == {stored, new}
 
 
@@ -286,9 +286,9 @@ def test_a_reconciler_may_die_at_any_step(database: Database, storage: Storage) 
     left_by(database, storage)
     age(database, days=31)
     left_by(database, storage)
-    for broken_off in map(keys.digest, [b"1", b"2", b"3", b"4", b"5", b"6"]):
+    for broken_off in map(object_keys.digest, [b"1", b"2", b"3", b"4", b"5", b"6"]):
         begin_upload(database, broken_off)
-        storage.put(keys.asset(broken_off), BYTES, "image/png")
+        storage.put(object_keys.asset(broken_off), BYTES, "image/png")
     age(database, days=2)
 
     for steps in itertools.cycle([2, 3, 4, 5]):  # with 2, an object at a time
@@ -361,7 +361,7 @@ def left_by(database: Database, storage: Storage) -> tuple[set[str], set[str]]:
     jobs.requeue_expired(database, counts=False)
     taken = claim(database)
     jobs.resume(database, taken, 1)
-    orphans = {keys.manifest(folder(lost)), keys.snapshot(folder(taken), 2)}
+    orphans = {object_keys.manifest(folder(lost)), object_keys.snapshot(folder(taken), 2)}
     for key in orphans:
         storage.put(key, BYTES, "image/jpeg")
     return kept | succeed(database, storage, taken), orphans

@@ -20,9 +20,9 @@ from shared.database import Database, jobs, open_database, schema
 from shared.database.jobs import Job
 from shared.database.tables import metadata
 from shared.pictures.pool import Decoders
-from shared.queue import open_queue
 from shared.settings import Settings
 from shared.storage import Storage, open_storage
+from shared.wakeups import open_wakeups
 from tests.pictures import paint
 from workers import weights
 from workers.attempt import Studio
@@ -82,9 +82,9 @@ def order(database: Database, storage: Storage, decoders: Decoders) -> Callable[
 
     def submit(content: Upload = CONTENT, **fields: Any) -> Job:
         asked = Order({**SMALL, **fields}, content=content, styles=[STYLE])
-        doorbell = open_queue("memory://")
+        broker = open_wakeups("memory://")
         inspections = Inspections(decoders, max_pixels=10**6)
-        return submission.submit(database, storage, doorbell, asked, inspections=inspections)[0]
+        return submission.submit(database, storage, broker, asked, inspections=inspections)[0]
 
     return submit
 

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, select
 from torch import Tensor
 
 from services.uploads import Upload
-from shared import keys
+from shared import object_keys
 from shared.database import Database, jobs
 from shared.database.jobs import Job
 from shared.database.tables import attempts
@@ -62,7 +62,7 @@ def test_a_render_that_succeeds_leaves_what_its_row_points_to(
     result = view.job.result
     assert (view.job.state, ends(view)) == (State.SUCCEEDED, [End.SUCCEEDED])
     png = studio.storage.get(result["key"])
-    assert keys.digest(png) == result["sha256"]
+    assert object_keys.digest(png) == result["sha256"]
     assert Image.open(io.BytesIO(png)).size == SIZE
     assert len(studio.storage.get(result["losses_key"]).splitlines()) == 1 + 1 + 4
     assert studio.storage.get(result["manifest_key"]).startswith(b"{")
@@ -160,7 +160,7 @@ def test_a_result_is_a_file_as_the_spec_says(studio: Studio, order: Callable[...
 def test_an_input_that_cannot_be_read_fails_the_job_at_once(
     studio: Studio, order: Callable[..., Job], spoil: Callable[[Storage, str], object], code: str
 ) -> None:
-    spoil(studio.storage, keys.asset(order().spec["content"]))
+    spoil(studio.storage, object_keys.asset(order().spec["content"]))
 
     view = run(studio)
 

@@ -20,7 +20,7 @@ from services.cli.pictures import described
 from services.invariants import INVARIANTS
 from shared.database import open_database, workers
 from shared.errors import InvalidImage, InvalidSetting, Violation
-from shared.keys import digest
+from shared.object_keys import digest
 from shared.recipes import NAMES
 from shared.spec import JobSpec
 from shared.states import WorkerState

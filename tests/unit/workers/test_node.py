@@ -243,7 +243,7 @@ def test_a_storage_that_came_back_is_noticed_where_there_is_nothing_to_do(
     alive, place = tmp_path / "alive", tmp_path / "storage"
     check = open_storage(place.as_uri()).check
     node = node_of(database, bench, check=check, alive_file=alive).start()
-    node.work()  # as if somebody had rung
+    node.work()  # as after a wake-up
     wait_until_it_says(alive, "unavailable: ")
 
     place.mkdir()
