@@ -15,7 +15,7 @@ from bench.judge.judge import read, to_image
 from bench.own import Studio
 from bench.pictures import twelve
 from bench.vgg import PlainVgg
-from workers.engine.footprint import make_optimizer
+from workers.engine.memory_estimate import make_optimizer
 from workers.engine.optimizers import Evaluation
 from workers.engine.pictures import clamped, noise
 from workers.engine.plan import Plan

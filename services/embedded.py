@@ -159,7 +159,7 @@ class Embedded:
             opened.callback(presence.close)
             try:
                 # Torch takes seconds to import, and the API does not need it.
-                from workers.opening import open_node, open_studio
+                from workers.bootstrap import open_node, open_studio
                 from workers.tasks import register
 
                 studio = open_studio(self._settings, self._decoders)

@@ -30,14 +30,14 @@ from workers import checkpoints, images
 from workers.checkpoints import Checkpoints, Origin, Saved, Unusable
 from workers.engine import memory
 from workers.engine.errors import OutOfMemory, RunOver
-from workers.engine.footprint import fitting_side
 from workers.engine.loop import Event, Loop, Run, Stepped
+from workers.engine.memory_estimate import fitting_side
 from workers.engine.plan import Plan
 from workers.engine.render import Render, Style
 from workers.engine.styles import StyleCache
 from workers.engine.vgg import Vgg, resolve_precision
-from workers.journal import Journal
 from workers.lease import Lease, Terms, pauses
+from workers.loss_history import Journal
 from workers.spec_to_plan import finished, in_styles_colors, plan_of, style_of
 
 _log = structlog.get_logger(__name__)

@@ -7,8 +7,8 @@ import socket
 from shared import logs, settings
 from shared.errors import ImpastoError
 from shared.wakeups import open_wakeups
+from workers.bootstrap import announce, open_node, open_studio
 from workers.engine.errors import WeightsError
-from workers.opening import announce, open_node, open_studio
 from workers.tasks import follow_the_process, refuse_other_pools, register
 
 try:

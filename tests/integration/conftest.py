@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
-from services import invariants
+from services import audit
 from services.api import create_app
 from services.api.connections import Connections
 from shared import object_keys
@@ -112,7 +112,7 @@ def nothing_is_broken(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     yield
     # Some tests spoil the pictures that a job is made of, to see what becomes of it.
-    assert [each for each in invariants.check(at.database, at.storage) if each.job_id] == []
+    assert [each for each in audit.check(at.database, at.storage) if each.job_id] == []
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ from tests.integration.conftest import Api, refused, spec, submit, upload
 from tests.pictures import paint
 from tests.servers.proxy import Proxy
 from tests.servers.server import LOCALHOST
+from workers.bootstrap import open_node, open_studio
 from workers.node import Node
-from workers.opening import open_node, open_studio
 from workers.presence import Presence
 
 if TYPE_CHECKING:

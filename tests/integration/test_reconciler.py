@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Table, select, update
 
-from services.invariants import Bounds, check
+from services.audit import Bounds, check
 from services.reconciler import Reconciler
 from shared import object_keys
 from shared.database import Database, assets, jobs, open_database, schema, tables, workers

@@ -9,7 +9,6 @@ from torch.nn import functional
 
 from workers.engine.alignment import add_product, aligned, row_length
 from workers.engine.graphs import Branches, side_by_side
-from workers.engine.octaves import dots, smooth, smoothed_squares
 from workers.engine.optimizers import (
     SHORTENED,
     TINY,
@@ -19,6 +18,7 @@ from workers.engine.optimizers import (
     exact_dtype,
     stacked,
 )
+from workers.engine.preconditioner import dots, smooth, smoothed_squares
 
 CURVATURE_MIN = 1e-10  # the cosine between s and y below which a pair is noise
 REGAINED = 2  # times as long may be the one after a step that was not

@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from workers.engine import switches
+from workers.engine import relu_mask
 from workers.engine.convolution import Convolution, mask
 from workers.engine.graphs import Branches, side_by_side
 from workers.engine.pools import Pooling, pool, unpool
@@ -150,7 +150,7 @@ class Passage:
                 largest = self._vgg.arena.take(self._place(k, i + 1), tuple(y.shape), self._dtype)
                 unpool(y, rows, largest, self._pooling)
                 y = largest
-            switches.pack(y, self._switches(k, i)[:, strip.core])
+            relu_mask.pack(y, self._relu_masks(k, i)[:, strip.core])
 
     def _backward(
         self,
@@ -183,7 +183,7 @@ class Passage:
             else:  # In turns: the next one lies where the gradient does not lie by then.
                 y, spare = spare, gradient
                 place = partial(_beginning, y, before)
-                switches.unpack(self._switches(k, i)[:, strip.seen], y)
+                relu_mask.unpack(self._relu_masks(k, i)[:, strip.seen], y)
             if above is not None and i + 1 == len(block.layers):
                 rows = above[:, _halved(strip.core)]
                 unpool(y[:, inside], rows, gradient[:, inside], self._pooling)
@@ -209,9 +209,9 @@ class Passage:
         behind = max(0, i - block.tapped)
         return "gradient" if behind % 2 else f"strip {min(i, block.tapped)}"
 
-    def _switches(self, k: int, i: int) -> Tensor:
+    def _relu_masks(self, k: int, i: int) -> Tensor:
         block = self._blocks[k]
-        shape = len(self._images), block.height, block.width * block.channels // switches.BITS
+        shape = len(self._images), block.height, block.width * block.channels // relu_mask.BITS
         return self._vgg.arena.take(f"switches of {block.layers[i]}", shape, torch.uint8)
 
     def _convolutions(self, k: int) -> Iterator[tuple[str, Convolution]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from workers.engine.balance import Factors, balanced, explicit, factors
 from workers.engine.errors import Diverged, PlanError, ShapeError
-from workers.engine.footprint import STEP_IMAGES, make_optimizer
+from workers.engine.memory_estimate import STEP_IMAGES, make_optimizer
 from workers.engine.objective import Losses, Objective, Region, evaluate, look
 from workers.engine.optimizers import Evaluation, Optimizer, stacked
 from workers.engine.pictures import (

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from workers.engine import switches
+from workers.engine import relu_mask
 from workers.engine.errors import ShapeError
 from workers.engine.vgg import CHANNELS, DTYPES, LAYERS, POOLED, Precision
 
@@ -69,7 +69,7 @@ class Block:
     def switch_bytes(self) -> int:
         """What is kept of the layers behind the last tap, if their features are not."""
         features = self.height * self.width * self.channels * (len(self.layers) - self.tapped)
-        return features // switches.BITS
+        return features // relu_mask.BITS
 
     def fitting(self, budget_bytes: int, precision: Precision) -> list[Strip]:
         """Strips that take no more than a budget, if it is enough for the narrowest."""

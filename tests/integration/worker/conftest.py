@@ -31,7 +31,7 @@ from workers.engine.plan import Plan
 from workers.engine.render import Render, Style
 from workers.engine.vgg import Vgg
 from workers.lease import Terms
-from workers.runner import Runner
+from workers.outcomes import Runner
 
 SIZE = (64, 48)
 CONTENT, STYLE = (Upload(paint(seed, size=SIZE)) for seed in (1, 2))

@@ -44,11 +44,11 @@ from tests.png import levels_of_png
 from workers.attempt import Attempt, Studio
 from workers.engine import memory
 from workers.engine.arena import Arena
-from workers.engine.footprint import fitting_side, least_bytes
 from workers.engine.loop import Loop
+from workers.engine.memory_estimate import fitting_side, least_bytes
 from workers.engine.vgg import Vgg
 from workers.lease import Lease, Terms
-from workers.runner import Runner
+from workers.outcomes import Runner
 from workers.spec_to_plan import plan_of
 
 

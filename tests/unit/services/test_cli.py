@@ -14,10 +14,10 @@ from rich.text import Text
 from typer.testing import CliRunner, Result
 
 from services import cli, client
+from services.audit import INVARIANTS
 from services.cli.app import in_one_line
 from services.cli.options import style
 from services.cli.pictures import described
-from services.invariants import INVARIANTS
 from shared.database import open_database, workers
 from shared.errors import InvalidImage, InvalidSetting, Violation
 from shared.object_keys import digest

@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_leaves
 from workers.engine.alignment import BOUNDARY_BYTES, dot
 from workers.engine.lbfgs import Lbfgs, _Curvature, _mean_sizes, _Pairs
 from workers.engine.losses import content_loss, style_losses, tv_loss
-from workers.engine.octaves import dots, smoothed_squares
 from workers.engine.plan import Plan
+from workers.engine.preconditioner import dots, smoothed_squares
 from workers.engine.render import Render, Style
 from workers.engine.vgg import Vgg
 

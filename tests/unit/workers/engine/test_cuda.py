@@ -18,10 +18,10 @@ from workers.engine.graphs import WARM, Graphs
 from workers.engine.lbfgs import Lbfgs
 from workers.engine.loop import Loop
 from workers.engine.objective import evaluate
-from workers.engine.octaves import smooth
 from workers.engine.optimizers import Evaluation, Optimizer
 from workers.engine.plan import Plan
 from workers.engine.pools import Pooling
+from workers.engine.preconditioner import smooth
 from workers.engine.render import Render, Style
 from workers.engine.vgg import Precision, Vgg
 

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tests.unit.workers.engine.streams import Races, capturing
-from workers.engine import graphs, octaves, pools
+from workers.engine import graphs, pools, preconditioner
 from workers.engine.objective import evaluate
 from workers.engine.optimizers import Evaluation
 from workers.engine.plan import Plan
@@ -73,7 +73,7 @@ def no_values() -> Iterator[None]:
     with FakeTensorMode():
         yield
     library._destroy()
-    for made_once in (octaves._tent, pools._mean):
+    for made_once in (preconditioner._tent, pools._mean):
         made_once.cache_clear()
 
 

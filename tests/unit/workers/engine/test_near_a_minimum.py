@@ -25,7 +25,7 @@ from workers.engine.plan import Init, Plan
 from workers.engine.render import Render, Style
 from workers.engine.styles import style_target
 from workers.engine.vgg import Vgg
-from workers.journal import Journal
+from workers.loss_history import Journal
 
 SAMPLES = Path(__file__).parents[4] / "samples"
 KINDS = ("finished", "flat", "equal")

@@ -7,9 +7,9 @@ themselves; the service may go on meanwhile.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from services.invariants.history import History, histories
-from services.invariants.lives import LIVES, Bounds
-from services.invariants.objects import Objects
+from services.audit.history import History, histories
+from services.audit.job_checks import LIVES, Bounds
+from services.audit.objects import Objects
 from shared.database import Database, workers
 from shared.states import WorkerState
 from shared.storage import Storage

@@ -4,7 +4,7 @@ from shared.states import Phase
 from workers.engine.balance import Factors
 from workers.engine.objective import Losses
 from workers.engine.render import Level, Progress
-from workers.journal import Journal
+from workers.loss_history import Journal
 
 
 class Clock:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from sqlalchemy import select
 
-from services.invariants.history import History, history
-from services.invariants.lives import Bounds
+from services.audit.history import History, history
+from services.audit.job_checks import Bounds
 from shared import object_keys
 from shared.database import Database
 from shared.database.clock import now

@@ -3,7 +3,7 @@ from typing import get_args
 import pytest
 
 from shared.spec import SIZE_MAX
-from workers.engine.footprint import fitting_side, least_bytes, most_pixels
+from workers.engine.memory_estimate import fitting_side, least_bytes, most_pixels
 from workers.engine.optimizers import OptimizerName
 from workers.engine.plan import Plan
 

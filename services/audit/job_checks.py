@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from services.invariants.history import History
+from services.audit.history import History
 from shared import object_keys
 from shared.errors import Unavailable
 from shared.states import MOVES, TERMINAL, End, State

@@ -11,13 +11,13 @@ from shared.settings import Settings
 from shared.storage import open_storage
 from workers import weights
 from workers.attempt import Studio
-from workers.engine import footprint, memory
+from workers.engine import memory, memory_estimate
 from workers.engine.loop import Loop
 from workers.engine.vgg import Vgg
 from workers.lease import Terms
 from workers.node import Node
+from workers.outcomes import Runner
 from workers.presence import Presence
-from workers.runner import Runner
 
 
 def open_studio(settings: Settings, decoders: Decoders | None = None) -> Studio:
@@ -71,7 +71,7 @@ def announce(settings: Settings, name: str) -> Presence:
 def open_node(settings: Settings, studio: Studio, presence: Presence) -> Node:
     """The node that renders in this studio, not started yet; its presence hears how it is."""
     runner = Runner(studio)
-    presence.measure(lambda: footprint.most_pixels(memory.free_bytes(studio.vgg.device)))
+    presence.measure(lambda: memory_estimate.most_pixels(memory.free_bytes(studio.vgg.device)))
     presence.tell(device=_described(studio.vgg.device))
     return Node(
         studio.database,

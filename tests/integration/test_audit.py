@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Table, delete, update
 
-from services.invariants import INVARIANTS, Bounds, check
+from services.audit import INVARIANTS, Bounds, check
 from shared import object_keys
 from shared.database import Database, assets, jobs, open_database, schema, tables, workers
 from shared.database.clock import now
