@@ -42,7 +42,7 @@ class Chain:
         self._is_started = False
 
     @property
-    def company(self) -> tuple[int, ...]:
+    def batch_key(self) -> tuple[int, ...]:
         return (*self._size, round(self.plan.learning_rate))
 
     @property

@@ -159,7 +159,7 @@ def whole_bytes(blocks: Sequence[Block], precision: Precision) -> int:
     )
     outputs = (block.height * block.width * CHANNELS[block.layers[-1]][1] for block in blocks)
     widest = max(outputs, default=0)
-    return item_bytes * (features + widest + _in_turns(_between(blocks)))
+    return item_bytes * (features + widest + _double_buffered(_boundary_sizes(blocks)))
 
 
 def least_pass_bytes(blocks: Sequence[Block], precision: Precision) -> int:
@@ -173,12 +173,12 @@ def least_pass_bytes(blocks: Sequence[Block], precision: Precision) -> int:
 
 def between_bytes(blocks: Sequence[Block], precision: Precision) -> int:
     """What lies between the blocks of one image and the switches in them, if none is kept."""
-    between = _between(blocks)
+    between = _boundary_sizes(blocks)
     switched = sum(block.switch_bytes for block in blocks)
-    return DTYPES[precision].itemsize * (sum(between) + _in_turns(between)) + switched
+    return DTYPES[precision].itemsize * (sum(between) + _double_buffered(between)) + switched
 
 
-def _between(blocks: Sequence[Block]) -> list[int]:
+def _boundary_sizes(blocks: Sequence[Block]) -> list[int]:
     """How many features each block but the first has for its input."""
     return [
         block.height * block.width * CHANNELS[before.layers[-1]][1]
@@ -186,6 +186,6 @@ def _between(blocks: Sequence[Block]) -> list[int]:
     ]
 
 
-def _in_turns(sizes: Sequence[int]) -> int:
+def _double_buffered(sizes: Sequence[int]) -> int:
     """What two places take that serve in turns."""
     return sum(max(sizes[first::2], default=0) for first in (0, 1))

@@ -45,7 +45,7 @@ from workers.attempt import Attempt, Studio
 from workers.engine import memory
 from workers.engine.arena import Arena
 from workers.engine.loop import Loop
-from workers.engine.memory_estimate import fitting_side, least_bytes
+from workers.engine.memory_estimate import fitting_side, min_render_bytes
 from workers.engine.vgg import Vgg
 from workers.lease import Lease, Terms
 from workers.outcomes import Runner
@@ -205,7 +205,7 @@ def test_a_render_that_does_not_fit_fails_and_says_what_would_have(
     plan = plan_of(JobSpec.model_validate(order().spec), "float32")
     tight = Vgg(vgg.weights)
     tight.arena = Tight()
-    needed = least_bytes(plan, SIZE[1], SIZE[0])
+    needed = min_render_bytes(plan, SIZE[1], SIZE[0])
     monkeypatch.setattr(memory, "CGROUP", tmp_path)  # a container of so much memory
     (tmp_path / "memory.max").write_text(str(needed // 2))
     (tmp_path / "memory.current").write_text("0")

@@ -636,7 +636,7 @@ def test_the_pulse_rises_with_each_strip_and_stands_still_while_the_device_does(
 class Count:
     """A render of the least that the loop asks of one: it counts."""
 
-    company = "counts"
+    batch_key = "counts"
     pass_bytes, spare_bytes, device = 1, 0, torch.device("cpu")
 
     def __init__(self, iterations: int) -> None:
