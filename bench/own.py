@@ -19,7 +19,7 @@ from workers.spec_to_plan import finished, in_styles_colors, plan_of, style_of
 
 
 @dataclass
-class Studio:
+class Renderer:
     """What all pictures share. Files are kept by their ids, as in the storage."""
 
     vgg: Vgg = field(default_factory=lambda: Vgg(original_weights()))

@@ -159,24 +159,24 @@ class Embedded:
             opened.callback(presence.close)
             try:
                 # Torch takes seconds to import, and the API does not need it.
-                from workers.bootstrap import open_node, open_studio
+                from workers.bootstrap import open_context, open_worker
                 from workers.tasks import register
 
-                studio = open_studio(self._settings, self._decoders)
-                opened.callback(studio.database.close)
-                opened.callback(studio.close)
-                node = open_node(self._settings, studio, presence)
-                register(broker, node, waits=False)
+                context = open_context(self._settings, self._decoders)
+                opened.callback(context.database.close)
+                opened.callback(context.close)
+                worker = open_worker(self._settings, context, presence)
+                register(broker, worker, waits=False)
                 listener = _Listener(broker)
             except Exception as error:
                 self.worker.set_exception(error)
                 return
-            node.start()
+            worker.start()
             self.worker.set_result(None)
             self._stopping.wait()
-            node.drain()
+            worker.drain()
             listener.close()
-            node.close(self._settings.drain_seconds)
+            worker.close(self._settings.drain_seconds)
 
 
 class _Home:

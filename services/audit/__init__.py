@@ -78,7 +78,7 @@ def _find(
         yield Broken("I7", job_id, detail)
     for detail in objects.missing_assets():
         yield Broken("I5", None, detail)
-    for detail in (*objects.overdue_assets(), *objects.strangers()):
+    for detail in (*objects.overdue_assets(), *objects.unowned_objects()):
         yield Broken("I10", None, detail)
     for detail in _in_workers(database, bounds):
         yield Broken("I11", None, detail)

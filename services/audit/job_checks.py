@@ -48,7 +48,7 @@ class Bounds:
         return timedelta(seconds=self.orphan_seconds + self.slack_seconds)
 
 
-def leads_to_its_state(history: History, _: Bounds) -> Iterator[str]:
+def has_legal_history(history: History, _: Bounds) -> Iterator[str]:
     """Every accepted job has one unbroken history of legal moves."""
     job, moves = history.job, history.transitions
     if not moves or moves[0].before:
@@ -141,7 +141,7 @@ def goes_on(history: History, _: Bounds) -> Iterator[str]:
             yield f"attempt {attempt.attempt} began at {start}, a checkpoint was at {reachable}"
 
 
-def heeds_a_cancel(history: History, bounds: Bounds) -> Iterator[str]:
+def cancel_is_honoured(history: History, bounds: Bounds) -> Iterator[str]:
     """A wish to cancel ends the job in time, or success wins."""
     job = history.job
     if job.cancel_requested_at:
@@ -164,12 +164,12 @@ def fails_by_itself(history: History, _: Bounds) -> Iterator[str]:
 
 
 LIVES: dict[str, Callable[[History, Bounds], Iterator[str]]] = {
-    "I1": leads_to_its_state,
+    "I1": has_legal_history,
     "I2": ends_once,
     "I3": has_one_lease,
     "I4": pointers_are_of_their_claims,
     "I6": goes_on,
-    "I8": heeds_a_cancel,
+    "I8": cancel_is_honoured,
     "I9": fails_by_itself,
 }
 

@@ -54,7 +54,7 @@ class Objects:
             if self._is_overdue(life, key) and self._storage.exists(key):
                 yield f"nobody needs {key}"
 
-    def strangers(self) -> Iterator[str]:
+    def unowned_objects(self) -> Iterator[str]:
         """Objects of jobs that there are not. To be asked for last."""
         for key in sorted(set().union(*self._of_jobs.values())):
             if self._storage.exists(key):

@@ -1,6 +1,6 @@
 """Ways to break the service on purpose: a suite that none of them turns red proves nothing.
 
-Each takes away one thing that the promise rests on, in the process that it is called in.
+Each takes away one thing that the promise depends on, in the process that it is called in.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ def no_fence() -> None:
         return (table.c.id == claim.job_id) & (table.c.state == State.RUNNING)
 
     fence.is_of = attempts.is_of = is_of
-    lease.Lease._hold = lambda _: None
+    lease.Lease._ensure_held = lambda _: None
 
 
 def no_reconciling() -> None:

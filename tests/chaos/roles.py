@@ -94,15 +94,15 @@ ROLES: Mapping[str, Callable[[], None]] = {
 
 
 def _render_chains() -> None:
-    opened = bootstrap.open_studio
+    opened = bootstrap.open_context
 
-    def open_studio(*args: object) -> object:
-        studio = opened(*args)
+    def open_context(*args: object) -> object:
+        context = opened(*args)
         return dataclasses.replace(
-            studio, make=lambda plan, content, styles, _init: Chain(plan, content, styles)
+            context, make=lambda plan, content, styles, _init: Chain(plan, content, styles)
         )
 
-    bootstrap.open_studio = open_studio
+    bootstrap.open_context = open_context
 
 
 def _redirect(log: str) -> None:

@@ -103,8 +103,8 @@ def nothing_is_broken(request: pytest.FixtureRequest) -> Iterator[None]:
     """After each test on an API or on a worker, every invariant holds."""
     if "api" in request.fixturenames:
         at = request.getfixturevalue("api").connections
-    elif "studio" in request.fixturenames:
-        at = request.getfixturevalue("studio")
+    elif "context" in request.fixturenames:
+        at = request.getfixturevalue("context")
         for key in at.storage.keys(""):  # of another test; its rows are gone
             at.storage.delete(key)
     else:

@@ -1,4 +1,4 @@
-"""openapi.json as strangers use it: linters, and clients that generators make of it.
+"""openapi.json as other tools use it: linters, and clients that generators make of it.
 
 `make test` brings the tools into .cache/clients; without them these tests are skipped, in CI red.
 """

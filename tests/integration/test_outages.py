@@ -27,9 +27,9 @@ from tests.integration.conftest import Api, refused, spec, submit, upload
 from tests.pictures import paint
 from tests.servers.proxy import Proxy
 from tests.servers.server import LOCALHOST
-from workers.bootstrap import open_node, open_studio
-from workers.node import Node
+from workers.bootstrap import open_context, open_worker
 from workers.presence import Presence
+from workers.worker import Worker
 
 if TYPE_CHECKING:
     from tests.servers.postgres import PostgresAt
@@ -264,22 +264,22 @@ def test_a_disk_that_fills_up_in_mid_render_costs_time_and_no_failure(
     schema.upgrade(api.connections.database)
     api.connections.storage.prepare()
     database = api.connections.database
-    studio = open_studio(settings)
+    context = open_context(settings)
     presence = Presence(database, "test", slots=1, lease_seconds=settings.lease_seconds)
-    with closing(studio.database), closing(studio), closing(presence.start()):
-        node = open_node(settings, studio, presence).start()
+    with closing(context.database), closing(context), closing(presence.start()):
+        worker = open_worker(settings, context, presence).start()
         job_id = submit(api.client, iterations=100)["id"]
         until(lambda: jobs.get(database, job_id).iteration > 0)
 
         filler = fill(small_disk)
-        until(lambda: settings.alive_file.read_text().startswith(StorageFull.code), node.work)
+        until(lambda: settings.alive_file.read_text().startswith(StorageFull.code), worker.work)
         assert jobs.get(database, job_id).state in {State.QUEUED, State.RUNNING}
 
         filler.unlink()
         job = await_end(api, job_id)
         assert (job.state, job.failures) == (State.SUCCEEDED, 0)
         assert open_storage(settings.storage_url).get(job.result["key"])
-        assert node.close(5)
+        assert worker.close(5)
 
 
 # The broker.
@@ -308,14 +308,14 @@ def test_while_the_broker_is_away_jobs_are_taken_and_picked_up_within_seconds(
 
 
 class Bench:
-    """A node that renders nothing, but lasts until it may finish."""
+    """A worker that renders nothing, but lasts until it may finish."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.began: set[str] = set()
         self.changed = threading.Condition()
         self.finish = threading.Event()
-        self._node = Node(
+        self._node = Worker(
             database,
             self._render,
             name="test",

@@ -213,12 +213,12 @@ class Loop:
     begins. Renders that do not fit together take turns, and one that does not fit alone is passed
     in strips.
     It makes the interpreter switch between threads more often, in the whole process.
-    pulse: rises whenever a render gets further, and between a pass's strips; any thread may read
-    it. Where it stands still, either nobody is in, or the device hangs.
+    progress_counter: rises with each step and between a pass's strips; any thread may read it.
+    While it stands still, either there is no render, or the device hangs.
     """
 
     def __init__(self, budget_bytes: int | None = None) -> None:
-        self.pulse = 0
+        self.progress_counter = 0
         self._budget_bytes = budget_bytes
         self._bell = threading.Condition()  # guards what follows
         self._runs: list[Run] = []
@@ -357,7 +357,7 @@ class Loop:
             else:
                 self._end(batch, error)
             return
-        self.pulse += 1
+        self.progress_counter += 1
         for run, one, failed in zip(batch, renders, errors, strict=True):
             run._seconds += one.progress.seconds / len(batch)
             if failed:
@@ -367,7 +367,7 @@ class Loop:
 
     def _check(self, batch: Sequence[Run]) -> None:
         """Between strips: gives a pass up that nobody waits for."""
-        self.pulse += 1
+        self.progress_counter += 1
         if self._is_closed or all(run._is_leaving for run in batch):
             raise _Left
 

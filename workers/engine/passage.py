@@ -3,7 +3,7 @@
 What lies between blocks is kept: a tenth of all features. A block's own features are kept too if
 the budget allows. Else the block is passed in strips, and in the backward pass each strip is
 computed once more, down to the last layer that is tapped. Of those behind it the gradient needs
-only where their ReLUs let something through, and these *switches* are kept: a bit a feature. Both
+only where their ReLUs let something through, and these *masks* are kept: a bit a feature. Both
 give the same gradients: a Gram is a sum over positions.
 """
 
@@ -121,7 +121,7 @@ class NetworkPass:
 
     def _tick(self) -> None:
         """Between two strips."""
-        self._vgg.pulse += 1
+        self._vgg.progress_counter += 1
         self._check()
 
     def _forward(self, k: int, strip: Strip) -> Iterator[Tensor]:
@@ -212,7 +212,7 @@ class NetworkPass:
     def _relu_masks(self, k: int, i: int) -> Tensor:
         block = self._blocks[k]
         shape = len(self._images), block.height, block.width * block.channels // relu_mask.BITS
-        return self._vgg.arena.take(f"switches of {block.layers[i]}", shape, torch.uint8)
+        return self._vgg.arena.take(f"relu masks of {block.layers[i]}", shape, torch.uint8)
 
     def _convolutions(self, k: int) -> Iterator[tuple[str, Convolution]]:
         block = self._blocks[k]

@@ -66,7 +66,7 @@ class Block:
         return self.width * self.channels * item_bytes * (len(self.layers) + 1)
 
     @property
-    def switch_bytes(self) -> int:
+    def mask_bytes(self) -> int:
         """What is kept of the layers behind the last tap, if their features are not."""
         features = self.height * self.width * self.channels * (len(self.layers) - self.tapped)
         return features // relu_mask.BITS
@@ -172,10 +172,10 @@ def least_pass_bytes(blocks: Sequence[Block], precision: Precision) -> int:
 
 
 def between_bytes(blocks: Sequence[Block], precision: Precision) -> int:
-    """What lies between the blocks of one image and the switches in them, if none is kept."""
+    """What lies between the blocks of one image and the ReLU masks in them, if none is kept."""
     between = _boundary_sizes(blocks)
-    switched = sum(block.switch_bytes for block in blocks)
-    return DTYPES[precision].itemsize * (sum(between) + _double_buffered(between)) + switched
+    mask_bytes = sum(block.mask_bytes for block in blocks)
+    return DTYPES[precision].itemsize * (sum(between) + _double_buffered(between)) + mask_bytes
 
 
 def _boundary_sizes(blocks: Sequence[Block]) -> list[int]:

@@ -97,7 +97,7 @@ def convolved(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def returned(x: Tensor, z: Tensor, y: Tensor, gradient: Tensor) -> Tensor:
     """Autograd's way back from z to x, for a gradient of y, through the ReLU that made y of z.
 
-    Its switches are those that y shows: at an activation within rounding of 0, they may differ.
+    Its masks are those that y shows: at an activation within rounding of 0, they may differ.
     """
     switched = torch.where(y > 0, gradient, 0).double().permute(0, 3, 1, 2)
     (found,) = torch.autograd.grad(z, x, switched)

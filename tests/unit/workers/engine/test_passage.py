@@ -99,7 +99,7 @@ def test_features_and_gradients_are_those_of_autograd(
 ) -> None:
     """With rows and columns that no pool takes, and strips that end where the image does.
 
-    The sizes are such that no ReLU switches otherwise in float64: see `reference`.
+    The sizes are such that no ReLU is different in float64: see `reference`.
     """
     images = image(*size)
     gradient, listener = passed(vgg, images, pooling=pooling, budget_bytes=budget_bytes)
