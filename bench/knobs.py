@@ -18,7 +18,7 @@ from PIL import Image
 
 from bench.judge.distances import feature_distance, gram_distance
 from bench.judge.judge import Judge, Pixels, Subject, Trunks, Verdict, mean, read, resized
-from bench.own import Studio
+from bench.own import Renderer
 from bench.pictures import Pair, twelve
 from bench.sheet import sheet
 from shared.spec import STRENGTH
@@ -34,7 +34,7 @@ class Bench:
     pairs: Sequence[Pair]
     size: int
     keep: Path
-    studio: Studio
+    renderer: Renderer
     trunks: Trunks
 
     def picture(self, pair: Pair, size: int = 0, **fields: Any) -> Pixels:
@@ -44,9 +44,9 @@ class Bench:
         file = self.keep / f"{pair.name} {size} {asked}.png"
         if not file.exists():
             self.keep.mkdir(parents=True, exist_ok=True)
-            spec = self.studio.spec(pair.content, pair.style, size=size, **fields)
+            spec = self.renderer.spec(pair.content, pair.style, size=size, **fields)
             with torch.no_grad():
-                image = self.studio.image(spec)
+                image = self.renderer.image(spec)
             Image.fromarray(np.rint(image).astype(np.uint8)).save(file)
         return read(file)
 
@@ -189,7 +189,7 @@ def main() -> None:
     asked = parser.parse_args()
     if unknown := set(asked.names) - set(KNOBS):
         parser.error(f"no knob is called {unknown.pop()}; accepted: {', '.join(KNOBS)}")
-    bench = Bench(twelve(asked.pictures), asked.size, asked.keep, Studio(), Trunks())
+    bench = Bench(twelve(asked.pictures), asked.size, asked.keep, Renderer(), Trunks())
     torch.set_grad_enabled(False)
     for name in asked.names or KNOBS:
         print(f"# {name}")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from bench.vgg import original_weights
-from shared.keys import digest
+from shared.object_keys import digest
 from shared.pictures.pool import Decoders
 from shared.spec import JobSpec
 from workers import images
@@ -19,7 +19,7 @@ from workers.spec_to_plan import finished, in_styles_colors, plan_of, style_of
 
 
 @dataclass
-class Studio:
+class Renderer:
     """What all pictures share. Files are kept by their ids, as in the storage."""
 
     vgg: Vgg = field(default_factory=lambda: Vgg(original_weights()))

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from bench import vgg
 from bench.judge.judge import read, to_image
-from bench.own import Studio
+from bench.own import Renderer
 from bench.pictures import twelve
 from bench.vgg import PlainVgg
-from workers.engine.footprint import make_optimizer
+from workers.engine.memory_estimate import make_optimizer
 from workers.engine.optimizers import Evaluation
 from workers.engine.pictures import clamped, noise
 from workers.engine.plan import Plan
@@ -58,9 +58,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--iterations", type=int, default=100)
     asked = parser.parse_args()
-    pair, studio = twelve(asked.pictures)[asked.pair], Studio()
+    pair, renderer = twelve(asked.pictures)[asked.pair], Renderer()
     fields = {"size": asked.size, "iterations": asked.iterations, "precision": "float32"}
-    render = studio.begun(studio.spec(pair.content, pair.style, recipe="report", **fields))
+    render = renderer.begun(renderer.spec(pair.content, pair.style, recipe="report", **fields))
     plan = render.plan
     weights = vgg.load()
     exact = PlainVgg({n: t.double() for n, t in weights.tensors.items()}, weights.mean.double())

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from bench.own import Studio
+from bench.own import Renderer
 from shared.recipes import NAMES
 from shared.spec import JobSpec
 
@@ -152,20 +152,20 @@ def sheets(p: Pictures) -> dict[str, dict[str, Spec]]:
 RECIPE_PAIRS = ("golden-gate", "the-scream"), ("puppy-dog", "great-wave")  # of a folder
 
 
-def recipes(folder: Path, studio: Studio, size: int) -> Image.Image:
+def recipes(folder: Path, renderer: Renderer, size: int) -> Image.Image:
     """A row for each pair, a column for each recipe, all of one size."""
     names = [name for name in NAMES if name != "print"]  # it is the default, large
     rows = []
     for photograph, painting in RECIPE_PAIRS:
         files = [(folder / f"{name}.jpg").read_bytes() for name in (photograph, painting)]
-        content, style = map(studio.add, files)
+        content, style = map(renderer.add, files)
         specs = [
             JobSpec.model_validate(
                 {"content": content, "styles": [style], "recipe": name, "size": size}
             )
             for name in names
         ]
-        made = [Image.open(io.BytesIO(studio.render(spec))) for spec in specs]
+        made = [Image.open(io.BytesIO(renderer.render(spec))) for spec in specs]
         given = [Image.open(io.BytesIO(file)).resize(made[0].size) for file in files]
         captions = "photograph", "painting", *names
         rows.append(sheet(dict(zip(captions, given + made, strict=True))))
@@ -207,16 +207,16 @@ def main() -> None:
     if unknown := set(arguments.names) - known:
         parser.error(f"no sheet is called {unknown.pop()}; accepted: {', '.join(sorted(known))}")
     common = {"content": pictures.skyline, "styles": [pictures.strokes], "size": arguments.size}
-    studio = Studio(files=pictures.files)
+    renderer = Renderer(files=pictures.files)
     SHEETS.mkdir(parents=True, exist_ok=True)
     for name in arguments.names or sorted(known):
         target = SHEETS / f"{name}.jpg"
         if name == "recipes":
-            recipes(arguments.pictures, studio, arguments.size).save(target, quality=88)
+            recipes(arguments.pictures, renderer, arguments.size).save(target, quality=88)
         else:
             tiles = {
                 caption: Image.open(
-                    io.BytesIO(studio.render(JobSpec.model_validate({**common, **different})))
+                    io.BytesIO(renderer.render(JobSpec.model_validate({**common, **different})))
                 )
                 for caption, different in offered[name].items()
             }

@@ -20,7 +20,7 @@ from waitress import wasyncore
 from services.api import create_app
 from services.api.waitress_server import create_server
 from services.reconciler import Reconciler
-from shared import logs, queue, urls
+from shared import logs, urls, wakeups
 from shared.database import jobs, open_database, schema
 from shared.errors import InvalidSetting, Unavailable
 from shared.pictures.pool import Decoders
@@ -102,16 +102,16 @@ class Embedded:
         storage.prepare()
         name = f"{socket.gethostname()}:{settings.home}"
         # We have the folder to ourselves, so whoever had this name before is gone.
-        for job in jobs.take_back_from(database, name):
+        for job in jobs.requeue_from(database, name):
             _log.info("taken_back", job=job.id)
         self.url = self._serve(stack)
         home.publish(self.url)
-        doorbell = queue.open_queue(settings.broker_url)
+        broker = wakeups.open_wakeups(settings.broker_url)
         reconciler = Reconciler(
             database,
             storage,
-            doorbell,
-            sweep_seconds=settings.sweep_seconds,
+            broker,
+            reconcile_seconds=settings.reconcile_seconds,
             lease_seconds=settings.lease_seconds,
             retention_days=settings.retention_days,
         )
@@ -122,7 +122,7 @@ class Embedded:
         presence = Presence(
             database, name, slots=settings.slots, lease_seconds=settings.lease_seconds
         )
-        self._run(stack, "worker", lambda: self._work(presence, doorbell))
+        self._run(stack, "worker", lambda: self._work(presence, broker))
 
     def _run(self, stack: ExitStack, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
@@ -153,30 +153,30 @@ class Embedded:
         stack.callback(stop)
         return urls.of_http(settings.host, listening.getsockname()[1])
 
-    def _work(self, presence: Presence, doorbell: Celery) -> None:
+    def _work(self, presence: Presence, broker: Celery) -> None:
         with ExitStack() as opened:
             presence.start()
             opened.callback(presence.close)
             try:
                 # Torch takes seconds to import, and the API does not need it.
-                from workers.opening import open_node, open_studio
+                from workers.bootstrap import open_context, open_worker
                 from workers.tasks import register
 
-                studio = open_studio(self._settings, self._decoders)
-                opened.callback(studio.database.close)
-                opened.callback(studio.close)
-                node = open_node(self._settings, studio, presence)
-                register(doorbell, node, waits=False)
-                listener = _Listener(doorbell)
+                context = open_context(self._settings, self._decoders)
+                opened.callback(context.database.close)
+                opened.callback(context.close)
+                worker = open_worker(self._settings, context, presence)
+                register(broker, worker, waits=False)
+                listener = _Listener(broker)
             except Exception as error:
                 self.worker.set_exception(error)
                 return
-            node.start()
+            worker.start()
             self.worker.set_result(None)
             self._stopping.wait()
-            node.drain()
+            worker.drain()
             listener.close()
-            node.close(self._settings.drain_seconds)
+            worker.close(self._settings.drain_seconds)
 
 
 class _Home:
@@ -214,16 +214,16 @@ class _Home:
 
 
 class _Listener:
-    """Celery's worker on a thread: it waits for the doorbell, as `celery worker` would.
+    """Celery's worker on a thread: it waits for the broker, as `celery worker` would.
 
     Its pool is none: with threads, Celery counts its tasks while they end, and where it stops at
     that moment, it fails with "Set changed size during iteration".
     """
 
-    def __init__(self, doorbell: Celery) -> None:
-        self._doorbell = doorbell
-        doorbell.set_default()  # the task is looked up in the default application
-        controller = doorbell.WorkController(
+    def __init__(self, broker: Celery) -> None:
+        self._broker = broker
+        broker.set_default()  # the task is looked up in the default application
+        controller = broker.WorkController(
             hostname=f"embedded@{socket.gethostname()}",
             pool="solo",
             without_gossip=True,
@@ -231,13 +231,13 @@ class _Listener:
             without_heartbeat=True,
             quiet=True,
         )
-        self._thread = threading.Thread(target=controller.start, name="doorbell", daemon=True)
+        self._thread = threading.Thread(target=controller.start, name="broker", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         worker_state.should_stop = 0
         for _ in range(2):  # it looks at the wish between messages, and waits for one more
-            queue.ring(self._doorbell)
+            wakeups.notify_worker(self._broker)
         self._thread.join()
         worker_state.should_stop = None
 

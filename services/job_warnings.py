@@ -25,7 +25,7 @@ class Picture(Protocol):
     def height(self) -> int: ...
     @property
     def warnings(self) -> Sequence[str]:
-        """What its file says of its colours and was not honoured."""
+        """What the file says of its colours that is not supported."""
 
 
 def find_warnings(spec: JobSpec, pictures: Mapping[str, Picture]) -> list[JobWarning]:

@@ -12,7 +12,7 @@ from pydantic_core import CoreSchema
 from services.waiting import why_not
 from shared.database.assets import Asset
 from shared.database.jobs import Attempt, Job, Snapshot, View
-from shared.keys import digest
+from shared.object_keys import digest
 from shared.spec import JobSpec
 from shared.states import End, Phase, State
 
@@ -68,7 +68,7 @@ class AssetDocument(_Document):
     height: int
     size_bytes: int
     warnings: list[str] = Field(
-        description="What its file says of its colours and was not honoured."
+        description="What the file says of its colours that is not supported."
     )
     created_at: datetime
 
@@ -91,7 +91,7 @@ class Queue(_Document):
 
     position: int = Field(description="1 is next.")
     runnable: bool = Field(
-        description="Whether a worker that is alive may take it now, after those before it: it is"
+        description="Whether a live worker may claim it now, after those before it: it is"
         " not waiting for another try, and a worker that is ready has a free slot."
     )
     code: str | None = Field(
@@ -135,7 +135,7 @@ class AttemptEnd(_Document):
 
 
 class AttemptDocument(_Document):
-    n: int = Field(description="How often a worker has taken the job; 0 before the first.")
+    n: int = Field(description="How often the job was claimed; 0 before the first time.")
     worker: str | None
     failures: int
     resumed_from_iteration: int
@@ -170,13 +170,13 @@ class JobSummary(_Document):
     """A job in a list."""
 
     id: str
-    version: int = Field(description="Rises with each visible change.")
+    version: int = Field(description="Increases with each visible change.")
     status: State
     phase: Phase | None
     labels: dict[str, str]
     times: Times
     progress: ProgressDocument
-    eta_seconds: float | None = Field(description="Until the last iteration, as it goes now.")
+    eta_seconds: float | None = Field(description="Until the last iteration, at the present pace.")
     loss: LossDocument | None = Field(
         description="Of the picture so far: the best at the size that is rendered."
     )
@@ -317,7 +317,7 @@ class JobPage(_Document):
 class Located(_Document):
     """Headers of an answer that tells of one thing."""
 
-    location: str = Field(alias="Location", description="Where it is described.")
+    location: str = Field(alias="Location", description="The URL of the resource.")
 
 
 class Tagged(_Document):
@@ -335,7 +335,7 @@ class Liveness(_Document):
 class Workers(_Document):
     """Who renders."""
 
-    alive: int = Field(description="How many were heard of within their leases.")
+    alive: int = Field(description="How many sent a heartbeat in time.")
     ready: int = Field(description="How many of these take jobs when a slot of theirs is free.")
 
 
@@ -345,8 +345,8 @@ class Readiness(_Document):
     status: Literal["ready"] = "ready"
     database: str
     storage: str
-    broker: str = Field(description="Jobs are found without it, only later: it may be away.")
-    workers: Workers = Field(description="Jobs are accepted without any: they wait for one.")
+    broker: str = Field(description="Without it jobs start later: idle workers poll.")
+    workers: Workers = Field(description="Jobs are accepted without any, and wait.")
 
 
 class Index(_Document):

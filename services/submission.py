@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from services.job_warnings import find_warnings
 from services.uploads import Inspections, Upload
-from shared import keys, queue
+from shared import object_keys, wakeups
 from shared.database import Database, assets, jobs
 from shared.database.assets import Asset
 from shared.database.jobs import Job
@@ -60,7 +60,7 @@ def upload(
 def submit(
     database: Database,
     storage: Storage,
-    doorbell: Celery,
+    broker: Celery,
     order: Order,
     *,
     inspections: Inspections,
@@ -72,7 +72,7 @@ def submit(
     stored then.
     """
     spec = _spec(order)
-    if idempotency_key and (job := jobs.submitted(database, spec, idempotency_key)):
+    if idempotency_key and (job := jobs.find_by_idempotency_key(database, spec, idempotency_key)):
         return job, False
     sent = {file.id: file for _, file in order.pictures()}
     known = assets.find(database, spec.assets())
@@ -96,7 +96,7 @@ def submit(
         warnings=find_warnings(spec, pictures),
     )
     if is_new:
-        queue.ring(doorbell)
+        wakeups.notify_worker(broker)
     return job, is_new
 
 
@@ -105,7 +105,7 @@ def _keep(database: Database, storage: Storage, file: Upload, picture: Facts) ->
         return known, False
     # Nobody finds the row before the bytes are there; without it, nobody would find bytes whose
     # upload broke off.
-    assets.intend(
+    assets.begin_upload(
         database,
         id=file.id,
         media_type=picture.media_type,
@@ -114,8 +114,8 @@ def _keep(database: Database, storage: Storage, file: Upload, picture: Facts) ->
         size_bytes=len(file.data),
         warnings=picture.warnings,
     )
-    storage.put(keys.asset(file.id), file.data, picture.media_type)
-    return assets.confirm(database, file.id), True
+    storage.put(object_keys.asset(file.id), file.data, picture.media_type)
+    return assets.finish_upload(database, file.id), True
 
 
 def _spec(order: Order) -> JobSpec:
@@ -190,7 +190,7 @@ def _check_masks(
     """Raise InvalidImage for a mask that a worker would refuse."""
 
     def read(asset_id: str) -> bytes:
-        return sent[asset_id].data if asset_id in sent else storage.get(keys.asset(asset_id))
+        return sent[asset_id].data if asset_id in sent else storage.get(object_keys.asset(asset_id))
 
     for field, asset_id in spec.named_assets():
         if field.endswith(".mask"):

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from shared import keys
+from shared import object_keys
 from shared.errors import DecoderKilled, InvalidImage, Unavailable, Violation
 from shared.pictures.codec import Facts
 from shared.pictures.pool import Decoders
@@ -23,7 +23,7 @@ class Upload:
 
     @cached_property
     def id(self) -> str:
-        return keys.digest(self.data)
+        return object_keys.digest(self.data)
 
 
 @dataclass(frozen=True)

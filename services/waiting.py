@@ -71,8 +71,8 @@ def _in_the_way(group: Group) -> Reason:
 
 def _nobody(fleet: Fleet) -> str:
     if fleet.heard_at is None:
-        return "no worker is alive, and none was heard of lately"
-    return f"no worker is alive; the last one was heard of at {_moment(fleet.heard_at)}"
+        return "no worker is alive, and none was seen lately"
+    return f"no worker is alive; the last one was seen at {_moment(fleet.heard_at)}"
 
 
 def _too_large(job: Job, largest: int) -> str:

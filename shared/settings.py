@@ -93,37 +93,42 @@ class Settings(BaseSettings):
         default=1, ge=1, le=64, description="How many jobs a worker renders at the same time."
     )
     idle_seconds: Seconds = Field(
-        default=2.0, description="How often an idle worker looks for a job that nobody rang for."
+        default=2.0,
+        description="Poll interval of an idle worker, for jobs whose wake-up was lost.",
     )
     progress_seconds: Seconds = Field(
         default=0.25, description="How often a running job's progress is written."
     )
     lease_seconds: Seconds = Field(
-        default=60.0, description="A job whose worker was not heard of for so long is taken back."
+        default=60.0,
+        description="Lease duration: a job whose worker does not renew it for so long is requeued.",
     )
     heartbeat_seconds: Seconds = Field(
         default=15.0,
-        description="How often a lease is renewed at least, while its render gets further; never"
-        " less than four times a lease.",
+        description="Heartbeat interval: how often a lease is renewed while its render makes"
+        " progress; at most a quarter of the lease is used.",
     )
     stall_seconds: Seconds = Field(
         default=60.0,
-        description="A device that finishes not even a part of an iteration in so long hangs: its"
+        description="Stall timeout: if a device completes no part of an iteration for so long, its"
         " leases are not renewed. The first iteration has five minutes.",
     )
     checkpoint_seconds: Seconds = Field(
         default=15.0,
-        description="How often a render's state is kept: what a killed worker costs at most.",
+        description="Checkpoint interval: the most work that a killed worker loses.",
     )
     outage_seconds: Seconds = Field(
         default=600.0,
-        description="How long a worker waits for a storage out of reach before it hands back.",
+        description="How long a worker retries an unreachable storage before it requeues its job.",
     )
     drain_seconds: Seconds = Field(
-        default=20.0, description="How long a worker that is told to stop may take to hand back."
+        default=20.0,
+        description="Drain timeout: how long a stopping worker may take to requeue its jobs.",
     )
-    sweep_seconds: Seconds = Field(
-        default=5.0, description="How often the reconciler looks for what was left behind."
+    reconcile_seconds: Seconds = Field(
+        default=5.0,
+        description="Reconcile interval: how often expired leases are requeued and garbage is"
+        " collected.",
     )
     retention_days: float = Field(
         default=0.0,
@@ -133,8 +138,8 @@ class Settings(BaseSettings):
     )
     alive_file: FilePath | None = Field(
         default=None,
-        description="A file that a worker or a reconciler touches every few seconds while it is"
-        " well: for health checks. A worker writes into it whether it is ready for jobs.",
+        description="For health checks: a file that a healthy worker or reconciler touches every"
+        " few seconds. A worker writes into it whether it is ready for jobs.",
     )
     host: str = Field(
         default="127.0.0.1",

@@ -496,7 +496,7 @@ class JobSpec(RenderSpec):
     )
     exact: bool = Field(
         default=False,
-        description="Shares no pass with other renders: on a GPU their company may change the last"
+        description="Shares no pass with other renders: on a GPU a batch may change the last"
         " bits of a picture; in float32 on a CPU it changes none.",
     )
     priority: int = Field(default=0, ge=-100, le=100, description="Higher is rendered first.")

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, Table, delete, select, text, update
 
-from shared import keys
+from shared import object_keys
 from shared.database import Database, assets, jobs, tables
 from shared.database.clock import Instant
 from shared.database.jobs import Checkpoint, Claim, Job
@@ -14,7 +14,7 @@ from shared.spec import JobSpec
 from shared.storage import Storage
 
 BYTES = b"a picture"
-ASSET = keys.digest(BYTES)
+ASSET = object_keys.digest(BYTES)
 
 
 def clear(database: Database) -> None:
@@ -23,8 +23,10 @@ def clear(database: Database) -> None:
             connection.execute(delete(table))
 
 
-def intend(database: Database, asset_id: str) -> None:
-    assets.intend(database, id=asset_id, media_type="image/png", width=9, height=9, size_bytes=9)
+def begin_upload(database: Database, asset_id: str) -> None:
+    assets.begin_upload(
+        database, id=asset_id, media_type="image/png", width=9, height=9, size_bytes=9
+    )
 
 
 def submit(database: Database, key: str | None = None) -> Job:
@@ -40,35 +42,35 @@ def claim(database: Database, lease_seconds: float = 60) -> Claim:
 
 def folder(of: Job | Claim) -> str:
     taken = of.claim if isinstance(of, Job) else of
-    return keys.attempt(taken.job_id, taken.attempt, taken.claim_id)
+    return object_keys.attempt(taken.job_id, taken.attempt, taken.claim_id)
 
 
 def snapshot(database: Database, storage: Storage, taken: Claim, iteration: int) -> str:
-    key = keys.snapshot(folder(taken), iteration)
+    key = object_keys.snapshot(folder(taken), iteration)
     storage.put(key, BYTES, "image/jpeg")
     jobs.add_snapshot(database, taken, iteration, key)
     return key
 
 
 def checkpoint(database: Database, storage: Storage, taken: Claim, iteration: int) -> str:
-    key = keys.checkpoint(folder(taken), iteration)
+    key = object_keys.checkpoint(folder(taken), iteration)
     storage.put(key, BYTES, "application/octet-stream")
-    made = Checkpoint(taken.attempt, iteration, key, keys.digest(BYTES), len(BYTES))
+    made = Checkpoint(taken.attempt, iteration, key, object_keys.digest(BYTES), len(BYTES))
     jobs.add_checkpoint(database, taken, made)
     return key
 
 
 def succeed(database: Database, storage: Storage, taken: Claim) -> set[str]:
     result = {
-        "key": keys.result(folder(taken), "image/png"),
-        "losses_key": keys.losses(folder(taken)),
-        "manifest_key": keys.manifest(folder(taken)),
-        "sha256": keys.digest(BYTES),
+        "key": object_keys.result(folder(taken), "image/png"),
+        "losses_key": object_keys.losses(folder(taken)),
+        "manifest_key": object_keys.manifest(folder(taken)),
+        "sha256": object_keys.digest(BYTES),
     }
-    for key in keys.named_by(result):
+    for key in object_keys.keys_of_result(result):
         storage.put(key, BYTES, "image/png")
     jobs.succeed(database, taken, result)
-    return keys.named_by(result)
+    return object_keys.keys_of_result(result)
 
 
 def age(database: Database, *, days: float) -> None:

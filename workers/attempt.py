@@ -18,7 +18,7 @@ import structlog
 import torch
 from torch import Tensor
 
-from shared import errors, keys
+from shared import errors, object_keys
 from shared.database import Database, jobs
 from shared.errors import HandedBack, Unavailable
 from shared.pictures.codec import Decoded, Picture, Plane
@@ -27,17 +27,17 @@ from shared.spec import JobSpec
 from shared.states import Phase
 from shared.storage import Storage
 from workers import checkpoints, images
-from workers.checkpoints import Checkpoints, Origin, Saved, Unusable
+from workers.checkpoints import Checkpoints, Provenance, Saved, Unusable
 from workers.engine import memory
 from workers.engine.errors import OutOfMemory, RunOver
-from workers.engine.footprint import fitting_side
 from workers.engine.loop import Event, Loop, Run, Stepped
+from workers.engine.memory_estimate import fitting_side
 from workers.engine.plan import Plan
 from workers.engine.render import Render, Style
 from workers.engine.styles import StyleCache
 from workers.engine.vgg import Vgg, resolve_precision
-from workers.journal import Journal
-from workers.lease import Lease, Terms, pauses
+from workers.lease import Lease, LeaseTimings, pauses
+from workers.loss_history import LossHistory
 from workers.spec_to_plan import finished, in_styles_colors, plan_of, style_of
 
 _log = structlog.get_logger(__name__)
@@ -51,7 +51,7 @@ Make = Callable[[Plan, Tensor, Sequence[Style], Tensor | None], Stepped]
 
 
 @dataclass(frozen=True)
-class Studio:
+class WorkerContext:
     """What all attempts of a worker share.
 
     checkpoint_seconds, outage_seconds: as in the settings.
@@ -63,7 +63,7 @@ class Studio:
     storage: Storage
     loop: Loop
     vgg: Vgg
-    terms: Terms = field(default_factory=Terms)
+    terms: LeaseTimings = field(default_factory=LeaseTimings)
     checkpoint_seconds: float = 15.0
     outage_seconds: float = 600.0
     styles: StyleCache = field(default_factory=StyleCache)
@@ -75,9 +75,9 @@ class Studio:
         self.loop.close()
         self.decoders.close()
 
-    def pulse(self) -> int:
+    def progress_counter(self) -> int:
         """Rises while the device gets further with any render."""
-        return self.loop.pulse + self.vgg.pulse
+        return self.loop.progress_counter + self.vgg.progress_counter
 
     def render(
         self, plan: Plan, content: Tensor, styles: Sequence[Style], init: Tensor | None
@@ -91,20 +91,20 @@ class Studio:
 class Attempt:
     """The life of one claim."""
 
-    def __init__(self, studio: Studio, job: jobs.Job, lease: Lease) -> None:
-        self._studio = studio
+    def __init__(self, context: WorkerContext, job: jobs.Job, lease: Lease) -> None:
+        self._context = context
         self._job = job
         self._lease = lease
         self._spec = JobSpec.model_validate(job.spec)
-        self._precision = resolve_precision(self._spec.precision, studio.vgg.device)
-        self._folder = keys.attempt(job.id, job.attempt, job.claim.claim_id)
-        self._journal = Journal()
+        self._precision = resolve_precision(self._spec.precision, context.vgg.device)
+        self._folder = object_keys.attempt(job.id, job.attempt, job.claim.claim_id)
+        self._loss_history = LossHistory()
         self._resumed_from = 0
         self._weights: Mapping[str, Any] = {}
-        self._origin = Origin(
+        self._provenance = Provenance(
             job.spec_digest,
-            studio.vgg.weights.digest,
-            checkpoints.place(studio.vgg.device, self._precision),
+            context.vgg.weights.digest,
+            checkpoints.environment_fingerprint(context.vgg.device, self._precision),
         )
 
     def render(self) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class Attempt:
 
         Raises Cancelled, HandedBack, LeaseLost, DeadlineExceeded, Unavailable, EngineError.
         """
-        self._lease.tell(self._journal.progress(Phase.LOADING))
+        self._lease.tell(self._loss_history.progress(Phase.LOADING))
         spec = self._spec
         content = self._decoded(spec.content, spec.size)
         image = self._optimise(content.picture)
@@ -120,9 +120,9 @@ class Attempt:
 
     def _optimise(self, own: Picture) -> images.Rendered:
         """own: the content, in its own colours."""
-        spec, studio = self._spec, self._studio
+        spec, context = self._spec, self._context
         styles = [
-            style_of(painting, spec, own, self._file, studio.decoders) for painting in spec.styles
+            style_of(painting, spec, own, self._file, context.decoders) for painting in spec.styles
         ]
         content = in_styles_colors(own, styles, spec)
         init = None
@@ -134,7 +134,7 @@ class Attempt:
         built: list[Stepped] = []
 
         def build() -> Stepped:
-            render = studio.render(plan, torch.from_numpy(content), styles, init)
+            render = context.render(plan, torch.from_numpy(content), styles, init)
             if saved:
                 render.load_state_dict(saved.state)
             built.append(render)
@@ -142,14 +142,14 @@ class Attempt:
 
         with ExitStack() as stack:
             snapshots = stack.enter_context(
-                _Snapshots(studio, self._job.claim, self._folder, spec, own)
+                _Snapshots(context, self._job.claim, self._folder, spec, own)
             )
             keep = stack.enter_context(
-                Checkpoints(studio.database, studio.storage, self._job.claim)
+                Checkpoints(context.database, context.storage, self._job.claim)
             )
-            self._lease.watch(studio.pulse)
+            self._lease.watch(context.progress_counter)
             run = stack.enter_context(
-                studio.loop.admit(build, spec.snapshot_every, is_alone=spec.exact)
+                context.loop.admit(build, spec.snapshot_every, is_alone=spec.exact)
             )
             try:
                 last = self._follow(run, snapshots, keep)
@@ -167,57 +167,57 @@ class Attempt:
         """Says which size would have fitted into what is free now that the render has gone."""
         height, width, _ = content.shape
         told = f"{width} x {height} px do not fit, not even alone and in strips"
-        free_bytes = memory.free_bytes(self._studio.vgg.device)
+        free_bytes = memory.free_bytes(self._context.vgg.device)
         side = fitting_side(plan, height, width, free_bytes)
         if side < max(height, width):
             told += f"; the {free_bytes / 2**20:.0f} MiB that are free take a size of up to {side}"
         return errors.OutOfMemory(told)
 
     def _resume(self) -> Saved | None:
-        """The furthest checkpoint that can be used; the journal and the job's row go on from it."""
-        database, claim = self._studio.database, self._job.claim
+        """The latest usable checkpoint; the loss history and the job's row continue from it."""
+        database, claim = self._context.database, self._job.claim
         for kept in self._patiently(lambda: jobs.checkpoints(database, claim.job_id)):
             log = _log.bind(job=claim.job_id, iteration=kept.iteration)
             try:
                 saved = self._patiently(
                     lambda kept=kept: checkpoints.fetch(
-                        self._studio.storage, kept, self._spec.iterations
+                        self._context.storage, kept, self._spec.iterations
                     )
                 )
-                self._origin = self._origin.after(saved.origin)
+                self._provenance = self._provenance.after(saved.provenance)
             except Unusable as error:
                 log.warning("checkpoint_unusable", key=kept.key, detail=error.detail)
                 self._patiently(lambda kept=kept: jobs.discard_checkpoint(database, claim, kept))
                 continue
             self._patiently(lambda saved=saved: jobs.resume(database, claim, saved.iteration))
             self._resumed_from = saved.iteration
-            self._journal = Journal(saved.history)
-            log.info("resumed", continuation=self._origin.continuation)
+            self._loss_history = LossHistory(saved.history)
+            log.info("resumed", continuation=self._provenance.continuation)
             return saved
         return None
 
     def _follow(self, run: Run, snapshots: "_Snapshots", keep: Checkpoints) -> Event:
         """The last event of a run; meanwhile progress is told, and states are kept."""
-        studio, lease = self._studio, self._lease
+        context, lease = self._context, self._lease
         told = kept = time.monotonic()
         asked: Future[dict[str, Tensor]] | None = None
         last = None
         while not run.is_over:
-            if found := self._read(run, snapshots, studio.terms.progress_seconds):
+            if found := self._read(run, snapshots, context.terms.progress_seconds):
                 if last is None:
-                    lease.watch(studio.pulse, studio.terms.stall_seconds)
+                    lease.watch(context.progress_counter, context.terms.stall_seconds)
                 last = found
             lease.check()
             now = time.monotonic()
-            if last and now - told >= studio.terms.progress_seconds:
-                lease.tell(self._journal.progress(Phase.RENDERING))
+            if last and now - told >= context.terms.progress_seconds:
+                lease.tell(self._loss_history.progress(Phase.RENDERING))
                 told = now
             if asked and asked.done():
                 self._keep(asked, keep)
                 asked = None
             if asked or keep.is_busy:
                 kept = now  # from its end on: a slow storage has less to do, not ever more
-            elif last and now - kept >= studio.checkpoint_seconds:
+            elif last and now - kept >= context.checkpoint_seconds:
                 asked = run.state()
         assert last is not None
         return last
@@ -227,7 +227,7 @@ class Attempt:
         every = self._spec.snapshot_every
         last = None
         for event in run.events(timeout):
-            self._journal.enter(event.progress)
+            self._loss_history.enter(event.progress)
             iteration = event.progress.iteration
             if event.image is not None and every and iteration and iteration % every == 0:
                 snapshots.take(iteration, event.image.numpy())
@@ -253,25 +253,25 @@ class Attempt:
             state = asked.result()
         except RunOver:  # it has ended meanwhile
             return
-        history = self._journal.until(int(state["iteration"]))
+        history = self._loss_history.until(int(state["iteration"]))
         if history and history[-1].iteration > self._resumed_from:
-            keep.keep(Saved(state, history, self._origin))
+            keep.keep(Saved(state, history, self._provenance))
 
     def _decoded(self, asset_id: str, long_side: int) -> Decoded:
-        return self._studio.decoders.decode(self._file(asset_id), long_side)
+        return self._context.decoders.decode(self._file(asset_id), long_side)
 
     def _file(self, asset_id: str) -> bytes:
-        return self._patiently(lambda: self._studio.storage.get(keys.asset(asset_id)))
+        return self._patiently(lambda: self._context.storage.get(object_keys.asset(asset_id)))
 
     def _put(self, key: str, data: bytes, media_type: str) -> None:
-        self._patiently(lambda: self._studio.storage.put(key, data, media_type))
+        self._patiently(lambda: self._context.storage.put(key, data, media_type))
 
     def _patiently(self, act: Callable[[], T]) -> T:
         """What an act gives, tried again while storage or database are out of reach.
 
         Raises Unavailable after `outage_seconds`, or at once where the storage is full.
         """
-        until = time.monotonic() + self._studio.outage_seconds
+        until = time.monotonic() + self._context.outage_seconds
         for pause in pauses():
             self._lease.check()
             try:
@@ -285,29 +285,29 @@ class Attempt:
 
     def _save(self, image: images.Rendered, alpha: Plane | None) -> dict[str, Any]:
         """Upload the result and what explains it, then say where they lie."""
-        self._lease.tell(self._journal.progress(Phase.SAVING))
+        self._lease.tell(self._loss_history.progress(Phase.SAVING))
         folder, spec = self._folder, self._spec
         data = images.encode(image, spec.format, bits=spec.bits, quality=spec.quality, alpha=alpha)
         result = {
-            "key": keys.result(folder, spec.media_type),
-            "losses_key": keys.losses(folder),
-            "manifest_key": keys.manifest(folder),
+            "key": object_keys.result(folder, spec.media_type),
+            "losses_key": object_keys.losses(folder),
+            "manifest_key": object_keys.manifest(folder),
             "media_type": spec.media_type,
             "width": image.shape[1],
             "height": image.shape[0],
             "size_bytes": len(data),
-            "sha256": keys.digest(data),
+            "sha256": object_keys.digest(data),
         }
         self._put(result["key"], data, spec.media_type)
-        self._put(result["losses_key"], self._journal.csv(), "text/csv")
+        self._put(result["losses_key"], self._loss_history.csv(), "text/csv")
         manifest = json.dumps(self._manifest(result), indent=2).encode()
         self._put(result["manifest_key"], manifest, "application/json")
         return result
 
     def _manifest(self, result: dict[str, Any]) -> dict[str, Any]:
         """How the picture came to be; its spec, run again, gives the same one."""
-        job, vgg = self._job, self._studio.vgg
-        made = self._patiently(lambda: jobs.view(self._studio.database, job.id)).attempts
+        job, vgg = self._job, self._context.vgg
+        made = self._patiently(lambda: jobs.view(self._context.database, job.id)).attempts
         return {
             "job": job.id,
             "spec": job.spec,
@@ -316,9 +316,9 @@ class Attempt:
             "weights": {"name": vgg.weights.name, "sha256": vgg.weights.digest},
             "effective": self._weights,
             "seed": self._spec.seed,
-            "iterations": self._journal.iterations,
-            "best_iteration": self._journal.best,
-            "losses": self._journal.losses(),
+            "iterations": self._loss_history.iterations,
+            "best_iteration": self._loss_history.best,
+            "losses": self._loss_history.losses(),
             "result": {name: result[name] for name in ("sha256", "width", "height", "media_type")},
             "attempt": job.attempt,
             "failures": job.failures,
@@ -331,16 +331,16 @@ class Attempt:
                 for attempt in made
             ],
             "resumed_from_iteration": self._resumed_from,
-            "continuation": self._origin.continuation,
+            "continuation": self._provenance.continuation,
             "device": str(vgg.device),
             "precision": self._precision,
             "threads": torch.get_num_threads(),
             "platform": platform.platform(),
             "versions": {
                 "python": platform.python_version(),
-                **{name: self._origin.place[name] for name in checkpoints.VERSIONS},
+                **{name: self._provenance.place[name] for name in checkpoints.VERSIONS},
             },
-            "times": {name: at.isoformat() for name, at in self._journal.times.items()},
+            "times": {name: at.isoformat() for name, at in self._loss_history.times.items()},
         }
 
 
@@ -348,9 +348,14 @@ class _Snapshots:
     """Encodes and uploads pictures of the progress, one after the other, on its own thread."""
 
     def __init__(
-        self, studio: Studio, claim: jobs.Claim, folder: str, spec: JobSpec, content: Picture
+        self,
+        context: WorkerContext,
+        claim: jobs.Claim,
+        folder: str,
+        spec: JobSpec,
+        content: Picture,
     ) -> None:
-        self._studio = studio
+        self._context = context
         self._claim = claim
         self._folder = folder
         self._spec = spec
@@ -380,11 +385,11 @@ class _Snapshots:
     def _keep(self, iteration: int, image: images.Rendered) -> None:
         form = self._spec.snapshot_format
         media_type = f"image/{form}"
-        key = keys.snapshot(self._folder, iteration, media_type)
+        key = object_keys.snapshot(self._folder, iteration, media_type)
         try:
             image = finished(image, self._content, self._spec)
             data = images.encode_snapshot(image, form)
-            self._studio.storage.put(key, data, media_type)
-            jobs.add_snapshot(self._studio.database, self._claim, iteration, key)
+            self._context.storage.put(key, data, media_type)
+            jobs.add_snapshot(self._context.database, self._claim, iteration, key)
         except Unavailable as error:  # a picture of the progress is not worth the render
             _log.warning("snapshot_lost", job=self._claim.job_id, detail=error.detail)

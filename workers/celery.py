@@ -6,24 +6,24 @@ import socket
 
 from shared import logs, settings
 from shared.errors import ImpastoError
-from shared.queue import open_queue
+from shared.wakeups import open_wakeups
+from workers.bootstrap import announce, open_context, open_worker
 from workers.engine.errors import WeightsError
-from workers.opening import announce, open_node, open_studio
-from workers.tasks import follow_the_process, refuse_other_pools, register
+from workers.tasks import bind_to_celery_signals, refuse_other_pools, register
 
 try:
     _settings = settings.load()
     logs.configure(_settings)
     _presence = announce(_settings, name=f"{socket.gethostname()}:{os.getpid()}")
     atexit.register(_presence.close)
-    _studio = open_studio(_settings)
+    _studio = open_context(_settings)
 except (ImpastoError, WeightsError) as error:
     raise SystemExit(f"worker: {error}") from None  # a line, where Celery would show a traceback
 
-app = open_queue(_settings.broker_url)
+app = open_wakeups(_settings.broker_url)
 app.conf.update(worker_pool="threads", worker_concurrency=_settings.slots)
 
-_node = open_node(_settings, _studio, _presence)
+_node = open_worker(_settings, _studio, _presence)
 register(app, _node)
 refuse_other_pools(_settings.slots)
-follow_the_process(app, _node, _settings.drain_seconds, close=_studio.close)
+bind_to_celery_signals(app, _node, _settings.drain_seconds, close=_studio.close)

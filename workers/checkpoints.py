@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from shared import keys
+from shared import object_keys
 from shared.database import Database, jobs
 from shared.errors import ImpastoError, LeaseLost, ObjectNotFound, Unavailable
 from shared.storage import Storage
@@ -49,7 +49,7 @@ class Unusable(ImpastoError):
 
 
 @dataclass(frozen=True)
-class Origin:
+class Provenance:
     """What a state belongs to: a picture, a network, and the place that computes it.
 
     place: where it differs, the last bits of what follows may.
@@ -81,14 +81,14 @@ class Saved:
 
     state: Mapping[str, Tensor]
     history: Sequence[Progress]
-    origin: Origin
+    provenance: Provenance
 
     @property
     def iteration(self) -> int:
         return int(self.state["iteration"])
 
 
-def place(device: torch.device, precision: Precision) -> dict[str, str | int]:
+def environment_fingerprint(device: torch.device, precision: Precision) -> dict[str, str | int]:
     """All that may change the last bits of an iteration, beside its inputs."""
     is_cuda = device.type == "cuda"
     return {
@@ -105,7 +105,7 @@ def place(device: torch.device, precision: Precision) -> dict[str, str | int]:
 def encode(saved: Saved) -> bytes:
     tensors = {_STATE + name: t.contiguous().numpy() for name, t in saved.state.items()}
     tensors[_HISTORY] = np.array([_to_row(entry) for entry in saved.history], dtype=np.float64)
-    header = {"format": _FORMAT, **asdict(saved.origin)}
+    header = {"format": _FORMAT, **asdict(saved.provenance)}
     return safetensors.numpy.save(tensors, metadata={_HEADER: json.dumps(header)})
 
 
@@ -123,7 +123,7 @@ def decode(data: bytes, iterations: int) -> Saved:
             raise Unusable(f"its format is {found}, accepted: {_FORMAT}")
         history = [_from_row(row, iterations) for row in tensors.pop(_HISTORY).tolist()]
         state = {name.removeprefix(_STATE): torch.from_numpy(t) for name, t in tensors.items()}
-        return Saved(state, history, Origin(**header))
+        return Saved(state, history, Provenance(**header))
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise Unusable(f"{type(error).__name__}: {error}") from error
 
@@ -154,7 +154,7 @@ def fetch(storage: Storage, kept: jobs.Checkpoint, iterations: int) -> Saved:
         data = storage.get(kept.key)
     except ObjectNotFound as error:
         raise Unusable(error.detail) from error
-    if (found := keys.digest(data)) != kept.sha256:
+    if (found := object_keys.digest(data)) != kept.sha256:
         raise Unusable(f"its SHA-256 is {found}, expected {kept.sha256}")
     return decode(data, iterations)
 
@@ -169,7 +169,7 @@ class Checkpoints:
         self._database = database
         self._storage = storage
         self._claim = claim
-        self._folder = keys.attempt(claim.job_id, claim.attempt, claim.claim_id)
+        self._folder = object_keys.attempt(claim.job_id, claim.attempt, claim.claim_id)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._last: Future[None] | None = None
 
@@ -197,10 +197,10 @@ class Checkpoints:
         log = _log.bind(job=self._claim.job_id, iteration=iteration)
         try:
             data = encode(saved)
-            key = keys.checkpoint(self._folder, iteration)
+            key = object_keys.checkpoint(self._folder, iteration)
             self._storage.put(key, data, MEDIA_TYPE)
             kept = jobs.Checkpoint(
-                self._claim.attempt, iteration, key, keys.digest(data), len(data)
+                self._claim.attempt, iteration, key, object_keys.digest(data), len(data)
             )
             jobs.add_checkpoint(self._database, self._claim, kept)
         except (LeaseLost, Unavailable) as error:

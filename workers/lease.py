@@ -28,7 +28,7 @@ _PAUSE_FIRST_SECONDS, _PAUSE_MAX_SECONDS = 0.5, 5.0  # before an outage is tried
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
+class LeaseTimings:
     """How a worker keeps its leases; the settings of the same names explain each."""
 
     lease_seconds: float = 60.0
@@ -58,7 +58,7 @@ class Lease:
 
     with Lease(...) as lease:
         ...  # `check` often; `tell` what there is to see
-        lease.conclude(move)
+        lease.commit(move)
 
     Its thread writes progress, renews the lease while the work is alive, and hears wishes. It also
     writes the ends that cannot wait for a slot, which may be stuck in an upload: a cancel, a
@@ -72,7 +72,7 @@ class Lease:
         self,
         database: Database,
         job: jobs.Job,
-        terms: Terms,
+        terms: LeaseTimings,
         stopping: threading.Event,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -88,8 +88,8 @@ class Lease:
             else None
         )
         self._hand_back_at: float | None = None
-        self._heeded = 0  # how often the slot came by
-        self.watch(lambda: self._heeded)
+        self._slot_checks = 0  # how often the slot came by
+        self.watch(lambda: self._slot_checks)
 
         self._reporting = threading.Lock()  # guards what a report changes:
         self._reported: jobs.Progress | None = None
@@ -121,10 +121,10 @@ class Lease:
 
         After Cancelled and DeadlineExceeded there is nothing left to write.
         """
-        self._heeded += 1
+        self._slot_checks += 1
         if self._over:
             raise self._over
-        self._hold()
+        self._ensure_held()
         if self._stopping.is_set() and not self._is_finishing:
             raise HandedBack
 
@@ -132,10 +132,12 @@ class Lease:
         """Have it written soon."""
         self._news = progress
 
-    def watch(self, pulse: Callable[[], int], patience_seconds: float = FIRST_SECONDS) -> None:
-        """From now on the lease is renewed only while `pulse()` changes now and then."""
-        self._pulse = pulse
-        self._beat, self._beat_at = pulse(), self._clock()
+    def watch(
+        self, progress_counter: Callable[[], int], patience_seconds: float = FIRST_SECONDS
+    ) -> None:
+        """From now on the lease is renewed only while `progress_counter()` changes now and then."""
+        self._progress_counter = progress_counter
+        self._count, self._counted_at = progress_counter(), self._clock()
         self._patience_seconds = patience_seconds
         self._was_alive = True
 
@@ -146,7 +148,7 @@ class Lease:
         """
         self._is_finishing = True
         self._changed.clear()
-        self.watch(lambda: self._heeded)
+        self.watch(lambda: self._slot_checks)
 
     @property
     def is_stalled(self) -> bool:
@@ -164,7 +166,7 @@ class Lease:
             self._hand_back_at = self._clock() + self._terms.hand_back_seconds
         return max(0.0, self._hand_back_at - self._clock())
 
-    def conclude(self, move: Callable[[], None]) -> None:
+    def commit(self, move: Callable[[], None]) -> None:
         """Write what was told last, and then the end; again and again while the lease is held.
 
         move: may be made twice: a commit whose answer is lost is not known from one that failed.
@@ -179,10 +181,10 @@ class Lease:
                 _log.warning("end_delayed", job=self._claim.job_id, detail=error.detail)
             else:
                 return
-            self._hold()
+            self._ensure_held()
             time.sleep(pause)
 
-    def _hold(self) -> None:
+    def _ensure_held(self) -> None:
         """Raise LeaseLost where others may have the job by now."""
         if self._clock() >= self._ends:
             raise LeaseLost(f"job {self._claim.job_id}: the lease could not be renewed in time")
@@ -191,9 +193,9 @@ class Lease:
         pause = min(self._terms.progress_seconds, _CHECK_SECONDS)
         while not self._over:
             try:
-                self._turn()
+                self._tick()
             except LeaseLost as error:
-                self._be_over(error)
+                self._finish(error)
             except Unavailable as error:
                 _log.warning("report_failed", job=self._claim.job_id, detail=error.detail)
             except Exception:
@@ -201,23 +203,23 @@ class Lease:
             if self._left.wait(pause):
                 return
 
-    def _turn(self) -> None:
+    def _tick(self) -> None:
         """What is due now; each in a transaction of its own."""
-        self._hold()
+        self._ensure_held()
         if self._stopping.is_set():
             if not self._is_finishing:
                 self._changed.set()
             if self.drain_seconds_left == 0:
                 jobs.hand_back(self._database, self._claim)
-                return self._be_over(HandedBack())
+                return self._finish(HandedBack())
         if self._deadline is not None and self._clock() >= self._deadline:
             late = DeadlineExceeded()
             jobs.fail(self._database, self._claim, late)
-            return self._be_over(late)
+            return self._finish(late)
         job = self._look()
         if job and job.cancel_requested_at:
             jobs.acknowledge_cancel(self._database, self._claim)
-            return self._be_over(Cancelled())
+            return self._finish(Cancelled())
         return None
 
     def _look(self) -> jobs.Job | None:
@@ -231,7 +233,7 @@ class Lease:
         if now - self._heard_at < _CHECK_SECONDS:
             return None
         self._heard_at = now
-        return jobs.heard(self._database, self._claim)
+        return jobs.read_claimed(self._database, self._claim)
 
     def _report(self) -> jobs.Job:
         with self._reporting:
@@ -245,16 +247,16 @@ class Lease:
             return job
 
     def _is_alive(self, now: float) -> bool:
-        beat = self._pulse()
-        if beat != self._beat:
-            self._beat, self._beat_at = beat, now
-        is_alive = now - self._beat_at <= self._patience_seconds
+        count = self._progress_counter()
+        if count != self._count:
+            self._count, self._counted_at = count, now
+        is_alive = now - self._counted_at <= self._patience_seconds
         if self._was_alive and not is_alive:
-            _log.error("stalled", job=self._claim.job_id, seconds=round(now - self._beat_at))
+            _log.error("stalled", job=self._claim.job_id, seconds=round(now - self._counted_at))
         self._was_alive = is_alive
         return is_alive
 
-    def _be_over(self, why: ImpastoError) -> None:
+    def _finish(self, why: ImpastoError) -> None:
         self._over = why
         self._changed.set()
 

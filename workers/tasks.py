@@ -12,41 +12,41 @@ from typing import Any
 import structlog
 from celery import Celery, bootsteps, concurrency, signals
 
-from shared.queue import WAKE
-from workers.node import Node
+from shared.wakeups import WAKE
+from workers.worker import Worker
 
 _log = structlog.get_logger(__name__)
 
 _THREADS = {None, "threads", concurrency.get_implementation("threads")}
 
 
-def register(app: Celery, node: Node, *, waits: bool = True) -> None:
-    """Let the doorbell ring at a node, and a new connection to it, too.
+def register(app: Celery, worker: Worker, *, waits: bool = True) -> None:
+    """Start the worker's work at each wake-up, and at each new connection to the broker.
 
-    waits: the task is at work as long as the node is, as suits a pool of threads.
+    waits: the task is at work as long as the worker is, as suits a pool of threads.
     """
 
     # Not shared: Celery would register it with every other application of the process, too.
     @app.task(name=WAKE, ignore_result=True, shared=False)
     def wake() -> None:
         if waits:
-            node.work()
+            worker.work()
         else:
-            node.begin_work()
+            worker.begin_work()
 
     class Look(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
-        """Whenever Celery begins to listen: what was rung before it did was rung for nobody."""
+        """At each new connection: wake-ups that were sent before it are lost."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
         def start(self, _: object) -> None:
-            node.look()
+            worker.look()
 
     app.steps["consumer"].add(Look)
 
 
 def refuse_other_pools(slots: int) -> None:
-    """End a `celery worker` that is told to work otherwise than by a thread for each slot.
+    """Exit where a `celery worker` is started with another pool than one thread for each slot.
 
     A process that is forked has none of the threads that render; other pools do not let one task
     wait beside another.
@@ -67,12 +67,12 @@ def refuse_other_pools(slots: int) -> None:
             )
 
 
-def follow_the_process(
-    app: Celery, node: Node, drain_seconds: float, close: Callable[[], None]
+def bind_to_celery_signals(
+    app: Celery, worker: Worker, drain_seconds: float, close: Callable[[], None]
 ) -> None:
-    """Let a node live as long as the `celery worker` that it is in.
+    """Start and stop a worker with the `celery worker` process that it is in.
 
-    drain_seconds: after them the process leaves, whatever it waits for: a model that loads, an
+    drain_seconds: after them the process exits, whatever it waits for: a model that loads, an
     upload that hangs.
     close: called when no slot works any more.
     """
@@ -80,28 +80,28 @@ def follow_the_process(
     # Celery keeps only weak references to its listeners unless it is told.
     @signals.setup_logging.connect(weak=False)
     def logging_is_set_up(**_: object) -> None:
-        """That somebody listens keeps Celery from setting it up in its own way."""
+        """A listener keeps Celery from setting up logging in its own way."""
 
     @signals.worker_ready.connect(weak=False)
     def started(**_: object) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             _before(number, stopping)
-        node.start()
-        _log.info("worker_ready", worker=node.name)
+        worker.start()
+        _log.info("worker_ready", worker=worker.name)
 
     def stopping() -> None:
-        node.drain()
+        worker.drain()
         leave_within(drain_seconds)
 
     class Stop(bootsteps.StartStopStep):  # type: ignore[misc]
-        """Waits for the node in a cold shutdown, too, of which no signal of Celery's tells.
+        """Waits for the worker in a cold shutdown, too, of which no signal of Celery's tells.
 
         Once Python itself shuts down it is too late: no thread can begin then, and a slot needs
         some to hand back.
         """
 
         def stop(self, _: object) -> None:
-            if node.close(drain_seconds):
+            if worker.close(drain_seconds):
                 close()
 
         terminate = stop

@@ -28,7 +28,7 @@ class Artefacts:
     flat_chroma_grain: the same where the photograph is flat, over the smoother input's.
     peak: at the period of a pool, the largest excess of the spectrum above its neighbourhood,
         less the larger one of an input there.
-    border: the luminance's energy in the frame over the middle's, over the larger ratio of an input.
+    border: the luminance's energy in the frame over the middle's, over the larger of the inputs'.
     saturated: share of values at 0 or 255, less the larger share of an input.
     """
 

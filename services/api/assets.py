@@ -7,7 +7,7 @@ from services import submission
 from services.api import bodies, objects, openapi
 from services.api.connections import connections
 from services.schemas import AssetDocument, Located, asset_url
-from shared import keys
+from shared import object_keys
 from shared.database import assets as table
 from shared.errors import (
     AssetNotFound,
@@ -64,7 +64,7 @@ def content(asset_id: str) -> Response:
     """
     asset = table.get(connections().database, asset_id)
     return objects.stream(
-        keys.asset(asset.id),
+        object_keys.asset(asset.id),
         media_type=asset.media_type,
         filename=f"{asset.id[:12]}.{asset.media_type.removeprefix('image/')}",
         etag=asset.id,

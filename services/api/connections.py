@@ -9,9 +9,9 @@ from flask import current_app
 from services.uploads import Inspections
 from shared.database import Database, open_database
 from shared.pictures.pool import Decoders
-from shared.queue import open_queue
 from shared.settings import Settings
 from shared.storage import Storage, open_storage
+from shared.wakeups import open_wakeups
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Connections:
 
     database: Database
     storage: Storage
-    doorbell: Celery
+    broker: Celery
     decoders: Decoders
     inspections: Inspections
 
@@ -29,7 +29,7 @@ class Connections:
         return cls(
             database=open_database(settings.database_url),
             storage=open_storage(settings.storage_url),
-            doorbell=open_queue(settings.broker_url),
+            broker=open_wakeups(settings.broker_url),
             decoders=decoders,
             inspections=Inspections(decoders, settings.max_picture_pixels),
         )

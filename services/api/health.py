@@ -8,7 +8,7 @@ from flask import Response
 from services.api import openapi, problems
 from services.api.connections import connections
 from services.schemas import Index, Liveness, Readiness, Workers
-from shared import queue
+from shared import wakeups
 from shared.database import schema, workers
 from shared.errors import ImpastoError, Unavailable, Violation
 
@@ -57,7 +57,7 @@ def ready() -> Readiness | Response:
             wrong.append(Violation(name, error.detail, f"a {name} that answers, up to date"))
     if wrong:
         return problems.respond(Unavailable(violations=wrong).problem())
-    broker = queue.check(here.doorbell)
+    broker = wakeups.check(here.broker)
     fleet = workers.fleet(here.database)
     ready = sum(group.workers for group in fleet.ready)
     return Readiness(

@@ -11,7 +11,7 @@ from services.api import bodies, objects, openapi
 from services.api.connections import connections
 from services.api.inputs import JobFilters, SubmitHeaders
 from services.schemas import JobDocument, JobPage, JobSummary, Located, Manifest, Tagged, job_url
-from shared import keys
+from shared import object_keys
 from shared.database import jobs as table
 from shared.database.jobs import Job
 from shared.errors import (
@@ -62,7 +62,7 @@ def submit(headers_data: SubmitHeaders) -> tuple[JobDocument, int, dict[str, str
     job, is_new = submission.submit(
         here.database,
         here.storage,
-        here.doorbell,
+        here.broker,
         bodies.order(),
         inspections=here.inspections,
         idempotency_key=headers_data.idempotency_key or None,
@@ -80,7 +80,7 @@ def listing(query_data: JobFilters) -> JobPage:
 
     `next` leads to the page of older ones, with the same filters.
     """
-    found = table.listing(
+    found = table.list_jobs(
         connections().database,
         states=query_data.status,
         labels=query_data.labels(),
@@ -124,7 +124,7 @@ def cancel(job_id: str) -> tuple[JobDocument, int]:
 
 @jobs.get("/<job_id>/result")
 @jobs.doc(
-    responses={200: openapi.file("The picture, in the spec's format.", *keys.SUFFIXES)}
+    responses={200: openapi.file("The picture, in the spec's format.", *object_keys.SUFFIXES)}
     | openapi.NOT_MODIFIED
     | openapi.refusals(JobNotFound, NotFinished, ResultExpired)
 )
@@ -137,7 +137,7 @@ def result(job_id: str) -> Response:
     return objects.stream(
         made["key"],
         media_type=made["media_type"],
-        filename=f"impasto-{job_id}{keys.SUFFIXES[made['media_type']]}",
+        filename=f"impasto-{job_id}{object_keys.SUFFIXES[made['media_type']]}",
         etag=made["sha256"],
         size_bytes=made["size_bytes"],
     )
@@ -198,8 +198,8 @@ def snapshot(job_id: str, iteration: int) -> Response:
         raise SnapshotNotFound(f"job {job_id} has no snapshot of iteration {iteration}")
     # Another attempt may yet take its own.
     is_final = view.job.state in TERMINAL
-    kind = keys.media_type(taken[iteration])
-    name = f"impasto-{job_id}-{iteration:06d}{keys.SUFFIXES[kind]}"
+    kind = object_keys.media_type(taken[iteration])
+    name = f"impasto-{job_id}-{iteration:06d}{object_keys.SUFFIXES[kind]}"
     return _stream(taken[iteration], kind, name, is_final=is_final)
 
 
@@ -231,7 +231,7 @@ def _check_kept(job: Job) -> None:
 
 def _stream(key: str, media_type: str, filename: str, *, is_final: bool = True) -> Response:
     # Objects are never overwritten: a key stands for its bytes.
-    etag = keys.digest(key.encode())
+    etag = object_keys.digest(key.encode())
     return objects.stream(
         key, media_type=media_type, filename=filename, etag=etag, is_final=is_final
     )

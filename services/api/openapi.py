@@ -97,7 +97,7 @@ def install(app: APIFlask) -> None:
     app.config["SERVERS"] = [{"url": "/"}]  # not the Host header of whoever asks first
     app.description = (
         "Renders pictures in the style of paintings. Errors are problem+json; parameters, fields"
-        " and parts that an address does not know are refused. It asks nobody for a login."
+        " and parts that an address does not know are refused. It has no authentication."
     )
     app.config["INFO"] = {
         "contact": {"name": "The maintainers of Impasto"},

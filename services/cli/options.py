@@ -22,7 +22,7 @@ class LazyOptionsCommand(TyperCommand):
 
         complete = typer.Typer(add_completion=False, rich_markup_mode="rich")
         own: Any = self.callback
-        command = options.added(inspect.unwrap(own), self.options())
+        command = options.with_options(inspect.unwrap(own), self.options())
         complete.command(self.name)(command)
         return typer.main.get_command(complete).make_context(info_name, args, *more, **extra)
 

@@ -65,7 +65,7 @@ def keep(job: "Job", output: Path | None, report: Path | None, *, json: bool = F
     Raises JobFailed, Cancelled, ResultExpired, or NotWritten, which says how to fetch it.
     """
     from services.client.tables import size, took
-    from shared.keys import SUFFIXES
+    from shared.object_keys import SUFFIXES
 
     status = job.wait()
     if status.result is None:

@@ -50,23 +50,23 @@ def doctor(
 
     It only reads, and the service may go on.
     """
-    from services import invariants
+    from services import audit
     from services.client import tables
     from shared.database import open_database, schema, workers
     from shared.storage import open_storage
 
     settings = settings_of_environment()
-    bounds = invariants.Bounds(settings.lease_seconds, settings.sweep_seconds)
+    bounds = audit.Bounds(settings.lease_seconds, settings.reconcile_seconds)
     with closing(open_database(settings.database_url)) as database:
         schema.check(database)
         storage = open_storage(settings.storage_url)
-        broken = invariants.check(database, storage, bounds, reads=not quick)
+        broken = audit.check(database, storage, bounds, reads=not quick)
         known = workers.list_workers(database)
     if json:
         print_json({"broken": [asdict(each) for each in broken]})
     else:
         names = {each.invariant for each in broken}
-        console().print(tables.of_invariants(invariants.INVARIANTS, names))
+        console().print(tables.of_invariants(audit.INVARIANTS, names))
         console().print(tables.of_workers(known))
         for each in broken:
             about = f"job {each.job_id}: " if each.job_id else ""

@@ -25,7 +25,7 @@ from shared.errors import (
     InvalidRequest,
     Violation,
 )
-from shared.keys import digest
+from shared.object_keys import digest
 from shared.spec import JobSpec
 from shared.states import State, Wait
 from shared.violations import presentable

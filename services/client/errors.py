@@ -6,7 +6,7 @@ from typing import Any
 from shared.errors import ImpastoError, Violation
 
 
-class Told(ImpastoError):
+class RemoteProblem(ImpastoError):
     """The server told of an error."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
@@ -26,7 +26,7 @@ class Told(ImpastoError):
         return super().problem() | self.document
 
 
-class ApiError(Told):
+class ApiError(RemoteProblem):
     """The server refused the request."""
 
     def about(self, name: str) -> "ApiError":
@@ -49,7 +49,7 @@ class ApiError(Told):
         return ApiError({**self.document, "detail": detail, "errors": errors})
 
 
-class JobFailed(Told):
+class JobFailed(RemoteProblem):
     """The job failed."""
 
     code = "render_failed"

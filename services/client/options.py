@@ -38,7 +38,7 @@ def of(model: type[BaseModel], *, panel: str, but: Collection[str] = ()) -> list
     return [Option(field, panel) for field in fields(model) if field.name not in but]
 
 
-def added(command: Command, options: list[Option]) -> Command:
+def with_options(command: Command, options: list[Option]) -> Command:
     """The command with these options; its `**given` are the fields that somebody set.
 
     What nobody sets keeps the model's default, which the help only repeats.

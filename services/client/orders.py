@@ -9,7 +9,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from shared.errors import InvalidSpec, Violation
-from shared.keys import digest
+from shared.object_keys import digest
 from shared.spec import JobSpec
 from shared.violations import presentable, violations
 

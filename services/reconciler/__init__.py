@@ -1,4 +1,4 @@
-"""Puts right what a crash or an outage left behind: leases at once, what lies about in time."""
+"""Repairs what a crash or an outage left behind: expired leases at once, garbage in time."""
 
 import threading
 import time
@@ -8,10 +8,10 @@ from pathlib import Path
 import structlog
 from celery import Celery
 
+from services.reconciler.garbage import GarbageCollector
 from services.reconciler.leases import Leases
-from services.reconciler.remains import Remains
 from shared.database import Database
-from shared.database.leader import lead
+from shared.database.leader import hold_leadership
 from shared.errors import Unavailable
 from shared.storage import Storage
 
@@ -21,25 +21,25 @@ _log = structlog.get_logger(__name__)
 
 DAY_SECONDS = 86400
 
-# How long others wait for a leader that is frozen, or whose machine lost its power. Expired leases
-# are taken back within milliseconds; to delete a batch takes as long as the storage does.
-_LEASES_PATIENCE_SECONDS, _REMAINS_PATIENCE_SECONDS = 5, 60
+# How long others wait for a leader that is frozen, or whose machine lost its power. Requeueing
+# expired leases takes milliseconds; deleting a batch takes as long as the storage does.
+_LEASES_PATIENCE_SECONDS, _GARBAGE_PATIENCE_SECONDS = 5, 60
 
 
 class Reconciler:
-    """Sweeps every few seconds. Each sweep is safe to repeat, and beside others.
+    """Reconciles every few seconds. Each pass is safe to repeat, and to run beside others.
 
-    Leases and remains are swept on threads of their own: a storage that does not answer must not
-    keep a job waiting whose worker is gone.
+    Leases and garbage have a thread each: a storage that does not answer must not delay a job
+    whose worker is gone.
     """
 
     def __init__(
         self,
         database: Database,
         storage: Storage,
-        doorbell: Celery,
+        broker: Celery,
         *,
-        sweep_seconds: float,
+        reconcile_seconds: float,
         lease_seconds: float,
         retention_days: float = 0,
         orphan_seconds: float = DAY_SECONDS,
@@ -47,16 +47,16 @@ class Reconciler:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
-        self._sweep_seconds = sweep_seconds
-        self._alive_file = alive_file  # touched with each sweep of the leases
+        self._interval_seconds = reconcile_seconds
+        self._alive_file = alive_file  # touched after each pass over the leases
         self._leases = Leases(
             database,
-            doorbell,
+            broker,
             lease_seconds=lease_seconds,
-            sweep_seconds=sweep_seconds,
+            reconcile_seconds=reconcile_seconds,
             clock=clock,
         )
-        self._remains = Remains(
+        self._garbage = GarbageCollector(
             database,
             storage,
             retention_seconds=retention_days * DAY_SECONDS,
@@ -64,39 +64,43 @@ class Reconciler:
         )
 
     def run(self, stopping: threading.Event) -> None:
-        """Sweep until the event is set."""
-        beside = threading.Thread(target=self._sweep_remains, args=[stopping], name="remains")
+        """Reconcile until the event is set."""
+        beside = threading.Thread(target=self._collect_garbage, args=[stopping], name="garbage")
         beside.start()
         while not stopping.is_set():
             try:
-                self.sweep_leases()
+                self.reconcile_leases()
             except Unavailable as error:
-                _log.warning("sweep_failed", detail=error.detail)
+                _log.warning("reconcile_failed", detail=error.detail)
             if self._alive_file:
                 self._alive_file.touch()
-            stopping.wait(self._sweep_seconds)
+            stopping.wait(self._interval_seconds)
         beside.join()
 
-    def sweep_leases(self) -> None:
-        """Take back expired leases and fail what is too late, if nobody else is at it."""
+    def reconcile_leases(self) -> None:
+        """Requeue jobs with expired leases and fail overdue ones, as the leader."""
         self._leases.look()
-        with lead(self._database, "leases", patience_seconds=_LEASES_PATIENCE_SECONDS) as is_ours:
-            if is_ours:
-                self._leases.sweep()
+        with hold_leadership(
+            self._database, "leases", patience_seconds=_LEASES_PATIENCE_SECONDS
+        ) as is_leader:
+            if is_leader:
+                self._leases.reconcile()
 
-    def sweep_remains(self) -> bool:
-        """Delete some of what nobody follows any more; whether there may be more of it."""
-        with lead(self._database, "storage", patience_seconds=_REMAINS_PATIENCE_SECONDS) as is_ours:
-            return is_ours and self._remains.sweep()
+    def collect_garbage(self) -> bool:
+        """Delete a batch of unreferenced objects, as the leader; whether there may be more."""
+        with hold_leadership(
+            self._database, "storage", patience_seconds=_GARBAGE_PATIENCE_SECONDS
+        ) as is_leader:
+            return is_leader and self._garbage.collect()
 
-    def _sweep_remains(self, stopping: threading.Event) -> None:
+    def _collect_garbage(self, stopping: threading.Event) -> None:
         is_more = False
-        while not (stopping.is_set() if is_more else stopping.wait(self._sweep_seconds)):
+        while not (stopping.is_set() if is_more else stopping.wait(self._interval_seconds)):
             try:
-                is_more = self.sweep_remains()
+                is_more = self.collect_garbage()
             except Unavailable as error:
                 is_more = False
-                _log.warning("sweep_failed", detail=error.detail)
-            except Exception:  # a thread that ended would not be missed by anybody
+                _log.warning("reconcile_failed", detail=error.detail)
+            except Exception:  # if this thread ended, nothing would restart it
                 is_more = False
-                _log.exception("sweep_failed")
+                _log.exception("reconcile_failed")

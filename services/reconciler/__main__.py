@@ -7,8 +7,8 @@ from services.reconciler import Reconciler
 from shared import logs, settings
 from shared.database import open_database, schema
 from shared.errors import ImpastoError
-from shared.queue import open_queue
 from shared.storage import open_storage
+from shared.wakeups import open_wakeups
 
 
 def main() -> None:
@@ -30,8 +30,8 @@ def _open(configured: settings.Settings) -> Reconciler:
     return Reconciler(
         database,
         open_storage(configured.storage_url),
-        open_queue(configured.broker_url),
-        sweep_seconds=configured.sweep_seconds,
+        open_wakeups(configured.broker_url),
+        reconcile_seconds=configured.reconcile_seconds,
         lease_seconds=configured.lease_seconds,
         retention_days=configured.retention_days,
         alive_file=configured.alive_file,

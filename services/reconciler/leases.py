@@ -1,68 +1,74 @@
-"""Jobs whose worker is gone, or that have waited for too long; and the workers that are gone."""
+"""Expired leases and deadlines of jobs, and workers that have not reported for a day."""
 
 from collections.abc import Callable
 
 import structlog
 from celery import Celery
 
-from shared import queue
+from shared import wakeups
 from shared.database import Database, jobs, workers
 from shared.states import State
 
 _log = structlog.get_logger(__name__)
 
-FORGET_SECONDS = 86400  # after it, nobody asks any more when a worker was heard of last
+FORGET_SECONDS = 86400  # after it, the row of a worker that stopped is of no use
 
 
 class Leases:
-    """What was seen of the database, and what follows from it for leases that ran out.
+    """Requeues jobs whose lease expired, and knows for how long the database has been reachable.
 
-    clock: monotonic, in seconds. It only tells for how long we have been looking.
+    clock: monotonic, in seconds; it only measures that time.
     """
 
     def __init__(
         self,
         database: Database,
-        doorbell: Celery,
+        broker: Celery,
         *,
         lease_seconds: float,
-        sweep_seconds: float,
+        reconcile_seconds: float,
         clock: Callable[[], float],
     ) -> None:
         self._database = database
-        self._doorbell = doorbell
+        self._broker = broker
         self._clock = clock
         # A worker renews its lease four times before it ends: it survives an outage of half of it.
-        self._gap_seconds = max(2 * sweep_seconds, lease_seconds / 2)
-        self._trust_seconds = lease_seconds + 2 * sweep_seconds
+        self._gap_seconds = max(2 * reconcile_seconds, lease_seconds / 2)
+        self._trust_seconds = lease_seconds + 2 * reconcile_seconds
         self._last_seen: float | None = None
         self._seen_since = 0.0
 
     def look(self) -> None:
-        """See that the database answers. Raises Unavailable."""
+        """Check that the database answers. Raises Unavailable."""
         self._database.check()
         at = self._clock()
         if self._last_seen is None or at - self._last_seen > self._gap_seconds:
             self._seen_since = at
         self._last_seen = at
 
-    def sweep(self) -> None:
-        """Take back expired leases and fail what is too late.
+    def reconcile(self) -> None:
+        """Requeue jobs with expired leases and fail overdue ones.
 
-        Nobody has to ring for jobs whose wake-up was lost: idle workers look by themselves.
+        Jobs whose wake-up was lost need no other one: idle workers poll the database.
         """
         # After an outage of the database every lease has run out, though no worker failed. So an
         # expiry counts against its job only where the worker could have renewed the lease: where
         # we have seen the database for as long as a lease lasts, without a gap. We may err (just
         # started, or frozen ourselves), but only in favour of the job.
-        counts = self._clock() - self._seen_since >= self._trust_seconds
-        can_ring = True
-        for job in jobs.take_back_expired(self._database, counts=counts):
+        count_failure = self._clock() - self._seen_since >= self._trust_seconds
+        can_notify = True
+        for job in jobs.requeue_expired(self._database, count_failure=count_failure):
             _log.warning(
-                "lease_expired", job=job.id, attempt=job.attempt, state=job.state, counts=counts
+                "lease_expired",
+                job=job.id,
+                attempt=job.attempt,
+                state=job.state,
+                counted=count_failure,
             )
-            if can_ring and job.state == State.QUEUED:
-                can_ring = queue.ring(self._doorbell)  # each try takes a second while it is away
+            if can_notify and job.state == State.QUEUED:
+                can_notify = wakeups.notify_worker(
+                    self._broker
+                )  # each try takes a second while it is away
         for job in jobs.fail_overdue(self._database):
             _log.info("deadline_exceeded", job=job.id)
         for name in workers.forget(self._database, older_than_seconds=FORGET_SECONDS):

@@ -19,7 +19,7 @@ from shared.errors import AssetNotFound, Unavailable
 
 @dataclass(frozen=True)
 class Asset:
-    """A picture whose bytes lie in the storage under `keys.asset(id)`."""
+    """A picture whose bytes lie in the storage under `object_keys.asset(id)`."""
 
     id: str
     media_type: str
@@ -38,7 +38,7 @@ _IS_UNDERWAY = assets.c.stored_at.is_(None) & assets.c.doomed_at.is_(None)
 # What an upload does.
 
 
-def intend(
+def begin_upload(
     database: Database,
     *,
     id: str,
@@ -69,7 +69,7 @@ def intend(
         _intend_again(database, id)
 
 
-def confirm(database: Database, asset_id: str) -> Asset:
+def finish_upload(database: Database, asset_id: str) -> Asset:
     """The asset, whose bytes lie in the storage, known from now on.
 
     Raises Unavailable if the upload took so long that its intent was given up.
@@ -111,10 +111,10 @@ def find(database: Database, ids: Iterable[str]) -> dict[str, Asset]:
 # What the reconciler does.
 
 
-def doom(database: Database, *, older_than_seconds: float, limit: int) -> list[str]:
+def tombstone(database: Database, *, older_than_seconds: float, limit: int) -> list[str]:
     """The ids of uploads that nobody will finish; from now on nobody may.
 
-    Those that were doomed before and are still to be deleted are among them.
+    Those with a tombstone whose object is not deleted yet are among them.
     """
     is_given_up = assets.c.stored_at.is_(None) & (assets.c.created_at < now(-older_than_seconds))
     oldest = select(assets.c.id).where(is_given_up).order_by(assets.c.created_at).limit(limit)
@@ -129,7 +129,7 @@ def doom(database: Database, *, older_than_seconds: float, limit: int) -> list[s
 
 
 def forget(database: Database, asset_id: str) -> None:
-    """Drop a doomed asset, whose object is deleted."""
+    """Delete the row of a tombstoned asset, whose object is deleted."""
     with database.write() as connection:
         is_it = (assets.c.id == asset_id) & assets.c.doomed_at.is_not(None)
         connection.execute(delete(assets).where(is_it))

@@ -1,4 +1,4 @@
-"""One at a time: whose turn it is to sweep."""
+"""Leader election: one reconciler at a time has a duty."""
 
 import contextlib
 from collections.abc import Iterator
@@ -18,12 +18,12 @@ _BOUND = text("SELECT set_config('idle_in_transaction_session_timeout', :millise
 
 
 @contextlib.contextmanager
-def lead(database: Database, duty: str, *, patience_seconds: float) -> Iterator[bool]:
-    """Whether the duty is ours while the `with` lasts.
+def hold_leadership(database: Database, duty: str, *, patience_seconds: float) -> Iterator[bool]:
+    """Whether this process holds the leadership of a duty while the `with` lasts.
 
-    On Postgres the server gives it to another one that asks once we have kept it for longer than
-    our patience, so what is done under it must be safe beside others: the lock only saves work. On
-    SQLite there are no others, for the process owns the folder.
+    On Postgres the server ends a leadership that is held for longer than `patience_seconds` and
+    gives it to the next process that asks. So what is done under it must be safe beside others:
+    the lock only saves work. On SQLite there are no others, since one process owns the folder.
     """
     if database.engine.dialect.name != "postgresql":
         yield True
@@ -42,7 +42,7 @@ def lead(database: Database, duty: str, *, patience_seconds: float) -> Iterator[
 
 
 def _give_up(connection: Connection) -> None:
-    """Let others lead; a connection that cannot say so is closed, which says it, too."""
+    """Release the lock; closing a connection that no longer answers releases it, too."""
     try:
         connection.rollback()
     except DBAPIError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Table, and_, select, update
 
-from shared import keys
+from shared import object_keys
 from shared.database.clock import now
 from shared.database.connection import Database
 from shared.database.tables import attempts, checkpoints, jobs, snapshots
@@ -24,11 +24,11 @@ class Folder:
 
     @property
     def prefix(self) -> str:
-        return f"{keys.attempt(self.job_id, self.attempt, self.claim_id)}/"
+        return f"{object_keys.attempt(self.job_id, self.attempt, self.claim_id)}/"
 
 
 @dataclass(frozen=True)
-class Doomed:
+class Tombstone:
     """A checkpoint that nobody follows any more."""
 
     job_id: str
@@ -57,7 +57,7 @@ def expire(database: Database, *, older_than_seconds: float, limit: int) -> list
         return list(rows.scalars())
 
 
-def to_purge(database: Database, *, limit: int) -> list[Folder]:
+def list_unpurged(database: Database, *, limit: int) -> list[Folder]:
     """The attempts of expired jobs whose objects are still to be deleted."""
     is_due = and_(jobs.c.expired_at.is_not(None), attempts.c.purged_at.is_(None))
     with database.read() as connection:
@@ -65,15 +65,15 @@ def to_purge(database: Database, *, limit: int) -> list[Folder]:
         return [Folder(*row) for row in connection.execute(query)]
 
 
-def purged(database: Database, folder: Folder) -> None:
-    """Nothing is left below the folder."""
+def mark_purged(database: Database, folder: Folder) -> None:
+    """Record that nothing is left below the folder."""
     _mark(database, folder, "purged_at", "swept_at")
 
 
 # What attempts left behind.
 
 
-def to_sweep(database: Database, *, older_than_seconds: float, limit: int) -> list[Folder]:
+def list_uncollected(database: Database, *, older_than_seconds: float, limit: int) -> list[Folder]:
     """The attempts that ended so long ago, and may have uploaded what they never pointed to."""
     is_due = and_(attempts.c.swept_at.is_(None), attempts.c.ended_at < now(-older_than_seconds))
     with database.read() as connection:
@@ -93,28 +93,28 @@ def pointers(database: Database, folder: Folder) -> set[str]:
                 jobs.c.id == folder.job_id, jobs.c.claim_id == folder.claim_id
             )
         ).scalar_one_or_none()
-        return keys.named_by(result).union(*of_rows)
+        return object_keys.keys_of_result(result).union(*of_rows)
 
 
-def swept(database: Database, folder: Folder) -> None:
-    """Only what rows point to is left below the folder."""
+def mark_collected(database: Database, folder: Folder) -> None:
+    """Record that only what rows point to is left below the folder."""
     _mark(database, folder, "swept_at")
 
 
-# Checkpoints that nobody follows.
+# Checkpoints with a tombstone.
 
 
-def doomed_checkpoints(database: Database, *, limit: int) -> list[Doomed]:
+def list_tombstones(database: Database, *, limit: int) -> list[Tombstone]:
     """Those whose objects are still to be deleted, the oldest first."""
     is_due = and_(checkpoints.c.doomed_at.is_not(None), checkpoints.c.deleted_at.is_(None))
     with database.read() as connection:
         fields = checkpoints.c["job_id", "attempt", "iteration", "key"]
         query = select(*fields).where(is_due).order_by(checkpoints.c.doomed_at).limit(limit)
-        return [Doomed(*row) for row in connection.execute(query)]
+        return [Tombstone(*row) for row in connection.execute(query)]
 
 
-def deleted(database: Database, checkpoint: Doomed) -> None:
-    """The checkpoint's object is no more."""
+def mark_deleted(database: Database, checkpoint: Tombstone) -> None:
+    """Record that the checkpoint's object is deleted."""
     with database.write() as connection:
         connection.execute(
             update(checkpoints)
@@ -123,7 +123,7 @@ def deleted(database: Database, checkpoint: Doomed) -> None:
         )
 
 
-def _is_of(table: Table, attempt: Folder | Doomed) -> ColumnElement[bool]:
+def _is_of(table: Table, attempt: Folder | Tombstone) -> ColumnElement[bool]:
     return and_(table.c.job_id == attempt.job_id, table.c.attempt == attempt.attempt)
 
 

@@ -1,6 +1,6 @@
 """What travels between the pool and a child: a JSON header, and bytes as they are.
 
-Nothing here is unpickled: a child has read what strangers sent.
+Nothing here is unpickled: a child has read what a client sent.
 """
 
 import json

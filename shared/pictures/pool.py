@@ -1,6 +1,6 @@
 """Pictures decoded in child processes, each within bounds of time and memory.
 
-What strangers send is decoded here and nowhere else. A picture that takes too much, or that its
+Uploads are decoded here and nowhere else. A picture that takes too much, or that its
 decoder crashes on, costs a child and is refused; the process that asked goes on. Small pictures
 have children of their own, so that they are not behind large ones.
 """

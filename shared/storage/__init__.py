@@ -32,7 +32,7 @@ class Storage(Protocol):
     def keys(self, prefix: str) -> Iterator[str]:
         """All keys that begin with the prefix, in order."""
 
-    def tidy(self, prefix: str) -> None:
+    def remove_partial_uploads(self, prefix: str) -> None:
         """Remove what puts under keys with the prefix left that were killed; none is under way."""
 
     def prepare(self) -> None:

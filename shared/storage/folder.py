@@ -60,7 +60,7 @@ class FolderStorage:
     def keys(self, prefix: str) -> Iterator[str]:
         return (name for name in self._names(prefix) if not name.endswith(_PART))
 
-    def tidy(self, prefix: str) -> None:
+    def remove_partial_uploads(self, prefix: str) -> None:
         for name in self._names(prefix):
             if name.endswith(_PART):
                 self.delete(name)

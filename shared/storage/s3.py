@@ -87,7 +87,7 @@ class S3Storage:
                 for item in page.get("Contents", []):
                     yield item["Key"].removeprefix(self._prefix)
 
-    def tidy(self, prefix: str) -> None:
+    def remove_partial_uploads(self, prefix: str) -> None:
         """Nothing: a put is one request, and whole or not there."""
 
     def prepare(self) -> None:

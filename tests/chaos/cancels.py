@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import httpx2
 
-from services import invariants
+from services import audit
 from shared.states import TERMINAL, State
 from tests.chaos.fleet import Fleet
 from tests.chaos.verdict import BOUNDS, Verdict
@@ -80,7 +80,7 @@ def cancels(world: World, wanted: int, seed: int) -> Verdict:
     close = _near(world, made)
     if len(close) < wanted:
         breaches.append(f"too few: {len(close)} cancels came near enough")
-    broken = invariants.check(world.database, world.storage, BOUNDS, accepted=world.keys)
+    broken = audit.check(world.database, world.storage, BOUNDS, accepted=world.keys)
     breaches += [f"{each.invariant}: job {each.job_id}: {each.detail}" for each in broken]
     ends = [rows[each.job_id]["state"] for each in close]
     return Verdict(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared.keys import digest
+from shared.object_keys import digest
 from shared.pictures import codec
 from shared.pictures.codec import Picture
 from shared.spec import JobSpec
@@ -42,7 +42,7 @@ class Chain:
         self._is_started = False
 
     @property
-    def company(self) -> tuple[int, ...]:
+    def batch_key(self) -> tuple[int, ...]:
         return (*self._size, round(self.plan.learning_rate))
 
     @property

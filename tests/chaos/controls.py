@@ -70,7 +70,7 @@ _CUT = Weather(seconds=6, jobs=20, workers=3, reconcilers=1, cuts=1, cut_seconds
 
 CONTROLS = (
     Control("no fence", _storm(_PAUSES), "no_fence"),
-    Control("no sweep", _storm(_KILLS, calm_seconds=8), "no_sweep"),
+    Control("no reconciling", _storm(_KILLS, calm_seconds=8), "no_reconciling"),
     Control("keys without attempt", _storm(_KILLS), "keys_without_attempt"),
     Control("pointer before upload", _last_moments, "pointer_before_upload"),
     Control("image-only checkpoint", _storm(_KILLS), "image_only_checkpoint"),

@@ -1,6 +1,6 @@
 """Ways to break the service on purpose: a suite that none of them turns red proves nothing.
 
-Each takes away one thing that the promise rests on, in the process that it is called in.
+Each takes away one thing that the promise depends on, in the process that it is called in.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,10 +10,10 @@ from typing import Any
 
 from sqlalchemy import literal
 
-from shared import keys
+from shared import object_keys
 from shared.database import jobs
 from shared.database.clock import Instant
-from shared.database.jobs import attempts, clients, fence, sweeps, waiting
+from shared.database.jobs import attempts, clients, expiry, fence, waiting
 from shared.database.tables import jobs as table
 from shared.errors import RenderFailed
 from shared.states import State
@@ -29,17 +29,17 @@ def no_fence() -> None:
         return (table.c.id == claim.job_id) & (table.c.state == State.RUNNING)
 
     fence.is_of = attempts.is_of = is_of
-    lease.Lease._hold = lambda _: None
+    lease.Lease._ensure_held = lambda _: None
 
 
-def no_sweep() -> None:
+def no_reconciling() -> None:
     """Nobody takes expired leases back."""
-    jobs.take_back_expired = lambda *_, **__: []
+    jobs.requeue_expired = lambda *_, **__: []
 
 
 def keys_without_attempt() -> None:
     """All attempts at a job write into one folder."""
-    keys.attempt = lambda job_id, *_: f"jobs/{job_id}"
+    object_keys.attempt = lambda job_id, *_: f"jobs/{job_id}"
 
 
 def pointer_before_upload() -> None:
@@ -56,7 +56,9 @@ def pointer_before_upload() -> None:
 
     def succeed_first(database: Any, claim: jobs.Claim, result: Mapping[str, Any]) -> None:
         succeed(database, claim, result)
-        for upload in later.pop(keys.attempt(claim.job_id, claim.attempt, claim.claim_id), []):
+        for upload in later.pop(
+            object_keys.attempt(claim.job_id, claim.attempt, claim.claim_id), []
+        ):
             upload()
 
     s3.S3Storage.put, jobs.succeed = put_later, succeed_first
@@ -89,7 +91,7 @@ def wall_clock_leases() -> None:
         return literal(moment, Instant())
 
     module: ModuleType
-    for module in (attempts, clients, fence, sweeps, waiting):
+    for module in (attempts, clients, expiry, fence, waiting):
         module.now = now
 
 
@@ -97,7 +99,7 @@ MUTANTS: Mapping[str, Callable[[], None]] = {
     mutant.__name__: mutant
     for mutant in (
         no_fence,
-        no_sweep,
+        no_reconciling,
         keys_without_attempt,
         pointer_before_upload,
         image_only_checkpoint,

@@ -31,7 +31,7 @@ from services.api import wsgi
 from shared import settings
 from tests.chaos import mutants, tells
 from tests.chaos.chain import Chain
-from workers import opening, weights
+from workers import bootstrap, weights
 
 
 def play(
@@ -66,7 +66,7 @@ def warm() -> None:
     botocore.loaders.JSONFileLoader.load_file = lambda _, path: files(path)
     boto3.session.Session().client("s3", region_name="us-east-1")
     load = cache(lambda source: weights.load(source, Path("nowhere"), fetch=lambda _: b""))
-    opening.weights = SimpleNamespace(load=lambda source, *_, **__: load(source))
+    bootstrap.weights = SimpleNamespace(load=lambda source, *_, **__: load(source))
     load("caffe")
 
 
@@ -94,15 +94,15 @@ ROLES: Mapping[str, Callable[[], None]] = {
 
 
 def _render_chains() -> None:
-    opened = opening.open_studio
+    opened = bootstrap.open_context
 
-    def open_studio(*args: object) -> object:
-        studio = opened(*args)
+    def open_context(*args: object) -> object:
+        context = opened(*args)
         return dataclasses.replace(
-            studio, make=lambda plan, content, styles, _init: Chain(plan, content, styles)
+            context, make=lambda plan, content, styles, _init: Chain(plan, content, styles)
         )
 
-    opening.open_studio = open_studio
+    bootstrap.open_context = open_context
 
 
 def _redirect(log: str) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 import redis
 from sqlalchemy import exists, select
 
-from shared import queue
+from shared import wakeups
 from shared.database.tables import checkpoints, jobs
 from shared.errors import Unavailable
 from shared.states import State
@@ -159,7 +159,7 @@ class Storm:
                 with self._lock:
                     self._jobs.append(job)
                 if chance.random() < 0.1:
-                    queue.ring(self._world.doorbell)
+                    wakeups.notify_worker(self._world.broker)
                     self._count("wake-ups doubled")
                 if chance.random() < 0.05:
                     again = self._world.submit(client, spec, f"storm-{n}")

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from services import invariants
+from services import audit
 from shared.states import End, State
 from tests.chaos.fleet import Blow
-from tests.chaos.world import LEASE_SECONDS, SWEEP_SECONDS, World
+from tests.chaos.world import LEASE_SECONDS, RECONCILE_SECONDS, World
 
-BOUNDS = invariants.Bounds(lease_seconds=LEASE_SECONDS, sweep_seconds=SWEEP_SECONDS)
+BOUNDS = audit.Bounds(lease_seconds=LEASE_SECONDS, reconcile_seconds=RECONCILE_SECONDS)
 RECOVERY_MAX_SECONDS = LEASE_SECONDS + 10
 
 
@@ -61,7 +61,7 @@ def verdict(
     if seconds and quantile(seconds, 0.99) > RECOVERY_MAX_SECONDS:
         late = [each for each in recoveries if each.seconds > RECOVERY_MAX_SECONDS]
         found.breaches += [f"recovery: {each}" for each in late]
-    broken = invariants.check(world.database, world.storage, BOUNDS, accepted=world.keys)
+    broken = audit.check(world.database, world.storage, BOUNDS, accepted=world.keys)
     found.breaches += [f"{each.invariant}: job {each.job_id}: {each.detail}" for each in broken]
     found.figures = {
         "jobs": len(job_ids),

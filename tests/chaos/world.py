@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from services.client import Client
 from services.client.connection import Backoff
-from shared import queue
+from shared import wakeups
 from shared.database import Database, open_database, schema
 from shared.database.jobs import FAILURES_MAX
 from shared.database.tables import attempts, jobs
@@ -37,14 +37,14 @@ from tests.servers.valkey import ValkeyAt
 
 SIZE = (64, 64)  # px: below that there is no coarser size to begin at
 CONTENT, STYLE = paint(1, size=SIZE), paint(2, size=SIZE)
-LEASE_SECONDS, SWEEP_SECONDS = 3.0, 0.5
+LEASE_SECONDS, RECONCILE_SECONDS = 3.0, 0.5
 FAST: Mapping[str, str] = {
     "IMPASTO_LEASE_SECONDS": str(LEASE_SECONDS),
     "IMPASTO_HEARTBEAT_SECONDS": "0.5",
     "IMPASTO_CHECKPOINT_SECONDS": "0.4",
     "IMPASTO_PROGRESS_SECONDS": "0.25",
     "IMPASTO_IDLE_SECONDS": "1",
-    "IMPASTO_SWEEP_SECONDS": str(SWEEP_SECONDS),
+    "IMPASTO_RECONCILE_SECONDS": str(RECONCILE_SECONDS),
     "IMPASTO_SLOTS": "2",
     "IMPASTO_THREADS": "1",
     "IMPASTO_DEVICE": "cpu",
@@ -68,7 +68,7 @@ class World:
     environment: dict[str, str]
     database: Database
     storage: Storage
-    doorbell: Celery
+    broker: Celery
     to_postgres: Proxy
     to_valkey: Proxy
     to_swift: Proxy
@@ -215,7 +215,7 @@ def world(
             environment,
             database,
             storage,
-            queue.open_queue(broker_url),
+            wakeups.open_wakeups(broker_url),
             to_postgres,
             to_valkey,
             to_swift,

@@ -29,7 +29,7 @@ WRITES: dict[str, Write] = {
         database, claim, Progress(Phase.RENDERING, iteration=7, loss=LOSS), lease_seconds=60
     ),
     "renew": lambda database, claim: jobs.report(database, claim, None, lease_seconds=60),
-    "hear": jobs.heard,
+    "hear": jobs.read_claimed,
     "add_snapshot": lambda database, claim: jobs.add_snapshot(database, claim, 50, "key"),
     "add_checkpoint": lambda database, claim: jobs.add_checkpoint(
         database, claim, checkpoint(claim.attempt, 7)
@@ -91,9 +91,9 @@ def change(database: Database, job: Job, **values: Any) -> Job:
 
 
 def expire(database: Database, job: Job) -> list[Job]:
-    """Let the job's lease run out, and sweep."""
+    """Let the job's lease expire, and requeue it."""
     change(database, job, lease_expires_at=now(-1))
-    return jobs.take_back_expired(database)
+    return jobs.requeue_expired(database)
 
 
 def assert_fenced(database: Database, claim: Claim) -> None:

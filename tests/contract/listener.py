@@ -7,11 +7,11 @@ import sys
 
 from celery import signals
 
-from shared.queue import WAKE, open_queue
+from shared.wakeups import WAKE, open_wakeups
 
 
 def main(broker_url: str) -> None:
-    app = open_queue(broker_url)
+    app = open_wakeups(broker_url)
     app.set_default()
 
     @signals.worker_ready.connect(weak=False)

@@ -12,10 +12,10 @@ ONE, OTHER, MISSING = "1" * 64, "2" * 64, "3" * 64
 
 
 def test_an_asset_is_known_by_its_id_once_its_bytes_are_stored(database: Database) -> None:
-    intend(database, ONE, size_bytes=2**33)
+    begin_upload(database, ONE, size_bytes=2**33)
     assert assets.find(database, [ONE]) == {}
 
-    stored = assets.confirm(database, ONE)
+    stored = assets.finish_upload(database, ONE)
 
     assert assets.get(database, ONE) == stored
     assert (stored.id, stored.media_type) == (ONE, "image/png")
@@ -30,10 +30,10 @@ def test_an_asset_that_was_known_stays_as_it_was(database: Database) -> None:
 
 
 def test_two_may_upload_the_same_picture_at_once(database: Database) -> None:
-    intend(database, ONE)
-    intend(database, ONE)
+    begin_upload(database, ONE)
+    begin_upload(database, ONE)
 
-    assert assets.confirm(database, ONE) == assets.confirm(database, ONE)
+    assert assets.finish_upload(database, ONE) == assets.finish_upload(database, ONE)
 
 
 def test_assets_are_found_together_each_once(database: Database) -> None:
@@ -58,24 +58,24 @@ def test_the_asset_that_is_missing_is_named(database: Database) -> None:
 
 def test_only_an_upload_that_nobody_goes_on_with_is_doomed(database: Database) -> None:
     add(database, ONE)
-    intend(database, OTHER)
-    intend(database, MISSING)
+    begin_upload(database, OTHER)
+    begin_upload(database, MISSING)
     age(database, ONE, OTHER, MISSING)
-    intend(database, OTHER)  # somebody sends it once more
+    begin_upload(database, OTHER)  # somebody sends it once more
 
-    assert doom(database) == [MISSING]
-    assert doom(database) == [MISSING], "until its object is deleted"
+    assert tombstone(database) == [MISSING]
+    assert tombstone(database) == [MISSING], "until its object is deleted"
 
 
 def test_a_doomed_upload_can_neither_be_finished_nor_begun_again(database: Database) -> None:
-    intend(database, ONE)
+    begin_upload(database, ONE)
     age(database, ONE)
-    doom(database)
+    tombstone(database)
 
     with pytest.raises(Unavailable, match=f"the upload of {ONE} took too long"):
-        assets.confirm(database, ONE)
+        assets.finish_upload(database, ONE)
     with pytest.raises(Unavailable, match=f"an earlier upload of {ONE} has left is being deleted"):
-        intend(database, ONE)
+        begin_upload(database, ONE)
 
     assets.forget(database, ONE)
     assert add(database, ONE) == assets.get(database, ONE)
@@ -91,27 +91,27 @@ def test_what_is_stored_cannot_be_forgotten(database: Database) -> None:
 
 def test_what_is_to_be_known_of_a_picture_is_kept(database: Database) -> None:
     told = ["its profile is damaged: its colours are taken as sRGB"]
-    assets.intend(
+    assets.begin_upload(
         database, id=ONE, media_type="image/png", width=1, height=1, size_bytes=9, warnings=told
     )
-    assert assets.confirm(database, ONE).warnings == told
+    assert assets.finish_upload(database, ONE).warnings == told
     assert assets.find(database, [ONE])[ONE].warnings == told
     assert add(database, OTHER).warnings == []
 
 
 def add(database: Database, id_: str, width: int = 640) -> assets.Asset:
-    intend(database, id_, width=width)
-    return assets.confirm(database, id_)
+    begin_upload(database, id_, width=width)
+    return assets.finish_upload(database, id_)
 
 
-def intend(database: Database, id_: str, width: int = 640, size_bytes: int = 9) -> None:
-    assets.intend(
+def begin_upload(database: Database, id_: str, width: int = 640, size_bytes: int = 9) -> None:
+    assets.begin_upload(
         database, id=id_, media_type="image/png", width=width, height=480, size_bytes=size_bytes
     )
 
 
-def doom(database: Database) -> list[str]:
-    return assets.doom(database, older_than_seconds=DAY, limit=10)
+def tombstone(database: Database) -> list[str]:
+    return assets.tombstone(database, older_than_seconds=DAY, limit=10)
 
 
 def age(database: Database, *ids: str) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from shared import settings
 from shared.database import open_database, schema
-from shared.queue import check, open_queue, ring
 from shared.storage import open_storage
+from shared.wakeups import check, notify_worker, open_wakeups
 from tests.servers.proxy import Proxy
 from tests.servers.server import LOCALHOST_6, has_ipv6
 
@@ -34,10 +34,10 @@ def test_postgres_is_reached_by_ipv6(postgres: "PostgresAt") -> None:
 def test_a_broker_is_reached_by_ipv6(valkey: "ValkeyAt") -> None:
     url = valkey.fresh()
     with Proxy.of(url, at=LOCALHOST_6) as proxy:
-        app = open_queue(settings.load(broker_url=proxy.url(url)).broker_url)
+        app = open_wakeups(settings.load(broker_url=proxy.url(url)).broker_url)
 
         assert check(app) is None
-        assert ring(app)
+        assert notify_worker(app)
 
 
 def test_a_store_is_reached_by_ipv6(swift: "S3At", monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ def test_unknown_jobs_are_named(database: Database) -> None:
         with pytest.raises(JobNotFound, match="there is no job 'nowhere'"):
             find(database, "nowhere")
     with pytest.raises(JobNotFound, match="there is no job 'nowhere'"):
-        jobs.listing(database, before="nowhere")
+        jobs.list_jobs(database, before="nowhere")
 
 
 def test_a_submission_that_is_repeated_finds_its_job(database: Database) -> None:
@@ -83,7 +83,7 @@ def test_a_submission_that_is_repeated_finds_its_job(database: Database) -> None
     assert not is_new
     assert again == taken
     assert again.id == job.id
-    assert len(jobs.listing(database)) == 1
+    assert len(jobs.list_jobs(database)) == 1
 
 
 def test_an_idempotency_key_is_good_for_one_spec(database: Database) -> None:
@@ -92,7 +92,7 @@ def test_an_idempotency_key_is_good_for_one_spec(database: Database) -> None:
     with pytest.raises(IdempotencyConflict, match=f"the key 'k' belongs to job {job.id}"):
         jobs.submit(database, spec(iterations=2), CANVAS, idempotency_key="k")
 
-    assert [each.id for each in jobs.listing(database)] == [job.id]
+    assert [each.id for each in jobs.list_jobs(database)] == [job.id]
 
 
 def test_submissions_without_a_key_are_jobs_of_their_own(database: Database) -> None:
@@ -263,11 +263,11 @@ def test_news_that_comes_late_takes_nothing_back(database: Database) -> None:
 
 def test_an_attempt_hears_of_a_wish_without_a_write(database: Database) -> None:
     job = running(database)
-    assert jobs.heard(database, job.claim) == job
+    assert jobs.read_claimed(database, job.claim) == job
 
     wished = jobs.request_cancel(database, job.id)
 
-    assert jobs.heard(database, job.claim) == wished
+    assert jobs.read_claimed(database, job.claim) == wished
 
 
 def test_a_report_tells_the_worker_of_the_wish_to_cancel(database: Database) -> None:
@@ -505,21 +505,21 @@ def test_a_job_may_be_finished_in_spite_of_the_wish(database: Database) -> None:
     assert jobs.get(database, job.id).state == State.SUCCEEDED
 
 
-# Sweeping.
+# Expiry.
 
 
 def test_a_job_whose_worker_is_silent_is_taken_back(database: Database) -> None:
     silent, alive = running(database), running(database)
     change(database, silent, lease_expires_at=now(-1))
 
-    (taken,) = jobs.take_back_expired(database)
+    (taken,) = jobs.requeue_expired(database)
 
     assert taken == jobs.get(database, silent.id)
     assert (taken.state, taken.failures) == (State.QUEUED, 1)
     assert taken.worker is taken.lease_expires_at is taken.phase is None
     assert [each.end for each in jobs.view(database, silent.id).attempts] == [End.LEASE_EXPIRED]
     assert jobs.get(database, alive.id) == alive
-    assert jobs.take_back_expired(database) == []
+    assert jobs.requeue_expired(database) == []
     assert claim(database).attempt == 2
 
 
@@ -528,7 +528,7 @@ def test_nobody_is_blamed_for_a_lease_that_an_outage_kept_from_being_renewed(
 ) -> None:
     job = change(database, running(database), failures=1, lease_expires_at=now(-1))
 
-    (taken,) = jobs.take_back_expired(database, counts=False)
+    (taken,) = jobs.requeue_expired(database, count_failure=False)
 
     assert taken.id == job.id
     assert (taken.state, taken.failures) == (State.QUEUED, 1)
@@ -568,7 +568,7 @@ def test_a_worker_that_starts_again_gives_back_what_it_had_and_nobody_is_blamed(
 ) -> None:
     mine, theirs = running(database), running(database, worker="w2")
 
-    (taken,) = jobs.take_back_from(database, "w1")
+    (taken,) = jobs.requeue_from(database, "w1")
 
     assert taken.id == mine.id
     assert (taken.state, taken.failures) == (State.QUEUED, 0)
@@ -636,8 +636,8 @@ def test_nothing_moves_a_job_that_has_ended(database: Database, state: State) ->
             write(database, job.claim)
     assert jobs.request_cancel(database, job.id) == ended
     assert jobs.claim(database, worker="w1", lease_seconds=60) is None
-    assert jobs.take_back_expired(database) == []
-    assert jobs.take_back_from(database, "w1") == []
+    assert jobs.requeue_expired(database) == []
+    assert jobs.requeue_from(database, "w1") == []
     assert jobs.fail_overdue(database) == []
 
     assert everything(database, job.id) == before
@@ -741,7 +741,7 @@ def test_jobs_of_one_age_stand_in_the_order_of_their_claims(database: Database) 
     same_moment = submit(database).created_at
     for job in [submit(database) for _ in range(3)]:
         change(database, job, created_at=same_moment)
-    waiting = jobs.listing(database)
+    waiting = jobs.list_jobs(database)
     for job in waiting:
         change(database, job, created_at=same_moment)
 
@@ -770,7 +770,7 @@ def test_the_listing_is_of_the_states_that_are_asked_for(database: Database) -> 
     jobs.succeed(database, done.claim, RESULT)
 
     def listed(*states: State) -> set[str]:
-        return {job.id for job in jobs.listing(database, states=list(states))}
+        return {job.id for job in jobs.list_jobs(database, states=list(states))}
 
     assert listed() == {waiting.id, in_work.id, done.id}
     assert listed(State.QUEUED) == {waiting.id}
@@ -783,7 +783,7 @@ def test_jobs_are_found_by_their_labels(database: Database) -> None:
     other = submit(database, labels={"is": "no", "size": "2"})
 
     def listed(**labels: str) -> set[str]:
-        return {job.id for job in jobs.listing(database, labels=labels)}
+        return {job.id for job in jobs.list_jobs(database, labels=labels)}
 
     assert listed(size="2") == {one.id, other.id}
     assert listed(size="2", **{"is": "yes"}) == {one.id}
@@ -797,7 +797,7 @@ def test_labels_may_be_odd(database: Database) -> None:
     odd = [{name: "x"} for name in names] + [{"a": value} for value in values]
     submitted = [submit(database, labels=labels) for labels in odd]
 
-    found = [jobs.listing(database, labels=labels) for labels in odd]
+    found = [jobs.list_jobs(database, labels=labels) for labels in odd]
 
     assert found == [[job] for job in submitted]
 
@@ -813,10 +813,10 @@ def test_pages_hold_each_job_once_while_new_ones_arrive(
         moment = jobs.get(database, submitted[0].id).created_at
         for job in submitted:
             change(database, job, created_at=moment)
-    everything = [job.id for job in jobs.listing(database)]
+    everything = [job.id for job in jobs.list_jobs(database)]
 
     seen: list[str] = []
-    while page := jobs.listing(database, before=seen[-1] if seen else None, limit=3):
+    while page := jobs.list_jobs(database, before=seen[-1] if seen else None, limit=3):
         assert len(page) <= 3
         seen += [job.id for job in page]
         submit(database)

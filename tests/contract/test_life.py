@@ -225,7 +225,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(claim=claims)
     def hear(self, claim: Claim) -> None:
-        self._asks(claim, jobs.heard)
+        self._asks(claim, jobs.read_claimed)
 
     @rule(claim=claims)
     def keep_a_checkpoint(self, claim: Claim) -> None:
@@ -295,7 +295,7 @@ class Lives(RuleBasedStateMachine):
         for life in gone:
             life.failures += counts
             life.requeue(End.LEASE_EXPIRED, self.time)
-        taken = jobs.take_back_expired(self.database, counts=counts)
+        taken = jobs.requeue_expired(self.database, count_failure=counts)
         assert states(taken) == {life.id: life.state for life in gone}
 
     @rule()

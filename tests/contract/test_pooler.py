@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from shared.database import Database, jobs, open_database, schema
-from shared.database.leader import lead
+from shared.database.leader import hold_leadership
 from shared.errors import Unavailable
 from shared.spec import JobSpec
 from shared.states import State
@@ -66,7 +66,7 @@ def test_jobs_live_their_lives_behind_a_pooler(pooled: Database, url: str) -> No
         for done in [threads.submit(live, f"w{n}") for n in range(3)]:
             done.result()
 
-    assert len(jobs.listing(pooled, states=[State.SUCCEEDED])) == 24
+    assert len(jobs.list_jobs(pooled, states=[State.SUCCEEDED])) == 24
 
 
 def test_a_transactions_limits_hold_behind_a_pooler_and_are_left_to_nobody(
@@ -115,8 +115,8 @@ def roomy(postgres: PostgresAt) -> Iterator[tuple[Database, Database]]:
 def test_one_leads_at_a_time_behind_a_pooler(roomy: tuple[Database, Database]) -> None:
     for one, other in (roomy, roomy[::-1]) * 3:
         with (
-            lead(one, "storage", patience_seconds=60) as is_ours,
-            lead(other, "storage", patience_seconds=60) as is_theirs,
+            hold_leadership(one, "storage", patience_seconds=60) as is_ours,
+            hold_leadership(other, "storage", patience_seconds=60) as is_theirs,
         ):
             assert (is_ours, is_theirs) == (True, False)
 
@@ -125,10 +125,10 @@ def test_a_leader_that_is_frozen_loses_its_turn_behind_a_pooler(
     roomy: tuple[Database, Database],
 ) -> None:
     def is_free() -> bool:
-        with lead(roomy[1], "storage", patience_seconds=60) as is_ours:
+        with hold_leadership(roomy[1], "storage", patience_seconds=60) as is_ours:
             return is_ours
 
-    with lead(roomy[0], "storage", patience_seconds=0.2) as is_ours:
+    with hold_leadership(roomy[0], "storage", patience_seconds=0.2) as is_ours:
         assert is_ours
         ends = time.monotonic() + SOON_SECONDS
         while not is_free():

@@ -68,7 +68,7 @@ def test_jobs_of_an_old_schema_go_on_with_the_present_one(bare_database: Databas
 
     schema.upgrade(bare_database)
 
-    (taken,) = jobs.take_back_expired(bare_database)
+    (taken,) = jobs.requeue_expired(bare_database)
     assert taken.state == State.QUEUED
     again = jobs.claim(bare_database, worker="w2", lease_seconds=60)
     assert again is not None

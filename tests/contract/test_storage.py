@@ -107,10 +107,10 @@ def test_what_a_killed_put_left_is_no_object_and_can_be_tidied(
     assert list(storage.keys("")) == ["a/b/kept"]
     left = parts(storage_url)
 
-    storage.tidy("a/b/kept")
+    storage.remove_partial_uploads("a/b/kept")
     assert parts(storage_url) == left
 
-    storage.tidy("a/b")
+    storage.remove_partial_uploads("a/b")
     assert parts(storage_url) == []
     assert storage.get("a/b/kept") == b"whole"
 

@@ -14,10 +14,10 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
-from services import invariants
+from services import audit
 from services.api import create_app
 from services.api.connections import Connections
-from shared import keys
+from shared import object_keys
 from shared.database import jobs, schema
 from shared.database.jobs import Claim
 from shared.database.tables import metadata
@@ -103,8 +103,8 @@ def nothing_is_broken(request: pytest.FixtureRequest) -> Iterator[None]:
     """After each test on an API or on a worker, every invariant holds."""
     if "api" in request.fixturenames:
         at = request.getfixturevalue("api").connections
-    elif "studio" in request.fixturenames:
-        at = request.getfixturevalue("studio")
+    elif "context" in request.fixturenames:
+        at = request.getfixturevalue("context")
         for key in at.storage.keys(""):  # of another test; its rows are gone
             at.storage.delete(key)
     else:
@@ -112,7 +112,7 @@ def nothing_is_broken(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     yield
     # Some tests spoil the pictures that a job is made of, to see what becomes of it.
-    assert [each for each in invariants.check(at.database, at.storage) if each.job_id] == []
+    assert [each for each in audit.check(at.database, at.storage) if each.job_id] == []
 
 
 @pytest.fixture
@@ -161,27 +161,27 @@ def finish(api: Api, job_id: str, kind: str = "png") -> dict[str, bytes]:
     media_type = f"image/{kind}"
     database, storage = api.connections.database, api.connections.storage
     taken = claim(api, job_id)
-    folder = keys.attempt(job_id, taken.attempt, taken.claim_id)
+    folder = object_keys.attempt(job_id, taken.attempt, taken.claim_id)
     made = {
         "result": paint(3, kind),
         "losses": b"iteration,total\n1,2.5\n",
         "manifest": json.dumps(_manifest(api, job_id)).encode(),
         "snapshot": paint(4, "JPEG"),
     }
-    storage.put(keys.snapshot(folder, 2), made["snapshot"], "image/jpeg")
-    jobs.add_snapshot(database, taken, 2, keys.snapshot(folder, 2))
-    storage.put(keys.result(folder, media_type), made["result"], media_type)
-    storage.put(keys.losses(folder), made["losses"], "text/csv")
-    storage.put(keys.manifest(folder), made["manifest"], "application/json")
+    storage.put(object_keys.snapshot(folder, 2), made["snapshot"], "image/jpeg")
+    jobs.add_snapshot(database, taken, 2, object_keys.snapshot(folder, 2))
+    storage.put(object_keys.result(folder, media_type), made["result"], media_type)
+    storage.put(object_keys.losses(folder), made["losses"], "text/csv")
+    storage.put(object_keys.manifest(folder), made["manifest"], "application/json")
     result = {
-        "key": keys.result(folder, media_type),
-        "losses_key": keys.losses(folder),
-        "manifest_key": keys.manifest(folder),
+        "key": object_keys.result(folder, media_type),
+        "losses_key": object_keys.losses(folder),
+        "manifest_key": object_keys.manifest(folder),
         "media_type": media_type,
         "width": 48,
         "height": 36,
         "size_bytes": len(made["result"]),
-        "sha256": keys.digest(made["result"]),
+        "sha256": object_keys.digest(made["result"]),
     }
     jobs.succeed(database, taken, result)
     return made

@@ -16,7 +16,7 @@ from PIL import Image
 from werkzeug.test import TestResponse
 
 from services.uploads import Inspections
-from shared import keys, queue
+from shared import object_keys, wakeups
 from shared.database import jobs, schema
 from shared.database.jobs import Progress
 from shared.errors import RenderFailed
@@ -46,7 +46,7 @@ def test_a_picture_is_kept_once_and_given_back_as_it_came(client: FlaskClient) -
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json == again.json == client.get(first.location).json
     asset = first.json
-    assert asset["id"] == keys.digest(data)
+    assert asset["id"] == object_keys.digest(data)
     assert (asset["width"], asset["height"], asset["size_bytes"]) == (40, 30, len(data))
 
     content = client.get(f"{first.location}/content")
@@ -145,15 +145,15 @@ def test_head_tells_of_a_picture_without_sending_it(client: FlaskClient) -> None
 
 
 def test_a_job_is_queued_and_somebody_is_woken(api: Api) -> None:
-    doorbell = api.connections.doorbell
-    with doorbell.connection_for_read() as connection:
-        connection.SimpleQueue(queue.QUEUE).clear()
+    broker = api.connections.broker
+    with broker.connection_for_read() as connection:
+        connection.SimpleQueue(wakeups.QUEUE).clear()
 
         answer = api.client.post("/v1/jobs", json=spec(api.client, labels={"by": "test"}))
 
-        wake = connection.SimpleQueue(queue.QUEUE).get(timeout=5)
+        wake = connection.SimpleQueue(wakeups.QUEUE).get(timeout=5)
         wake.ack()
-    assert wake.headers["task"] == queue.WAKE
+    assert wake.headers["task"] == wakeups.WAKE
     assert answer.status_code == 202
     job = answer.json
     assert answer.location == job["links"]["self"] == f"/v1/jobs/{job['id']}"
@@ -178,14 +178,14 @@ def test_one_form_uploads_the_pictures_and_submits_the_job(client: FlaskClient) 
     )
     assert answer.status_code == 202, answer.text
     told = answer.json["spec"]
-    assert told["content"] == told["init_asset"] == keys.digest(content)
+    assert told["content"] == told["init_asset"] == object_keys.digest(content)
     assert told["init"] == "asset"
     assert told["styles"] == [
-        {"asset": keys.digest(first), "weight": 0.75, "mask": keys.digest(mask)},
-        {"asset": keys.digest(second), "weight": 0.25, "mask": None},
+        {"asset": object_keys.digest(first), "weight": 0.75, "mask": object_keys.digest(mask)},
+        {"asset": object_keys.digest(second), "weight": 0.25, "mask": None},
     ]
     for data in (content, first, second, mask):
-        assert client.get(f"/v1/assets/{keys.digest(data)}/content").data == data
+        assert client.get(f"/v1/assets/{object_keys.digest(data)}/content").data == data
 
 
 def test_a_form_may_take_a_style_that_was_uploaded_before(client: FlaskClient) -> None:
@@ -209,7 +209,7 @@ def test_a_job_is_queued_while_the_broker_is_away(another_api: Callable[..., Api
     schema.upgrade(api.connections.database)
     began = time.monotonic()
     assert submit(api.client)["status"] == "queued"
-    assert time.monotonic() - began < 15  # 1.5 s for the doorbell, and much for a busy machine
+    assert time.monotonic() - began < 15  # 1.5 s for the broker, and much for a busy machine
 
 
 # Submitting again.
@@ -372,7 +372,7 @@ def test_what_a_job_made_can_be_downloaded(api: Api) -> None:
     assert result.data == made["result"]
     assert result.content_type == "image/png"
     assert result.content_length == len(made["result"])
-    assert result.get_etag() == (keys.digest(made["result"]), False)
+    assert result.get_etag() == (object_keys.digest(made["result"]), False)
     assert result.cache_control.immutable
     assert f"filename=impasto-{job['id']}.png" in result.headers["Content-Disposition"]
 
@@ -402,7 +402,7 @@ def test_a_result_is_served_in_its_format(api: Api, kind: str, suffix: str) -> N
 def test_a_snapshot_of_a_running_job_is_not_kept_for_good(api: Api) -> None:
     job = submit(api.client, priority=100)
     taken = claim(api, job["id"])
-    key = keys.snapshot(keys.attempt(job["id"], taken.attempt, taken.claim_id), 1)
+    key = object_keys.snapshot(object_keys.attempt(job["id"], taken.attempt, taken.claim_id), 1)
     api.connections.storage.put(key, paint(5, "JPEG"), "image/jpeg")
     jobs.add_snapshot(api.connections.database, taken, 1, key)
     (snapshot,) = api.client.get(job["links"]["self"]).json["snapshots"]

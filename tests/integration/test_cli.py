@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from services import cli
 from services.client import Client
-from shared.keys import digest
+from shared.object_keys import digest
 from tests.pictures import paint
 from tests.servers.server import free_port
 from tests.system.stacks import BIN, EmbeddedStack

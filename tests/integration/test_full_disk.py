@@ -39,6 +39,6 @@ def test_a_service_of_our_own_that_has_no_room_ends_the_command(tmp_path: Path) 
     assert last.startswith("impasto: job ")
     assert last.endswith("is out of disk: the storage has no room for a picture")
     with closing(open_database(f"sqlite:///{home / 'impasto.db'}")) as database:
-        (job,) = jobs.listing(database)
+        (job,) = jobs.list_jobs(database)
     assert f"job {job.id} is cancelled" in last
     assert (job.state, job.attempt) == (State.CANCELLED, 0)

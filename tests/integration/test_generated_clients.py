@@ -1,4 +1,4 @@
-"""openapi.json as strangers use it: linters, and clients that generators make of it.
+"""openapi.json as other tools use it: linters, and clients that generators make of it.
 
 `make test` brings the tools into .cache/clients; without them these tests are skipped, in CI red.
 """
@@ -16,7 +16,7 @@ import pytest
 
 from services.client import Client
 from services.embedded import Embedded
-from shared import keys
+from shared import object_keys
 from shared.pictures.codec import MEDIA_TYPES
 from shared.settings import Settings
 from tests.pictures import paint
@@ -29,7 +29,7 @@ MODULES = TOOLS / "node_modules"
 # Of openapi-python-client: pictures are bytes, whatever their format; nothing is to be formatted.
 BYTES = "application/octet-stream"
 GENERATOR = {
-    "content_type_overrides": dict.fromkeys({*MEDIA_TYPES, *keys.SUFFIXES}, BYTES),
+    "content_type_overrides": dict.fromkeys({*MEDIA_TYPES, *object_keys.SUFFIXES}, BYTES),
     "post_hooks": [],
 }
 
@@ -128,8 +128,8 @@ def check(seen: dict[str, Any], service: Embedded) -> None:
             "listed": seen["listed"],
             "warned": [],
             "seed": 2**53 - 1,
-            "style": keys.digest(paint(401)),
-            "sha256": keys.digest(result),
+            "style": object_keys.digest(paint(401)),
+            "sha256": object_keys.digest(result),
             "result": result.hex(),
             "losses": job.losses(),
         }

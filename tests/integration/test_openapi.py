@@ -105,7 +105,7 @@ def test_everything_is_described(api: Api) -> None:
 
 def test_every_answer_has_a_type(api: Api) -> None:
     published = api.client.get("/openapi.json").json
-    assert published["security"] == []  # it asks nobody for a login
+    assert published["security"] == []  # it has no authentication
     bare = {"type": "object", "additionalProperties": True}
     assert [path for path, node in _nodes(published) if bare.items() <= node.items()] == []
     for operation in _operations(published):

@@ -19,17 +19,17 @@ from shared.database import Database, jobs, open_database, schema
 from shared.database.jobs import Job
 from shared.database.tables import metadata
 from shared.errors import RenderFailed, StorageFull
-from shared.queue import open_queue
 from shared.settings import Settings
 from shared.states import TERMINAL, State
 from shared.storage import open_storage
+from shared.wakeups import open_wakeups
 from tests.integration.conftest import Api, refused, spec, submit, upload
 from tests.pictures import paint
 from tests.servers.proxy import Proxy
 from tests.servers.server import LOCALHOST
-from workers.node import Node
-from workers.opening import open_node, open_studio
+from workers.bootstrap import open_context, open_worker
 from workers.presence import Presence
+from workers.worker import Worker
 
 if TYPE_CHECKING:
     from tests.servers.postgres import PostgresAt
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 # There is much in these for a busy machine: what has no bound takes for ever.
 ANSWER_SECONDS = 25  # 8 s: of a connection that does not answer, and of the next one
-SUBMIT_SECONDS = 10  # 1.5 s for the doorbell
+SUBMIT_SECONDS = 10  # 1.5 s for the wake-up
 PICK_UP_SECONDS = 15
 IDLE_SECONDS = 0.5
 
@@ -156,7 +156,7 @@ def test_a_job_that_is_committed_is_answered_though_the_database_goes_away_at_th
         )
 
         def cut() -> None:
-            """It is rung for what is committed, and only for that."""
+            """A wake-up is sent for what is committed, and only for that."""
             with broker.accept()[0]:
                 network.database.cut()
 
@@ -182,7 +182,7 @@ def test_a_job_is_taken_whatever_is_wrong_with_the_brokers_url(
     """Of a database that no settings would pass, or that the broker has not."""
     late = another_api(database_url=network.database_url, storage_url=network.storage_url)
     url = urlsplit(network.broker_url)._replace(path=f"/{path}").geturl()
-    late.app.extensions["impasto"] = replace(late.connections, doorbell=open_queue(url))
+    late.app.extensions["impasto"] = replace(late.connections, broker=open_wakeups(url))
 
     assert submit(late.client)["status"] == "queued"
     assert late.client.get("/readyz").status_code == 200
@@ -264,22 +264,22 @@ def test_a_disk_that_fills_up_in_mid_render_costs_time_and_no_failure(
     schema.upgrade(api.connections.database)
     api.connections.storage.prepare()
     database = api.connections.database
-    studio = open_studio(settings)
+    context = open_context(settings)
     presence = Presence(database, "test", slots=1, lease_seconds=settings.lease_seconds)
-    with closing(studio.database), closing(studio), closing(presence.start()):
-        node = open_node(settings, studio, presence).start()
+    with closing(context.database), closing(context), closing(presence.start()):
+        worker = open_worker(settings, context, presence).start()
         job_id = submit(api.client, iterations=100)["id"]
         until(lambda: jobs.get(database, job_id).iteration > 0)
 
         filler = fill(small_disk)
-        until(lambda: settings.alive_file.read_text().startswith(StorageFull.code), node.work)
+        until(lambda: settings.alive_file.read_text().startswith(StorageFull.code), worker.work)
         assert jobs.get(database, job_id).state in {State.QUEUED, State.RUNNING}
 
         filler.unlink()
         job = await_end(api, job_id)
         assert (job.state, job.failures) == (State.SUCCEEDED, 0)
         assert open_storage(settings.storage_url).get(job.result["key"])
-        assert node.close(5)
+        assert worker.close(5)
 
 
 # The broker.
@@ -308,14 +308,14 @@ def test_while_the_broker_is_away_jobs_are_taken_and_picked_up_within_seconds(
 
 
 class Bench:
-    """A node that renders nothing, but lasts until it may finish."""
+    """A worker that renders nothing, but lasts until it may finish."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.began: set[str] = set()
         self.changed = threading.Condition()
         self.finish = threading.Event()
-        self._node = Node(
+        self._node = Worker(
             database,
             self._render,
             name="test",

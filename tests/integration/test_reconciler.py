@@ -10,29 +10,29 @@ from typing import Any
 import pytest
 from sqlalchemy import Table, select, update
 
-from services.invariants import Bounds, check
+from services.audit import Bounds, check
 from services.reconciler import Reconciler
-from shared import keys
+from shared import object_keys
 from shared.database import Database, assets, jobs, open_database, schema, tables, workers
 from shared.database.clock import now
 from shared.database.jobs import Job
-from shared.database.leader import lead
+from shared.database.leader import hold_leadership
 from shared.errors import RenderFailed
-from shared.queue import open_queue
 from shared.settings import Settings
 from shared.states import State
 from shared.storage import Storage, open_storage
+from shared.wakeups import open_wakeups
 from tests.integration.conftest import Api, finish, refused
 from tests.integration.conftest import submit as submit_to_api
 from tests.killed import killed_put, parts
 from tests.lives import (
     BYTES,
     age,
+    begin_upload,
     checkpoint,
     claim,
     clear,
     folder,
-    intend,
     snapshot,
     submit,
     succeed,
@@ -82,8 +82,8 @@ def reconciler(database: Database, storage: Storage, clock: Clock) -> Reconciler
 
 
 def reconciler_of(database: Database, storage: Storage, **more: Any) -> Reconciler:
-    terms = {"sweep_seconds": 5, "lease_seconds": 60, "retention_days": 30}
-    return Reconciler(database, storage, open_queue("memory://"), **terms | more)
+    terms = {"reconcile_seconds": 5, "lease_seconds": 60, "retention_days": 30}
+    return Reconciler(database, storage, open_wakeups("memory://"), **terms | more)
 
 
 # Leases.
@@ -94,12 +94,12 @@ def test_an_expiry_counts_once_the_database_was_seen_for_as_long_as_a_lease(
 ) -> None:
     job = submit(database)
 
-    reconciler.sweep_leases()
+    reconciler.reconcile_leases()
     assert failures_after_expiry(database, reconciler, job) == 0, "it has just begun to look"
 
     for _ in range(14):
         clock.at += 5
-        reconciler.sweep_leases()
+        reconciler.reconcile_leases()
     assert failures_after_expiry(database, reconciler, job) == 1
 
     clock.at += 40  # the database was away, or the reconciler was frozen
@@ -121,7 +121,7 @@ def test_a_storage_that_hangs_keeps_no_lease_waiting(database: Database, storage
         def keys(self, prefix: str) -> Iterator[str]:
             return storage.keys(prefix)
 
-    reconciler = reconciler_of(database, Hanging(), sweep_seconds=0.05, lease_seconds=1)
+    reconciler = reconciler_of(database, Hanging(), reconcile_seconds=0.05, lease_seconds=1)
     runs = threading.Thread(target=reconciler.run, args=[stopping])
     runs.start()
     assert hangs.wait(20)
@@ -141,11 +141,11 @@ def test_a_worker_that_is_gone_for_a_day_is_forgotten(
     for number in (1, 2):
         told = workers.Identity(str(number), f"host:{number}", "host", number, slots=1, versions={})
         workers.register(database, told, workers.Condition(), lease_seconds=60)
-        reconciler.sweep_leases()
+        reconciler.reconcile_leases()
         assert len(workers.list_workers(database)) == number, "the first is gone for half a day"
         age(database, days=0.55)
 
-    reconciler.sweep_leases()
+    reconciler.reconcile_leases()
 
     assert [row.name for row in workers.list_workers(database)] == ["host:2"]
 
@@ -160,9 +160,9 @@ def test_one_leads_at_a_time(stack_settings: Settings, database: Database) -> No
     with closing(open_database(stack_settings.database_url)) as other:
         for one, another in ((database, other), (other, database)):
             with (
-                lead(one, "storage", patience_seconds=60) as is_ours,
-                lead(another, "storage", patience_seconds=60) as is_theirs,
-                lead(another, "leases", patience_seconds=60) as is_another_duty,
+                hold_leadership(one, "storage", patience_seconds=60) as is_ours,
+                hold_leadership(another, "storage", patience_seconds=60) as is_theirs,
+                hold_leadership(another, "leases", patience_seconds=60) as is_another_duty,
             ):
                 assert (is_ours, is_theirs, is_another_duty) == (True, False, True)
 
@@ -172,11 +172,11 @@ def test_a_leader_that_is_frozen_loses_its_turn(
     stack_settings: Settings, database: Database
 ) -> None:
     def is_free() -> bool:
-        with lead(other, "storage", patience_seconds=60) as is_ours:
+        with hold_leadership(other, "storage", patience_seconds=60) as is_ours:
             return is_ours
 
     with closing(open_database(stack_settings.database_url)) as other:
-        with lead(database, "storage", patience_seconds=0.2) as is_ours:
+        with hold_leadership(database, "storage", patience_seconds=0.2) as is_ours:
             assert is_ours
             wait_for(is_free)
         assert is_free()
@@ -193,11 +193,11 @@ def test_checkpoints_that_nobody_follows_are_deleted(
     for iteration in (1, 2, 3):
         checkpoint(database, storage, taken, iteration)
 
-    reconciler.sweep_remains()
-    assert [*storage.keys("jobs/")] == [keys.checkpoint(folder(taken), i) for i in (2, 3)]
+    reconciler.collect_garbage()
+    assert [*storage.keys("jobs/")] == [object_keys.checkpoint(folder(taken), i) for i in (2, 3)]
 
     jobs.fail(database, taken, RenderFailed())
-    reconciler.sweep_remains()
+    reconciler.collect_garbage()
     assert [*storage.keys("jobs/")] == []
     assert None not in column(database, tables.checkpoints, "deleted_at")
 
@@ -207,11 +207,11 @@ def test_what_an_attempt_never_pointed_to_is_deleted_after_a_day(
 ) -> None:
     kept, orphans = left_by(database, storage)
 
-    reconciler.sweep_remains()
+    reconciler.collect_garbage()
     assert {*storage.keys("jobs/")} == kept | orphans
 
     age(database, days=1.1)
-    reconciler.sweep_remains()
+    reconciler.collect_garbage()
     assert {*storage.keys("jobs/")} == kept
     assert None not in column(database, tables.attempts, "swept_at")
 
@@ -221,14 +221,14 @@ def test_what_a_killed_upload_left_is_deleted_with_it(
 ) -> None:
     left_by(database, storage)
     submit(database)
-    lost = keys.result(folder(claim(database, lease_seconds=-1)), "image/png")
-    jobs.take_back_expired(database, counts=False)
+    lost = object_keys.result(folder(claim(database, lease_seconds=-1)), "image/png")
+    jobs.requeue_expired(database, counts=False)
     killed_put(stack_settings.storage_url, lost)
     is_left = bool(parts(stack_settings.storage_url))
     assert is_left == stack_settings.storage_url.startswith("file:")
 
     age(database, days=1.1)
-    reconciler.sweep_remains()
+    reconciler.collect_garbage()
 
     assert parts(stack_settings.storage_url) == []
     assert not storage.exists(lost)
@@ -238,11 +238,11 @@ def test_a_running_attempt_keeps_what_it_has_stored(
     database: Database, storage: Storage, reconciler: Reconciler
 ) -> None:
     submit(database)
-    key = keys.result(folder(claim(database)), "image/png")
+    key = object_keys.result(folder(claim(database)), "image/png")
     storage.put(key, BYTES, "image/png")
     age(database, days=2)
 
-    reconciler.sweep_remains()
+    reconciler.collect_garbage()
 
     assert storage.exists(key)
 
@@ -250,17 +250,17 @@ def test_a_running_attempt_keeps_what_it_has_stored(
 def test_an_upload_that_broke_off_is_forgotten_after_a_day(
     database: Database, storage: Storage, reconciler: Reconciler
 ) -> None:
-    stored, broken_off, new = (keys.digest(name) for name in (b"1", b"2", b"3"))
+    stored, broken_off, new = (object_keys.digest(name) for name in (b"1", b"2", b"3"))
     for asset_id in (stored, broken_off, new):
-        intend(database, asset_id)
-        storage.put(keys.asset(asset_id), BYTES, "image/png")
-    assets.confirm(database, stored)
+        begin_upload(database, asset_id)
+        storage.put(object_keys.asset(asset_id), BYTES, "image/png")
+    assets.finish_upload(database, stored)
     age(database, days=1.1)
-    intend(database, new)
+    begin_upload(database, new)
 
-    reconciler.sweep_remains()
+    reconciler.collect_garbage()
 
-    assert {*storage.keys("assets/")} == {keys.asset(stored), keys.asset(new)}
+    assert {*storage.keys("assets/")} == {object_keys.asset(stored), object_keys.asset(new)}
     assert set(column(database, tables.assets, "id")) == {stored, new}
 
 
@@ -270,14 +270,14 @@ def test_results_are_kept_for_as_long_as_is_said(
     kept, _ = left_by(database, storage)
 
     age(database, days=29)
-    reconciler.sweep_remains()
+    reconciler.collect_garbage()
     assert {*storage.keys("jobs/")} == kept
 
     age(database, days=2)
-    reconciler_of(database, storage, retention_days=0).sweep_remains()
+    reconciler_of(database, storage, retention_days=0).collect_garbage()
     assert {*storage.keys("jobs/")} == kept
 
-    reconciler.sweep_remains()
+    reconciler.collect_garbage()
     assert {*storage.keys("jobs/")} == set()
     assert None not in column(database, tables.attempts, "purged_at")
 
@@ -286,14 +286,14 @@ def test_a_reconciler_may_die_at_any_step(database: Database, storage: Storage) 
     left_by(database, storage)
     age(database, days=31)
     left_by(database, storage)
-    for broken_off in map(keys.digest, [b"1", b"2", b"3", b"4", b"5", b"6"]):
-        intend(database, broken_off)
-        storage.put(keys.asset(broken_off), BYTES, "image/png")
+    for broken_off in map(object_keys.digest, [b"1", b"2", b"3", b"4", b"5", b"6"]):
+        begin_upload(database, broken_off)
+        storage.put(object_keys.asset(broken_off), BYTES, "image/png")
     age(database, days=2)
 
     for steps in itertools.cycle([2, 3, 4, 5]):  # with 2, an object at a time
         with suppress(Death):
-            reconciler_of(database, Dying(storage, steps)).sweep_remains()
+            reconciler_of(database, Dying(storage, steps)).collect_garbage()
             break
         assert check(database, storage, UNHURRIED) == [], "nothing is missing that is named"
     age(database, days=2)
@@ -309,7 +309,7 @@ def test_a_job_whose_result_is_deleted_says_so(
         of_job = update(tables.jobs).where(tables.jobs.c.id == job["id"])
         connection.execute(of_job.values(expired_at=now()))
 
-    reconciler_of(database, storage).sweep_remains()
+    reconciler_of(database, storage).collect_garbage()
 
     url = f"/v1/jobs/{job['id']}"
     for made in ("result", "losses", "manifest", "snapshots/2"):
@@ -342,9 +342,9 @@ class Dying:
         self._live()
         return self._storage.keys(prefix)
 
-    def tidy(self, prefix: str) -> None:
+    def remove_partial_uploads(self, prefix: str) -> None:
         self._live()
-        self._storage.tidy(prefix)
+        self._storage.remove_partial_uploads(prefix)
 
     def _live(self) -> None:
         if not self._left:
@@ -357,11 +357,11 @@ def left_by(database: Database, storage: Storage) -> tuple[set[str], set[str]]:
     submit(database)
     lost = claim(database, lease_seconds=-1)
     kept = {snapshot(database, storage, lost, 1)}
-    checkpoint(database, storage, lost, 1)  # which the end of the job will doom
-    jobs.take_back_expired(database, counts=False)
+    checkpoint(database, storage, lost, 1)  # which gets a tombstone when the job ends
+    jobs.requeue_expired(database, counts=False)
     taken = claim(database)
     jobs.resume(database, taken, 1)
-    orphans = {keys.manifest(folder(lost)), keys.snapshot(folder(taken), 2)}
+    orphans = {object_keys.manifest(folder(lost)), object_keys.snapshot(folder(taken), 2)}
     for key in orphans:
         storage.put(key, BYTES, "image/jpeg")
     return kept | succeed(database, storage, taken), orphans
@@ -369,7 +369,7 @@ def left_by(database: Database, storage: Storage) -> tuple[set[str], set[str]]:
 
 def failures_after_expiry(database: Database, reconciler: Reconciler, job: Job) -> int:
     claim(database, lease_seconds=-1)
-    reconciler.sweep_leases()
+    reconciler.reconcile_leases()
     after = jobs.get(database, job.id)
     assert after.state == State.QUEUED
     return after.failures

@@ -10,7 +10,7 @@ import httpx2 as httpx
 import pytest
 
 from services.embedded import Embedded
-from shared import keys
+from shared import object_keys
 from shared.database import open_database, schema
 from shared.settings import Settings
 from shared.storage import open_storage
@@ -62,7 +62,7 @@ def test_a_body_as_large_as_the_limit_is_accepted_whole(http: httpx.Client, is_t
     body = data if is_told else in_pieces(data)
     answer = http.post("/v1/assets", content=body, headers={"Content-Type": "image/png"})
     assert answer.status_code == 201, answer.text
-    assert answer.json()["id"] == keys.digest(data)
+    assert answer.json()["id"] == object_keys.digest(data)
 
 
 @pytest.mark.parametrize("is_told", [True, False], ids=["told", "in pieces"])

@@ -34,7 +34,7 @@ def test_a_queued_job_says_whether_a_worker_can_take_it(api: Api) -> None:
     job = submit(api.client)
     queue = told(api.client, job)
     assert (queue["runnable"], queue["code"]) == (False, "no_worker")
-    assert queue["why_not"] == "no worker is alive, and none was heard of lately"
+    assert queue["why_not"] == "no worker is alive, and none was seen lately"
 
     tell(api)
     queue = told(api.client, job)
@@ -49,7 +49,7 @@ def test_a_queued_job_says_whether_a_worker_can_take_it(api: Api) -> None:
     workers.leave(api.connections.database, WORKER)
     queue = told(api.client, job)
     assert queue["code"] == "no_worker"
-    assert "heard of at 20" in queue["why_not"]
+    assert "seen at 20" in queue["why_not"]
 
 
 def test_a_client_that_asks_again_hears_that_the_reason_has_changed(api: Api) -> None:

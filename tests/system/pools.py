@@ -1,8 +1,8 @@
 """`celery -A tests.system.pools worker`: ours but for what it renders with, which takes seconds."""
 
-from shared.queue import open_queue
+from shared.wakeups import open_wakeups
 from workers.tasks import refuse_other_pools
 
-app = open_queue("memory://")
+app = open_wakeups("memory://")
 app.conf.update(worker_pool="threads", worker_concurrency=2)
 refuse_other_pools(slots=2)

@@ -15,10 +15,10 @@ from services.uploads import Inspections, Upload
 from shared.database import Database, jobs, open_database, schema, workers
 from shared.database.jobs import Job
 from shared.pictures.pool import Decoders
-from shared.queue import open_queue
 from shared.settings import Settings
 from shared.states import TERMINAL, End, State, WorkerState
 from shared.storage import open_storage
+from shared.wakeups import open_wakeups
 from tests.pictures import paint
 from tests.servers.proxy import Proxy
 from tests.servers.valkey import ValkeyAt
@@ -41,7 +41,7 @@ class LoadingWorker(Worker):
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory, valkey: ValkeyAt) -> Settings:
-    """A folder for database and storage; no API, but a real doorbell."""
+    """A folder for database and storage; no API, but a real broker."""
     settings = Settings(home=tmp_path_factory.mktemp("home"), broker_url=valkey.fresh())
     open_storage(settings.storage_url).prepare()
     return settings
@@ -66,12 +66,12 @@ def environment(settings: Settings) -> dict[str, str]:
 
 @pytest.fixture
 def order(settings: Settings, database: Database, decoders: Decoders) -> Callable[..., Job]:
-    def submit(*, is_rung: bool = True, **fields: Any) -> Job:
+    def submit(*, is_notified: bool = True, **fields: Any) -> Job:
         asked = Order({**SPEC, **fields}, content=CONTENT, styles=[STYLE])
         storage = open_storage(settings.storage_url)
-        doorbell = open_queue(settings.broker_url if is_rung else "memory://")
+        broker = open_wakeups(settings.broker_url if is_notified else "memory://")
         inspections = Inspections(decoders, max_pixels=10**6)
-        return submission.submit(database, storage, doorbell, asked, inspections=inspections)[0]
+        return submission.submit(database, storage, broker, asked, inspections=inspections)[0]
 
     return submit
 
@@ -95,7 +95,7 @@ def test_a_killed_workers_job_goes_on_to_the_same_bytes(
         undisturbed = end_of(database, order())
         job = killed_in_mid_render(worker, database, order)
         at = jobs.checkpoints(database, job.id)[0].iteration
-        wait_until(lambda: jobs.take_back_from(database, job.worker))
+        wait_until(lambda: jobs.requeue_from(database, job.worker))
         worker.start()
         view = end_of(database, job)
 
@@ -166,8 +166,8 @@ def test_a_worker_looks_when_it_starts_and_when_its_broker_is_back(
     database: Database,
     order: Callable[..., Job],
 ) -> None:
-    """Nobody rings for either job, and its next look by itself would be in ten minutes."""
-    before = order(is_rung=False, iterations=1)
+    """No wake-up is sent for either job, and the worker polls every ten minutes."""
+    before = order(is_notified=False, iterations=1)
     with Proxy.of(settings.broker_url) as proxy:
         through = {"IMPASTO_BROKER_URL": proxy.url(settings.broker_url)}
         with Worker(environment | through) as worker:
@@ -176,7 +176,7 @@ def test_a_worker_looks_when_it_starts_and_when_its_broker_is_back(
 
             proxy.cut()
             wait_until(lambda: not proxy.count)
-            meanwhile = order(is_rung=False, iterations=1)
+            meanwhile = order(is_notified=False, iterations=1)
             proxy.heal()
 
             assert end_of(database, meanwhile).job.state == State.SUCCEEDED

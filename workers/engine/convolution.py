@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from workers.engine.arena import Arena
-from workers.engine.graphs import side_by_side
+from workers.engine.graphs import parallel_streams
 
 KERNEL = 3
 _PADDED_BY_1 = [1, 1], [1, 1], [1, 1], 1  # padding, stride, dilation, groups; or stride first
@@ -29,11 +29,13 @@ ONEDNN_HAS_BFLOAT16: bool = (
 BFLOAT16_GAIN = 1.5  # a lesser one is made up for by Winograd's tiles, which float32 has alone
 # Of so much at most, oneDNN's result has memory of its own. C's allocator has a small piece at
 # hand, its pages mapped; larger ones it returns to the system each time.
-OWN_BYTES = 2**23
+SMALL_OUTPUT_BYTES = 2**23
 STEM_WIDTH = 16  # channels
 STEM_ROWS = 32  # the image's rows that are unfolded at a time, so that they stay in the caches
 
-Place = Callable[[], Tensor]  # gives memory for a result, asked for if the result needs it
+OutputAllocator = Callable[
+    [], Tensor
+]  # gives memory for a result, asked for if the result needs it
 
 
 class Convolution(ABC):
@@ -44,11 +46,11 @@ class Convolution(ABC):
         self.outputs = outputs
 
     @abstractmethod
-    def forward(self, x: Tensor, place: Place) -> Tensor:
+    def forward(self, x: Tensor, place: OutputAllocator) -> Tensor:
         """y, (B, H, W, outputs), in its place or in memory of its own. x: (B, H, W, inputs)."""
 
     @abstractmethod
-    def backward(self, gradient: Tensor, place: Place) -> Tensor:
+    def backward(self, gradient: Tensor, place: OutputAllocator) -> Tensor:
         """What x gets of a gradient, (B, H, W, inputs), in its place or in memory of its own.
 
         gradient: (B, H, W, outputs), of what the ReLU was given: see `mask`.
@@ -67,7 +69,7 @@ class Direct(Convolution):
         self._adjoint = _adjoint(weight).contiguous(memory_format=torch.channels_last)
         self._bias = bias
 
-    def forward(self, x: Tensor, place: Place) -> Tensor:  # noqa: ARG002  # torch has its own
+    def forward(self, x: Tensor, place: OutputAllocator) -> Tensor:  # noqa: ARG002  # torch has its own
         if x.device.type == "cuda" and x.dtype != torch.float32:  # with the ReLU on the way
             with cudnn(x.dtype):
                 y = torch.cudnn_convolution_relu(
@@ -76,7 +78,7 @@ class Direct(Convolution):
             return y.permute(0, 2, 3, 1).contiguous()
         return self._convolved(x, self._weight, self._bias).clamp_min_(0)
 
-    def backward(self, gradient: Tensor, place: Place) -> Tensor:  # noqa: ARG002
+    def backward(self, gradient: Tensor, place: OutputAllocator) -> Tensor:  # noqa: ARG002
         return self._convolved(gradient, self._adjoint, None)
 
     @staticmethod
@@ -87,7 +89,7 @@ class Direct(Convolution):
         with cudnn(x.dtype):
             found = [
                 functional.conv2d(part.permute(0, 3, 1, 2), weight, bias, padding=1)
-                for part in side_by_side(parts, x.device)
+                for part in parallel_streams(parts, x.device)
             ]
         y = found[0] if len(found) == 1 else torch.cat(found)
         return y.permute(0, 2, 3, 1).contiguous()  # it is, on devices that keep the layout
@@ -107,13 +109,13 @@ class DirectStem(Direct):
         self._mean = mean
         self._arena = arena
 
-    def forward(self, x: Tensor, place: Place) -> Tensor:
+    def forward(self, x: Tensor, place: OutputAllocator) -> Tensor:
         shape = *x.shape[:3], STEM_WIDTH
         pixels = self._arena.take("stem pixels", shape, self._bias.dtype).zero_()
         torch.sub(x, self._mean, out=pixels[..., : self.inputs])
         return super().forward(pixels, place)
 
-    def backward(self, gradient: Tensor, place: Place) -> Tensor:
+    def backward(self, gradient: Tensor, place: OutputAllocator) -> Tensor:
         return super().backward(gradient, place)[..., : self.inputs]
 
 
@@ -131,10 +133,10 @@ class Packed(Convolution):
         self._adjoint = _packed(_adjoint(weight), size)
         self._bias = bias
 
-    def forward(self, x: Tensor, place: Place) -> Tensor:
+    def forward(self, x: Tensor, place: OutputAllocator) -> Tensor:
         return _convolved(x, self._weight, self._bias, "relu", place)
 
-    def backward(self, gradient: Tensor, place: Place) -> Tensor:
+    def backward(self, gradient: Tensor, place: OutputAllocator) -> Tensor:
         return _convolved(gradient, self._adjoint, None, "none", place)
 
 
@@ -152,7 +154,7 @@ class PackedStem(Packed):
         self._mean = mean
         self._arena = arena
 
-    def forward(self, x: Tensor, place: Place) -> Tensor:
+    def forward(self, x: Tensor, place: OutputAllocator) -> Tensor:
         pixels = self._arena.take("stem pixels", tuple(x.shape), self._bias.dtype)
         return super().forward(torch.sub(x, self._mean, out=pixels), place)
 
@@ -170,7 +172,7 @@ class UnfoldedStem(Convolution):
         self._mean = mean
         self._arena = arena
 
-    def forward(self, x: Tensor, place: Place) -> Tensor:
+    def forward(self, x: Tensor, place: OutputAllocator) -> Tensor:
         batch, height, width, channels = x.shape
         padded = self._arena.take("stem padded", (channels, height + 2, width + 2))
         out = place()
@@ -185,7 +187,7 @@ class UnfoldedStem(Convolution):
                 y.clamp_min_(0)
         return out
 
-    def backward(self, gradient: Tensor, place: Place) -> Tensor:
+    def backward(self, gradient: Tensor, place: OutputAllocator) -> Tensor:
         batch, height, width, _ = gradient.shape
         back = self._arena.take("stem gradient", (batch, self.inputs, height, width)).zero_()
         for b in range(batch):
@@ -268,12 +270,16 @@ def cudnn(dtype: torch.dtype) -> AbstractContextManager[None]:
 
 
 def _convolved(
-    x: Tensor, weight: Tensor, bias: Tensor | None, after: Literal["relu", "none"], place: Place
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    after: Literal["relu", "none"],
+    place: OutputAllocator,
 ) -> Tensor:
     """oneDNN's convolution: it writes into memory of its own, or adds to what is given to it."""
     y_bytes = math.prod(x.shape[:3]) * weight.shape[0] * x.itemsize
     x, kernel = x.permute(0, 3, 1, 2), (weight, bias, *_PADDED_BY_1)
-    if y_bytes <= OWN_BYTES:
+    if y_bytes <= SMALL_OUTPUT_BYTES:
         y = torch.ops.mkldnn._convolution_pointwise(x, *kernel, after, [], "")
     else:
         zeros, then = place().zero_().permute(0, 3, 1, 2), None if after == "none" else after

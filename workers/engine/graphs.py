@@ -17,7 +17,7 @@ from torch import Tensor
 
 from workers.engine.arena import Arena
 
-KEPT = 8  # companies; the one that was stepped longest ago is recorded anew
+KEPT = 8  # batches; the one that was stepped longest ago is dropped
 WARM = 2  # steps before one is recorded: by then all that stays has its place
 STREAMS = 8  # that branches take in turns; each keeps scratch memory of its own
 
@@ -36,7 +36,7 @@ class Graphs:
     def __init__(self, device: torch.device, arena: Arena) -> None:
         self._device = device
         self._arena = arena
-        self._known: OrderedDict[tuple[int, ...], _Company] = OrderedDict()
+        self._known: OrderedDict[tuple[int, ...], _CapturedBatch] = OrderedDict()
         self._memory: _Memory | None = None  # that all of them use in turns
         self._latest: _Recorded | None = None  # may still be running
 
@@ -47,7 +47,7 @@ class Graphs:
         after `WARM` steps, and replayed from then on.
         """
         with torch.cuda.device(self._device):
-            recorded = self._recorded(step, self._company(parties))
+            recorded = self._recorded(step, self._captured(parties))
             if recorded is None:
                 return self.run_eagerly(step)
             if recorded is not self._latest:  # which would be billed to this one
@@ -67,38 +67,38 @@ class Graphs:
             self._forget(key)
         self._memory = None
 
-    def _company(self, parties: Sequence[object]) -> "_Company":
+    def _captured(self, parties: Sequence[object]) -> "_CapturedBatch":
         """What is known of it; forgotten when somebody in it is gone."""
         key = tuple(map(id, parties))
         if key not in self._known:
             while len(self._known) >= KEPT:
                 self._forget(next(iter(self._known)))
             forget = lambda _: self._forget(key)  # noqa: E731
-            self._known[key] = _Company([ref(party, forget) for party in parties])
+            self._known[key] = _CapturedBatch([ref(party, forget) for party in parties])
         self._known.move_to_end(key)
         return self._known[key]
 
-    def _recorded(self, step: Step, company: "_Company") -> "_Recorded | None":
-        if company.recorded and company.generation != self._arena.generation:
-            self._drop(company)  # something that it writes into is gone
-        if company.recorded is None and company.steps >= WARM:
+    def _recorded(self, step: Step, batch: "_CapturedBatch") -> "_Recorded | None":
+        if batch.recorded and batch.generation != self._arena.generation:
+            self._drop(batch)  # something that it writes into is gone
+        if batch.recorded is None and batch.steps >= WARM:
             self._memory = self._memory or _Memory()
-            company.recorded = _Recorded(step(), self._memory)
-            company.generation = self._arena.generation
-        company.steps += 1
-        return company.recorded
+            batch.recorded = _Recorded(step(), self._memory)
+            batch.generation = self._arena.generation
+        batch.steps += 1
+        return batch.recorded
 
     def _forget(self, key: tuple[int, ...]) -> None:
-        if company := self._known.pop(key, None):
-            self._drop(company)
+        if batch := self._known.pop(key, None):
+            self._drop(batch)
 
-    def _drop(self, company: "_Company") -> None:
-        if company.recorded:
+    def _drop(self, batch: "_CapturedBatch") -> None:
+        if batch.recorded:
             torch.cuda.synchronize(self._device)  # it may be running
-            self._latest = company.recorded = None
+            self._latest = batch.recorded = None
 
 
-class _Company:
+class _CapturedBatch:
     """Who stepped together, and how often.
 
     generation: of the arena, when the step was recorded.
@@ -132,10 +132,10 @@ class _Recorded:
     """A step, in two parts: what leads to its result, and the rest."""
 
     def __init__(self, step: Iterator[Tensor], memory: _Memory) -> None:
-        self._first, self._rest = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        self._first, self._replayed = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         with memory.recording(self._first):
             self._given = next(step)
-        with memory.recording(self._rest):
+        with memory.recording(self._replayed):
             for _ in step:
                 raise AssertionError("a step gives one result")
         self._on_host = torch.empty_like(self._given, device="cpu", pin_memory=True)
@@ -146,12 +146,12 @@ class _Recorded:
         self._first.replay()
         self._on_host.copy_(self._given, non_blocking=True)
         self._is_given.record()
-        self._rest.replay()
+        self._replayed.replay()
         self._is_given.synchronize()
         return self._on_host
 
 
-class Branches:
+class StreamFork:
     """Work that runs beside what follows, until the `with` is left, while a step is recorded.
 
     What is done in one branch must not touch what another does. Elsewhere they follow each other,
@@ -182,9 +182,9 @@ class Branches:
             yield
 
 
-def side_by_side(items: Iterable[T], device: torch.device) -> Iterator[T]:
+def parallel_streams(items: Iterable[T], device: torch.device) -> Iterator[T]:
     """The items, what is done with each in a branch of its own."""
-    with Branches(device) as beside:
+    with StreamFork(device) as beside:
         for item in items:
             with beside.branch():
                 yield item

@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from workers.engine.alignment import add_product, aligned, row_length
-from workers.engine.graphs import Branches, side_by_side
-from workers.engine.octaves import dots, smooth, smoothed_squares
+from workers.engine.graphs import StreamFork, parallel_streams
 from workers.engine.optimizers import (
     SHORTENED,
     TINY,
@@ -19,6 +18,7 @@ from workers.engine.optimizers import (
     exact_dtype,
     stacked,
 )
+from workers.engine.preconditioner import dots, smooth, smoothed_squares
 
 CURVATURE_MIN = 1e-10  # the cosine between s and y below which a pair is noise
 REGAINED = 2  # times as long may be the one after a step that was not
@@ -88,7 +88,7 @@ class Lbfgs(Optimizer):
             if last
         ]
         s, y = (stacked(images) for images in zip(*pairs, strict=True))
-        with Branches(y.device) as beside:
+        with StreamFork(y.device) as beside:
             with beside.branch():
                 along, ss, yy = dots(s, y), dots(s, s), dots(y, y)
             with beside.branch():
@@ -128,7 +128,7 @@ class Lbfgs(Optimizer):
         """The inverse Hessians, as far as they are known, times the gradients: a new tensor.
 
         Each image's history is multiplied by itself: that is the same work for a device, nothing
-        is moved when renders come or go, and bits do not depend on company.
+        is moved when renders come or go, and bits do not depend on the batch.
         """
         first = optimizers[0]
         steps = gradients.clone()
@@ -145,7 +145,7 @@ class Lbfgs(Optimizer):
     @staticmethod
     def _products(optimizers: Sequence["Lbfgs"], rows: Sequence[Tensor], images: Tensor) -> Tensor:
         """Of each image with its rows, (B, history), the oldest first."""
-        each = side_by_side(zip(optimizers, rows, images, strict=True), images.device)
+        each = parallel_streams(zip(optimizers, rows, images, strict=True), images.device)
         return torch.stack([one._pairs.products(its, image) for one, its, image in each])
 
     @staticmethod
@@ -154,7 +154,7 @@ class Lbfgs(Optimizer):
     ) -> None:
         """To each image its rows, each with its factor, (B, history), the oldest first."""
         each = zip(optimizers, rows, factors, images, strict=True)
-        for one, its, some, image in side_by_side(each, images.device):
+        for one, its, some, image in parallel_streams(each, images.device):
             one._pairs.add(its, some, image)
 
     def growth_bytes(self, image: Tensor) -> int:

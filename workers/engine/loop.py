@@ -1,7 +1,7 @@
 """The one thread that owns the device and steps every render that is in: continuous batching.
 
-Between two iterations renders come and go. Those of one company, of one size above all, share a
-pass; companies take turns, each for its fair share of the device's time.
+Between two iterations renders come and go. Those of one batch key, of one size above all, share a
+pass; batches take turns, each for its fair share of the device's time.
 """
 
 import sys
@@ -32,13 +32,13 @@ _GONE = "the render is over, and its state gone"
 class Stepped(Protocol):
     """What the loop steps: the engine's `Render`, or a class with the same public face.
 
-    company: of one class, renders for which this is equal are stepped together.
+    batch_key: of one class, renders for which this is equal are stepped together.
     is_finished: at its last iteration; it is stepped no more.
-    pass_bytes, spare_bytes: as in `Render`; with 1 and 0 all of a company are stepped at once.
+    pass_bytes, spare_bytes: as in `Render`; with 1 and 0 all of a batch are stepped at once.
     """
 
     @property
-    def company(self) -> Hashable: ...
+    def batch_key(self) -> Hashable: ...
     @property
     def iteration(self) -> int: ...
     @property
@@ -158,11 +158,11 @@ class Run:
         """Lets the render do no further iteration, and ends the one it is in between two strips."""
         self._is_leaving = True
 
-    def _company(self) -> Hashable:
+    def _batch_key(self) -> Hashable:
         """Runs for which this is equal are stepped together. Builds the render."""
         if self._render is None:
             self._render = self._build()
-        return id(self) if self._is_alone else (type(self._render), self._render.company)
+        return id(self) if self._is_alone else (type(self._render), self._render.batch_key)
 
     def _is_done(self) -> bool:
         return self._render is not None and self._render.is_finished
@@ -213,12 +213,12 @@ class Loop:
     begins. Renders that do not fit together take turns, and one that does not fit alone is passed
     in strips.
     It makes the interpreter switch between threads more often, in the whole process.
-    pulse: rises whenever a render gets further, and between a pass's strips; any thread may read
-    it. Where it stands still, either nobody is in, or the device hangs.
+    progress_counter: rises with each step and between a pass's strips; any thread may read it.
+    While it stands still, either there is no render, or the device hangs.
     """
 
     def __init__(self, budget_bytes: int | None = None) -> None:
-        self.pulse = 0
+        self.progress_counter = 0
         self._budget_bytes = budget_bytes
         self._bell = threading.Condition()  # guards what follows
         self._runs: list[Run] = []
@@ -247,7 +247,7 @@ class Loop:
 
         build: makes the render; called on the loop's thread, because it touches the device.
         snapshot_every: iterations between events that carry the picture; 0 for none but the last.
-        is_alone: it shares no pass; on a GPU its company might change its last bits.
+        is_alone: it shares no pass; on a GPU its batch might change its last bits.
         Raises LoopClosed if the loop takes no renders any more.
         """
         run = Run(build, snapshot_every, is_alone)
@@ -272,9 +272,9 @@ class Loop:
 
     def _serve(self) -> None:
         while runs := self._present():
-            if company := self._next(runs):
-                budget_bytes = self._budget(company[0])
-                self._step(company[: self._fitting(company[0], budget_bytes)], budget_bytes)
+            if batch := self._next(runs):
+                budget_bytes = self._budget(batch[0])
+                self._step(batch[: self._fitting(batch[0], budget_bytes)], budget_bytes)
         for run in self._runs:
             run._end(LoopClosed("the loop was closed before the render's last iteration"))
 
@@ -286,37 +286,37 @@ class Loop:
             return [] if self._is_closed else list(self._runs)
 
     def _next(self, runs: Sequence[Run]) -> list[Run]:
-        """Whose turn it is: the company with the least time a head, who had least of it first."""
-        companies = defaultdict(list)
+        """Whose turn it is: the batch with the least time a head, who had least of it first."""
+        batches = defaultdict(list)
         for run in runs:
             if run._is_leaving:
                 run._end(RunOver("the render was left before its last iteration"))
                 continue
             try:
-                company = self._company(run, runs)
+                key = self._batch_key(run, runs)
                 if run._is_done():  # restored after its last iteration
                     run._report()
                 else:
-                    companies[company].append(run)
+                    batches[key].append(run)
             except Exception as error:  # this render's alone: the others go on
                 self._end([run], error)
-        if not companies:
+        if not batches:
             return []
-        least = min(companies.values(), key=lambda company: min(r._seconds for r in company))
+        least = min(batches.values(), key=lambda batch: min(r._seconds for r in batch))
         return sorted(least, key=lambda run: run._seconds)
 
     @staticmethod
-    def _company(run: Run, runs: Sequence[Run]) -> Hashable:
-        """A run's company; builds it, if it must with the memory that the others' passes took."""
+    def _batch_key(run: Run, runs: Sequence[Run]) -> Hashable:
+        """A run's batch key; builds it, if it must with the memory that the others' passes took."""
         try:
-            return run._company()
+            return run._batch_key()
         except Exception as error:
             if not memory.is_exhausted(error):
                 raise
         for other in runs:
             if other._render is not None:
                 other._render.release()
-        return run._company()
+        return run._batch_key()
 
     @staticmethod
     def _fitting(run: Run, budget_bytes: int) -> int:
@@ -331,15 +331,15 @@ class Loop:
             budget_bytes = memory.budget_bytes(run._render.device, run._render.spare_bytes)
         return min(budget_bytes, run._most_bytes)
 
-    def _step(self, company: list[Run], budget_bytes: int) -> None:
+    def _step(self, batch: list[Run], budget_bytes: int) -> None:
         """One iteration of runs that share a pass.
 
         Without memory for all it is tried with each alone, then in smaller and smaller strips.
         """
-        renders = [run._render for run in company if run._render is not None]
+        renders = [run._render for run in batch if run._render is not None]
         try:
             errors = renders[0].step_together(
-                renders, budget_bytes=budget_bytes, check=lambda: self._check(company)
+                renders, budget_bytes=budget_bytes, check=lambda: self._check(batch)
             )
         except _Left:
             return
@@ -348,32 +348,32 @@ class Loop:
             if is_exhausted:
                 error.with_traceback(None)  # whose frames hold what the pass took
             renders[0].release()
-            if is_exhausted and len(company) > 1:
-                for run in company:
+            if is_exhausted and len(batch) > 1:
+                for run in batch:
                     self._step([run], self._budget(run))
             elif is_exhausted and budget_bytes > LEAST_BYTES:
-                company[0]._most_bytes = budget_bytes // 2
-                self._step(company, self._budget(company[0]))
+                batch[0]._most_bytes = budget_bytes // 2
+                self._step(batch, self._budget(batch[0]))
             else:
-                self._end(company, error)
+                self._end(batch, error)
             return
-        self.pulse += 1
-        for run, one, failed in zip(company, renders, errors, strict=True):
-            run._seconds += one.progress.seconds / len(company)
+        self.progress_counter += 1
+        for run, one, failed in zip(batch, renders, errors, strict=True):
+            run._seconds += one.progress.seconds / len(batch)
             if failed:
                 run._end(failed)
             else:
                 run._report()
 
-    def _check(self, company: Sequence[Run]) -> None:
+    def _check(self, batch: Sequence[Run]) -> None:
         """Between strips: gives a pass up that nobody waits for."""
-        self.pulse += 1
-        if self._is_closed or all(run._is_leaving for run in company):
+        self.progress_counter += 1
+        if self._is_closed or all(run._is_leaving for run in batch):
             raise _Left
 
     @staticmethod
-    def _end(company: Sequence[Run], error: Exception) -> None:
-        for run in company:
+    def _end(batch: Sequence[Run], error: Exception) -> None:
+        for run in batch:
             run._end(OutOfMemory(str(error)) if memory.is_exhausted(error) else error)
 
 

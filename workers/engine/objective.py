@@ -9,7 +9,7 @@ from torch import Tensor
 
 from workers.engine.alignment import dot
 from workers.engine.errors import PlanError
-from workers.engine.graphs import Branches, side_by_side
+from workers.engine.graphs import StreamFork, parallel_streams
 from workers.engine.losses import (
     add_content_gradient,
     add_style_gradient,
@@ -19,7 +19,7 @@ from workers.engine.losses import (
     style_losses,
     tv_loss,
 )
-from workers.engine.passage import Passage
+from workers.engine.passage import NetworkPass
 from workers.engine.plan import Plan
 from workers.engine.strips import blocks
 from workers.engine.styles import StyleTarget, guides
@@ -72,12 +72,12 @@ class Objective:
         self._sizes = {layer: (b.height, b.width) for b in sizes for layer in b.layers}
         self._content = {layer_of(name): w for name, w in plan.content_layers.items()}
         self._style = {layer_of(name): w for name, w in plan.style_layers.items()}
-        self._regions = [_Guided(region, self._style, self._sizes) for region in regions]
+        self._regions = [_RegionGrams(region, self._style, self._sizes) for region in regions]
         each = [(w, region, layer) for region in self._regions for layer, w in self._style.items()]
         self._weights = content.new_tensor([w * region.share for w, region, _ in each])
-        self._rest = content.new_zeros(())  # of the style loss, that no image is without
+        self._residual = content.new_zeros(())  # of the style loss, that no image is without
         for weight, region, layer in each:
-            self._rest += weight * region.rests[layer]
+            self._residual += weight * region.residual_losses[layer]
         self._targets: dict[str, Tensor] = {}  # content features
         self._has_targets = False  # a pass that was given up half way leaves them incomplete
         self._clear()
@@ -98,7 +98,7 @@ class Objective:
             for layer in self._content
         }
 
-    def _by_style_layer(self, gram: "Callable[[_Guided, str], Tensor]") -> dict[str, float]:
+    def _by_style_layer(self, gram: "Callable[[_RegionGrams, str], Tensor]") -> dict[str, float]:
         """The style loss of each layer, of what there is of each region."""
         return {
             layer: float(sum(r.share * style_loss(gram(r, layer)) for r in self._regions))
@@ -117,7 +117,7 @@ class Objective:
             dtype = DTYPES[self.plan.precision]
             self._targets[layer] = torch.empty(shape, dtype=dtype, device=self.vgg.device)
         if not self._is_learning:
-            Passage(
+            NetworkPass(
                 self.vgg,
                 self.canvas,
                 tuple(self._content),
@@ -136,7 +136,7 @@ class Objective:
             self._add(self._content_sums, layer, content_loss(features, target))
         if layer in self._style:
             for region in self._regions:
-                flat = region.seen(layer, features, top)
+                flat = region.masked(layer, features, top)
                 self._add(region.sums, layer, gram_sum(flat))
 
     def add_gradient(self, layer: str, features: Tensor, gradient: Tensor, top: int) -> None:
@@ -152,7 +152,7 @@ class Objective:
         if not self._has_targets:
             self._has_targets = True
             del self.canvas  # as large as an image, and asked for no more
-        loss = self._rest.new_zeros(())
+        loss = self._residual.new_zeros(())
         for layer, weight in self._content.items():
             found = self._content_sums[layer]
             loss = torch.add(loss, found, alpha=weight)
@@ -210,11 +210,11 @@ def evaluate(
     plan = objectives[0].plan
     for objective, image in zip(objectives, images, strict=True):
         objective.begin(image, check)
-    passage = Passage(
+    passage = NetworkPass(
         objectives[0].vgg,
         images,
         set().union(*(objective.layers for objective in objectives)),
-        _Company(objectives),
+        _Batch(objectives),
         pooling=plan.pooling,
         precision=plan.precision,
         budget_bytes=budget_bytes,
@@ -234,11 +234,11 @@ def look(objective: Objective, image: Tensor) -> Tensor:
     """
     plan = objective.plan
     objective.begin(image[0], lambda: None)
-    passage = Passage(
+    passage = NetworkPass(
         objective.vgg,
         image,
         objective.layers,
-        _Company([objective]),
+        _Batch([objective]),
         pooling=plan.pooling,
         precision=plan.precision,
         is_forward_only=True,
@@ -263,14 +263,14 @@ def _losses(objectives: Sequence[Objective], images: Tensor, gradients: Tensor) 
     Those of tv, weighted, are written into the gradients.
     """
     tvs = []
-    with Branches(images.device) as beside:
+    with StreamFork(images.device) as beside:
         for objective, *its in zip(objectives, images, gradients, strict=True):
             with beside.branch():
                 tvs.append(objective._tv_loss(*its))
         styles = _style_losses(objectives)
     each = zip(objectives, styles, tvs, strict=True)
     return torch.stack(
-        [o._total(o._content_loss(), *its) for o, *its in side_by_side(each, images.device)]
+        [o._total(o._content_loss(), *its) for o, *its in parallel_streams(each, images.device)]
     )
 
 
@@ -278,7 +278,7 @@ def _style_losses(objectives: Sequence[Objective]) -> list[Tensor]:
     """The style loss of each. All Grams at once: each alone would take a GPU as long."""
     guided = [(o, region, layer) for o in objectives for region in o._regions for layer in o._style]
     if not guided:
-        return [objective._rest for objective in objectives]
+        return [objective._residual for objective in objectives]
     grams = [region.sums[layer] for _, region, layer in guided]
     torch._foreach_div_(grams, [region.positions[layer] for _, region, layer in guided])
     targets = [region.targets[layer] for _, region, layer in guided]
@@ -302,12 +302,12 @@ def _style_losses(objectives: Sequence[Objective]) -> list[Tensor]:
     for (_, region, layer), each in zip(guided, rounded, strict=True):
         region.scaled[layer] = each
     return [
-        objective._rest + dot(its, objective._weights)
+        objective._residual + dot(its, objective._weights)
         for objective, its in zip(objectives, losses, strict=True)
     ]
 
 
-class _Company:
+class _Batch:
     """The objectives of a batch, each of which listens to its own image."""
 
     def __init__(self, objectives: Sequence[Objective]) -> None:
@@ -336,12 +336,13 @@ class _Recorder:
         raise AssertionError("features are recorded on the way forward")
 
 
-class _Guided:
+class _RegionGrams:
     """A region's Grams, for one evaluation.
 
     Of several styles it needs to know one target alone: by shares, sum |G - A_i|^2 is
     |G - A|^2, where A is their mean, and a rest that does not depend on G.
-    share: of the whole. targets: (C, C). rests: (), the style loss that is left at the target.
+    share: of the whole. targets: (C, C).
+    residual_losses: (), the style loss that is left at the target.
     positions: how many positions of a layer it has; those at its edge count in part.
     """
 
@@ -350,11 +351,11 @@ class _Guided:
     ) -> None:
         self.share = sum(share for _, share in region.styles)
         self.targets: dict[str, Tensor] = {}
-        self.rests: dict[str, Tensor | float] = {}
+        self.residual_losses: dict[str, Tensor | float] = {}
         self.positions: dict[str, float] = {}
         self._guides: dict[str, Tensor] = {}  # (h, w, 1), a layer's part of the mask
         for layer in layers:
-            self.targets[layer], self.rests[layer] = _mean(
+            self.targets[layer], self.residual_losses[layer] = _mean(
                 [(target.grams[layer], share) for target, share in region.styles]
             )
             height, width = sizes[layer]
@@ -370,7 +371,7 @@ class _Guided:
         self.sums: dict[str, Tensor] = {}
         self.scaled: dict[str, Tensor] = {}  # as `add_style_gradient` takes them
 
-    def seen(self, layer: str, features: Tensor, top: int) -> Tensor:
+    def masked(self, layer: str, features: Tensor, top: int) -> Tensor:
         """(M, C): the features of some rows, dimmed where the mask is."""
         if layer in self._guides:
             features = features * self._guides[layer][top : top + len(features)]
@@ -383,7 +384,7 @@ class _Guided:
             add_style_gradient(flat, features.flatten(0, 1), scaled)
             return
         mine = torch.zeros_like(gradient)
-        add_style_gradient(mine.flatten(0, 1), self.seen(layer, features, top), scaled)
+        add_style_gradient(mine.flatten(0, 1), self.masked(layer, features, top), scaled)
         gradient += mine * self._guides[layer][top : top + len(features)]
 
 

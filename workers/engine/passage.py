@@ -3,7 +3,7 @@
 What lies between blocks is kept: a tenth of all features. A block's own features are kept too if
 the budget allows. Else the block is passed in strips, and in the backward pass each strip is
 computed once more, down to the last layer that is tapped. Of those behind it the gradient needs
-only where their ReLUs let something through, and these *switches* are kept: a bit a feature. Both
+only where their ReLUs let something through, and these *masks* are kept: a bit a feature. Both
 give the same gradients: a Gram is a sum over positions.
 """
 
@@ -16,9 +16,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from workers.engine import switches
+from workers.engine import relu_mask
 from workers.engine.convolution import Convolution, mask
-from workers.engine.graphs import Branches, side_by_side
+from workers.engine.graphs import StreamFork, parallel_streams
 from workers.engine.pools import Pooling, pool, unpool
 from workers.engine.strips import Strip, blocks, plan_strips
 from workers.engine.vgg import CHANNELS, DTYPES, Precision, Vgg
@@ -41,7 +41,7 @@ class Listener(Protocol):
         """Adds to the gradient that of what is taken from this layer, in the backward pass."""
 
 
-class Passage:
+class NetworkPass:
     """The pass of a batch of images of one size, once forward and at most once backward.
 
     taps: the layers at which `listener` is called, as `4_2`.
@@ -79,7 +79,7 @@ class Passage:
             self._strips = plan_strips(self._blocks, len(images), precision, budget_bytes)
         self._inputs: list[Tensor] = [_channels_last(images)]
         self._kept: dict[int, list[Tensor]] = {}
-        self._beside = Branches(images.device)  # what listens does not hold up the forward pass
+        self._beside = StreamFork(images.device)  # what listens does not hold up the forward pass
 
     @property
     def is_whole(self) -> bool:
@@ -92,15 +92,15 @@ class Passage:
             for k in range(len(self._blocks)):
                 pooled = None
                 if k + 1 < len(self._blocks):
-                    pooled = self._between("features", k + 1)
+                    pooled = self._boundary("features", k + 1)
                     self._inputs.append(pooled)
                 kept = list[Tensor]()
                 for strip in self._strips[k]:
                     for i, y in enumerate(self._forward(k, strip)):
-                        self._hand_on(k, i, strip, y[:, strip.inside], pooled)
+                        self._emit(k, i, strip, y[:, strip.inside], pooled)
                         if self._is_kept(k) and not self._is_forward_only:
                             kept.append(y)
-                    self._beat()
+                    self._tick()
                 if kept:
                     self._kept[k] = kept
 
@@ -110,18 +110,18 @@ class Passage:
         for k in reversed(range(len(self._blocks))):
             below = _channels_last(gradient) if k == 0 else None
             if k > 0 and not self._is_kept(k):
-                below = self._between("gradient", k).zero_()
+                below = self._boundary("gradient", k).zero_()
             for strip in self._strips[k]:
                 features = self._kept.pop(k, None)
                 if features is None:
                     features = list(islice(self._forward(k, strip), self._blocks[k].tapped))
                 below = self._backward(k, strip, features, above, below)
-                self._beat()
+                self._tick()
             above = below
 
-    def _beat(self) -> None:
+    def _tick(self) -> None:
         """Between two strips."""
-        self._vgg.pulse += 1
+        self._vgg.progress_counter += 1
         self._check()
 
     def _forward(self, k: int, strip: Strip) -> Iterator[Tensor]:
@@ -134,7 +134,7 @@ class Passage:
             y = convolution.forward(x, place)
             yield y
 
-    def _hand_on(self, k: int, i: int, strip: Strip, y: Tensor, pooled: Tensor | None) -> None:
+    def _emit(self, k: int, i: int, strip: Strip, y: Tensor, pooled: Tensor | None) -> None:
         """Hands on what is needed of a strip's own rows of a layer, before they are overwritten."""
         block = self._blocks[k]
         layer, rows = block.layers[i], None
@@ -150,7 +150,7 @@ class Passage:
                 largest = self._vgg.arena.take(self._place(k, i + 1), tuple(y.shape), self._dtype)
                 unpool(y, rows, largest, self._pooling)
                 y = largest
-            switches.pack(y, self._switches(k, i)[:, strip.core])
+            relu_mask.pack(y, self._relu_masks(k, i)[:, strip.core])
 
     def _backward(
         self,
@@ -183,12 +183,12 @@ class Passage:
             else:  # In turns: the next one lies where the gradient does not lie by then.
                 y, spare = spare, gradient
                 place = partial(_beginning, y, before)
-                switches.unpack(self._switches(k, i)[:, strip.seen], y)
+                relu_mask.unpack(self._relu_masks(k, i)[:, strip.seen], y)
             if above is not None and i + 1 == len(block.layers):
                 rows = above[:, _halved(strip.core)]
                 unpool(y[:, inside], rows, gradient[:, inside], self._pooling)
             if layer in self._taps:
-                for b in side_by_side(range(len(y)), y.device):
+                for b in parallel_streams(range(len(y)), y.device):
                     self._listener.add_gradient(b, layer, y[b, inside], gradient[b, inside], top)
             mask(gradient, y)
             del y  # what is convolved may have its memory, which is in the caches
@@ -209,10 +209,10 @@ class Passage:
         behind = max(0, i - block.tapped)
         return "gradient" if behind % 2 else f"strip {min(i, block.tapped)}"
 
-    def _switches(self, k: int, i: int) -> Tensor:
+    def _relu_masks(self, k: int, i: int) -> Tensor:
         block = self._blocks[k]
-        shape = len(self._images), block.height, block.width * block.channels // switches.BITS
-        return self._vgg.arena.take(f"switches of {block.layers[i]}", shape, torch.uint8)
+        shape = len(self._images), block.height, block.width * block.channels // relu_mask.BITS
+        return self._vgg.arena.take(f"relu masks of {block.layers[i]}", shape, torch.uint8)
 
     def _convolutions(self, k: int) -> Iterator[tuple[str, Convolution]]:
         block = self._blocks[k]
@@ -220,7 +220,7 @@ class Passage:
         for layer in block.layers:
             yield layer, self._vgg.convolution(layer, self._precision, *size)
 
-    def _between(self, name: str, k: int) -> Tensor:
+    def _boundary(self, name: str, k: int) -> Tensor:
         """What lies between the block k and the one before.
 
         Gradients are needed until the block is passed, and so is the input of a kept block: two

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from workers.engine.balance import Factors, balanced, explicit, factors
 from workers.engine.errors import Diverged, PlanError, ShapeError
-from workers.engine.footprint import STEP_IMAGES, make_optimizer
+from workers.engine.memory_estimate import STEP_IMAGES, make_optimizer
 from workers.engine.objective import Losses, Objective, Region, evaluate, look
 from workers.engine.optimizers import Evaluation, Optimizer, stacked
 from workers.engine.pictures import (
@@ -88,7 +88,7 @@ class Progress(NamedTuple):
     level: Level
 
 
-class Company(NamedTuple):
+class BatchKey(NamedTuple):
     """What renders must have in common to share a pass."""
 
     height: int
@@ -174,10 +174,10 @@ class Render:
         return self._scale
 
     @property
-    def company(self) -> Company:
+    def batch_key(self) -> BatchKey:
         """Renders for which this is equal can be stepped in one pass."""
         height, width = self._image.shape[-2:]
-        return Company(height, width, self.plan.pooling, self.plan.precision)
+        return BatchKey(height, width, self.plan.pooling, self.plan.precision)
 
     @property
     def device(self) -> torch.device:
@@ -222,7 +222,7 @@ class Render:
     ) -> list[Exception | None]:
         """The next evaluation of each render, in one pass.
 
-        renders: of one `company`.
+        renders: of one `batch_key`.
         budget_bytes, check: as in `evaluate`.
         Returns, for each render, what went wrong with it alone.
         """
@@ -242,7 +242,7 @@ class Render:
         for render, loss in zip(renders, losses, strict=True):
             try:
                 render._accept(loss, seconds)
-            except Exception as error:  # this render's alone: its company goes on
+            except Exception as error:  # this render's alone: the others go on
                 errors.append(error)
             else:
                 errors.append(None)

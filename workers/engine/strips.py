@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from workers.engine import switches
+from workers.engine import relu_mask
 from workers.engine.errors import ShapeError
 from workers.engine.vgg import CHANNELS, DTYPES, LAYERS, POOLED, Precision
 
@@ -66,10 +66,10 @@ class Block:
         return self.width * self.channels * item_bytes * (len(self.layers) + 1)
 
     @property
-    def switch_bytes(self) -> int:
+    def mask_bytes(self) -> int:
         """What is kept of the layers behind the last tap, if their features are not."""
         features = self.height * self.width * self.channels * (len(self.layers) - self.tapped)
-        return features // switches.BITS
+        return features // relu_mask.BITS
 
     def fitting(self, budget_bytes: int, precision: Precision) -> list[Strip]:
         """Strips that take no more than a budget, if it is enough for the narrowest."""
@@ -159,7 +159,7 @@ def whole_bytes(blocks: Sequence[Block], precision: Precision) -> int:
     )
     outputs = (block.height * block.width * CHANNELS[block.layers[-1]][1] for block in blocks)
     widest = max(outputs, default=0)
-    return item_bytes * (features + widest + _in_turns(_between(blocks)))
+    return item_bytes * (features + widest + _double_buffered(_boundary_sizes(blocks)))
 
 
 def least_pass_bytes(blocks: Sequence[Block], precision: Precision) -> int:
@@ -172,13 +172,13 @@ def least_pass_bytes(blocks: Sequence[Block], precision: Precision) -> int:
 
 
 def between_bytes(blocks: Sequence[Block], precision: Precision) -> int:
-    """What lies between the blocks of one image and the switches in them, if none is kept."""
-    between = _between(blocks)
-    switched = sum(block.switch_bytes for block in blocks)
-    return DTYPES[precision].itemsize * (sum(between) + _in_turns(between)) + switched
+    """What lies between the blocks of one image and the ReLU masks in them, if none is kept."""
+    between = _boundary_sizes(blocks)
+    mask_bytes = sum(block.mask_bytes for block in blocks)
+    return DTYPES[precision].itemsize * (sum(between) + _double_buffered(between)) + mask_bytes
 
 
-def _between(blocks: Sequence[Block]) -> list[int]:
+def _boundary_sizes(blocks: Sequence[Block]) -> list[int]:
     """How many features each block but the first has for its input."""
     return [
         block.height * block.width * CHANNELS[before.layers[-1]][1]
@@ -186,6 +186,6 @@ def _between(blocks: Sequence[Block]) -> list[int]:
     ]
 
 
-def _in_turns(sizes: Sequence[int]) -> int:
+def _double_buffered(sizes: Sequence[int]) -> int:
     """What two places take that serve in turns."""
     return sum(max(sizes[first::2], default=0) for first in (0, 1))

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from workers.engine.losses import gram_sum
-from workers.engine.passage import Passage
+from workers.engine.passage import NetworkPass
 from workers.engine.pools import Pooling
 from workers.engine.strips import blocks
 from workers.engine.vgg import Precision, Vgg, layer_of
@@ -51,7 +51,7 @@ def style_target(
         for layer in block.layers
     }
     sums = _Sums({} if opaque is None else guides(opaque, sizes))
-    passage = Passage(
+    passage = NetworkPass(
         vgg, image, taps, sums, pooling=pooling, precision=precision, is_forward_only=True
     )
     with vgg.arena.temporary():  # it may be larger than any canvas

@@ -91,8 +91,8 @@ class Vgg:
 
     The parameters are brought to a precision when the first render asks for it, and stay.
     arena: what its passes write into. graphs: their steps, recorded.
-    pulse: rises with each strip of a pass, whatever it is for: as long as it does, the device is
-    well. Any thread may read it.
+    progress_counter: rises with each strip of any pass: as long as it does, the device works. Any
+    thread may read it.
     """
 
     def __init__(self, weights: Weights, device: torch.device | str = "cpu") -> None:
@@ -100,7 +100,7 @@ class Vgg:
         self.device = torch.device(device)
         self.arena = Arena(self.device)
         self.graphs = Graphs(self.device, self.arena)
-        self.pulse = 0
+        self.progress_counter = 0
         self._convolutions: dict[tuple[str, Precision, int], Convolution] = {}
 
     def convolution(self, layer: str, precision: Precision, height: int, width: int) -> Convolution:

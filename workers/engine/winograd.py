@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from workers.engine.arena import Arena
-from workers.engine.convolution import KERNEL, Convolution, Place
+from workers.engine.convolution import KERNEL, Convolution, OutputAllocator
 
 # Where polynomials are evaluated, beside infinity: small, so that float32 keeps its digits. The
 # error is 5 (tile 2: 1) times that of a direct convolution, about 1e-6 of the result.
@@ -57,7 +57,7 @@ class Winograd(Convolution):
     """A convolution on the CPU in float32.
 
     weight: (C', C, 3, 3). bias: (C',). tile: 2 or 4 outputs a side.
-    Images never share a matrix product, so that a render's bits do not depend on its company.
+    Images never share a matrix product, so that a render's bits do not depend on its batch.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, tile: int, arena: Arena) -> None:
@@ -73,7 +73,7 @@ class Winograd(Convolution):
         (both, *_) = (output == 1).all(0).nonzero().flatten().tolist()
         self._shared = both * self._window + both
 
-    def forward(self, x: Tensor, place: Place) -> Tensor:
+    def forward(self, x: Tensor, place: OutputAllocator) -> Tensor:
         side, n = self._tile, self._window
         out = place()
         for b in range(len(x)):
@@ -91,7 +91,7 @@ class Winograd(Convolution):
                 _untiled(result, band, side, out[b])
         return out
 
-    def backward(self, gradient: Tensor, place: Place) -> Tensor:
+    def backward(self, gradient: Tensor, place: OutputAllocator) -> Tensor:
         side, n = self._tile, self._window
         out = place()
         for b in range(len(gradient)):

@@ -2,7 +2,7 @@
 
 clients submit jobs, look at them, and wish them away
 attempts claim them, report, point to what they stored, and end
-sweeps put those right whose worker is gone
+expiry requeues those whose worker is gone
 """
 
 from shared.database.jobs.attempts import (
@@ -14,7 +14,7 @@ from shared.database.jobs.attempts import (
     discard_checkpoint,
     fail,
     hand_back,
-    heard,
+    read_claimed,
     reclaim,
     report,
     resume,
@@ -22,13 +22,14 @@ from shared.database.jobs.attempts import (
     succeed,
 )
 from shared.database.jobs.clients import (
+    find_by_idempotency_key,
     get,
-    listing,
+    list_jobs,
     request_cancel,
     submit,
-    submitted,
     view,
 )
+from shared.database.jobs.expiry import fail_overdue, requeue_expired, requeue_from
 from shared.database.jobs.fence import ATTEMPTS_MAX, FAILURES_MAX
 from shared.database.jobs.records import (
     Attempt,
@@ -40,7 +41,6 @@ from shared.database.jobs.records import (
     Snapshot,
     View,
 )
-from shared.database.jobs.sweeps import fail_overdue, take_back_expired, take_back_from
 from shared.database.jobs.waiting import count_runnable
 
 __all__ = [
@@ -63,19 +63,19 @@ __all__ = [
     "discard_checkpoint",
     "fail",
     "fail_overdue",
+    "find_by_idempotency_key",
     "get",
     "hand_back",
-    "heard",
-    "listing",
+    "list_jobs",
+    "read_claimed",
     "reclaim",
     "report",
     "request_cancel",
+    "requeue_expired",
+    "requeue_from",
     "resume",
     "retry",
     "submit",
-    "submitted",
     "succeed",
-    "take_back_expired",
-    "take_back_from",
     "view",
 ]

@@ -22,13 +22,13 @@ from shared.database.clock import now
 from shared.database.connection import Database
 from shared.database.jobs.fence import (
     FAILURES_MAX,
-    doom_checkpoints,
     end,
     ending,
     fenced,
     is_of,
     lost,
     requeue,
+    tombstone_checkpoints,
 )
 from shared.database.jobs.records import Checkpoint, Claim, Job, Progress
 from shared.database.jobs.waiting import is_runnable
@@ -146,7 +146,7 @@ def report(
         return fenced(connection, claim, news, **values)
 
 
-def heard(database: Database, claim: Claim) -> Job:
+def read_claimed(database: Database, claim: Claim) -> Job:
     """The job, with what was wished of it since; nothing is written. Fenced."""
     with database.read() as connection:
         row = connection.execute(select(jobs).where(is_of(claim))).one_or_none()
@@ -159,7 +159,7 @@ def add_snapshot(database: Database, claim: Claim, iteration: int, key: str) -> 
     """Point to a snapshot that lies in the storage already. Fenced; may be repeated."""
     with database.write() as connection:
         fenced(connection, claim)
-        _point(connection, snapshots, claim, claim.attempt, iteration, key=key)
+        _insert_once(connection, snapshots, claim, claim.attempt, iteration, key=key)
 
 
 def checkpoints(database: Database, job_id: str) -> list[Checkpoint]:
@@ -198,7 +198,7 @@ def add_checkpoint(database: Database, claim: Claim, checkpoint: Checkpoint) -> 
     with database.write() as connection:
         forgiven = case((is_progress, 0), else_=jobs.c.failures)
         fenced(connection, claim, version=jobs.c.version, failures=forgiven)
-        _point(
+        _insert_once(
             connection,
             checkpoints_table,
             claim,
@@ -208,7 +208,7 @@ def add_checkpoint(database: Database, claim: Claim, checkpoint: Checkpoint) -> 
             sha256=checkpoint.sha256,
             size_bytes=checkpoint.size_bytes,
         )
-        doom_checkpoints(connection, and_(is_of_job, is_older))
+        tombstone_checkpoints(connection, and_(is_of_job, is_older))
 
 
 def discard_checkpoint(database: Database, claim: Claim, checkpoint: Checkpoint) -> None:
@@ -222,7 +222,7 @@ def discard_checkpoint(database: Database, claim: Claim, checkpoint: Checkpoint)
     with database.write() as connection:
         fenced(connection, claim, version=jobs.c.version)
         connection.execute(update(checkpoints_table).where(is_it).values(is_corrupt=True))
-        doom_checkpoints(connection, is_it)
+        tombstone_checkpoints(connection, is_it)
 
 
 def resume(database: Database, claim: Claim, iteration: int) -> None:
@@ -275,7 +275,7 @@ def acknowledge_cancel(database: Database, claim: Claim) -> None:
         end(connection, claim, State.CANCELLED, End.CANCELLED)
 
 
-def _point(
+def _insert_once(
     connection: Connection, table: Table, claim: Claim, attempt: int, iteration: int, **values: Any
 ) -> None:
     """Insert the row, unless it is there: its commit was made and only the answer was lost."""

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from shared.database.clock import now
 from shared.database.connection import Database
-from shared.database.jobs.fence import doom_checkpoints
+from shared.database.jobs.fence import tombstone_checkpoints
 from shared.database.jobs.records import Attempt, Job, JobWarning, Snapshot, View
 from shared.database.jobs.waiting import age, ahead
 from shared.database.tables import attempts, checkpoints, jobs, snapshots
@@ -60,12 +60,12 @@ def submit(
         with database.write() as connection:
             return Job.from_row(connection.execute(new.returning(jobs)).one()), True
     except IntegrityError:
-        if idempotency_key and (job := submitted(database, spec, idempotency_key)):
+        if idempotency_key and (job := find_by_idempotency_key(database, spec, idempotency_key)):
             return job, False
         raise
 
 
-def submitted(database: Database, spec: JobSpec, idempotency_key: str) -> Job | None:
+def find_by_idempotency_key(database: Database, spec: JobSpec, idempotency_key: str) -> Job | None:
     """The job that was submitted with this key before, if any.
 
     Raises IdempotencyConflict where the spec was another.
@@ -112,7 +112,7 @@ def view(database: Database, job_id: str) -> View:
         )
 
 
-def listing(
+def list_jobs(
     database: Database,
     *,
     states: list[State] | None = None,
@@ -159,7 +159,7 @@ def request_cancel(database: Database, job_id: str) -> Job:
             return _get(connection, job_id)
         job = Job.from_row(row)
         if job.state in TERMINAL:
-            doom_checkpoints(connection, checkpoints.c.job_id == job_id)
+            tombstone_checkpoints(connection, checkpoints.c.job_id == job_id)
         return job
 
 

@@ -98,7 +98,7 @@ def end(
         .values(ended_at=now(), end=how, error=attempt_error)
     )
     if state in TERMINAL:
-        doom_checkpoints(connection, checkpoints.c.job_id == claim.job_id)
+        tombstone_checkpoints(connection, checkpoints.c.job_id == claim.job_id)
     return job
 
 
@@ -119,7 +119,7 @@ def requeue(
     return end(connection, job.claim, State.QUEUED, how, attempt_error, available_at=available)
 
 
-def doom_checkpoints(connection: Connection, which: ColumnElement[bool]) -> None:
+def tombstone_checkpoints(connection: Connection, which: ColumnElement[bool]) -> None:
     """Nobody will follow these rows any more; the reconciler deletes what they point to."""
     connection.execute(
         update(checkpoints).where(which, checkpoints.c.doomed_at.is_(None)).values(doomed_at=now())

@@ -20,18 +20,18 @@ from shared.database import Database, jobs, open_database, schema
 from shared.database.jobs import Job
 from shared.database.tables import metadata
 from shared.pictures.pool import Decoders
-from shared.queue import open_queue
 from shared.settings import Settings
 from shared.storage import Storage, open_storage
+from shared.wakeups import open_wakeups
 from tests.pictures import paint
 from workers import weights
-from workers.attempt import Studio
+from workers.attempt import WorkerContext
 from workers.engine.loop import Loop
 from workers.engine.plan import Plan
 from workers.engine.render import Render, Style
 from workers.engine.vgg import Vgg
-from workers.lease import Terms
-from workers.runner import Runner
+from workers.lease import LeaseTimings
+from workers.outcomes import JobRunner
 
 SIZE = (64, 48)
 CONTENT, STYLE = (Upload(paint(seed, size=SIZE)) for seed in (1, 2))
@@ -61,11 +61,13 @@ def storage(stack_settings: Settings) -> Storage:
 
 
 @pytest.fixture
-def studio(database: Database, storage: Storage, vgg: Vgg, decoders: Decoders) -> Iterator[Studio]:
+def context(
+    database: Database, storage: Storage, vgg: Vgg, decoders: Decoders
+) -> Iterator[WorkerContext]:
     with Loop() as loop:
-        terms = Terms(progress_seconds=0.05)
+        terms = LeaseTimings(progress_seconds=0.05)
         # However slow the machine is: no checkpoint unless a test asks for one.
-        yield Studio(
+        yield WorkerContext(
             database,
             storage,
             loop,
@@ -82,19 +84,19 @@ def order(database: Database, storage: Storage, decoders: Decoders) -> Callable[
 
     def submit(content: Upload = CONTENT, **fields: Any) -> Job:
         asked = Order({**SMALL, **fields}, content=content, styles=[STYLE])
-        doorbell = open_queue("memory://")
+        broker = open_wakeups("memory://")
         inspections = Inspections(decoders, max_pixels=10**6)
-        return submission.submit(database, storage, doorbell, asked, inspections=inspections)[0]
+        return submission.submit(database, storage, broker, asked, inspections=inspections)[0]
 
     return submit
 
 
-def run(studio: Studio, stopping: threading.Event | None = None) -> jobs.View:
+def run(context: WorkerContext, stopping: threading.Event | None = None) -> jobs.View:
     """One attempt at the next job, to its end."""
-    job = jobs.claim(studio.database, worker="test", lease_seconds=studio.terms.lease_seconds)
+    job = jobs.claim(context.database, worker="test", lease_seconds=context.terms.lease_seconds)
     assert job is not None
-    Runner(studio).run(job, stopping or threading.Event())
-    return jobs.view(studio.database, job.id)
+    JobRunner(context).run(job, stopping or threading.Event())
+    return jobs.view(context.database, job.id)
 
 
 def ends(view: jobs.View) -> list[str | None]:
@@ -108,24 +110,24 @@ def wait_until(what: Callable[[], object], seconds: float = 240) -> None:
         time.sleep(0.02)
 
 
-def after(studio: Studio, job_id: str, act: Callable[[Job], object]) -> threading.Thread:
+def after(context: WorkerContext, job_id: str, act: Callable[[Job], object]) -> threading.Thread:
     """Act on a job, on a thread, once its first iteration is reported."""
 
     def wait() -> None:
-        wait_until(lambda: jobs.get(studio.database, job_id).iteration >= 1)
-        act(jobs.get(studio.database, job_id))
+        wait_until(lambda: jobs.get(context.database, job_id).iteration >= 1)
+        act(jobs.get(context.database, job_id))
 
     thread = threading.Thread(target=wait)
     thread.start()
     return thread
 
 
-def acting(studio: Studio, iteration: int, act: Callable[[], object]) -> Studio:
-    """The studio, where something happens on the device's thread behind an iteration."""
-    return acting_at(studio, {iteration: act})
+def acting(context: WorkerContext, iteration: int, act: Callable[[], object]) -> WorkerContext:
+    """The context, where something happens on the device's thread behind an iteration."""
+    return acting_at(context, {iteration: act})
 
 
-def acting_at(studio: Studio, acts: Mapping[int, Callable[[], object]]) -> Studio:
+def acting_at(context: WorkerContext, acts: Mapping[int, Callable[[], object]]) -> WorkerContext:
     """The same, behind several iterations."""
 
     class Acting(Render):
@@ -136,19 +138,19 @@ def acting_at(studio: Studio, acts: Mapping[int, Callable[[], object]]) -> Studi
             return Render.step_together(renders, **options)
 
     def make(plan: Plan, content: Tensor, styles: list[Style], init: Tensor | None) -> Render:
-        return Acting(plan, studio.vgg, content, styles, init=init, cache=studio.styles)
+        return Acting(plan, context.vgg, content, styles, init=init, cache=context.styles)
 
-    return dataclasses.replace(studio, make=make)
+    return dataclasses.replace(context, make=make)
 
 
-def is_asked_for_its_state(studio: Studio) -> bool:
+def is_asked_for_its_state(context: WorkerContext) -> bool:
     """Whether a slot waits for the state that a render has behind the present iteration."""
-    return any(run._asked for run in studio.loop._runs)
+    return any(run._asked for run in context.loop._runs)
 
 
-def take_back(studio: Studio) -> None:
+def take_back(context: WorkerContext) -> None:
     """Let the workers' jobs be taken back; a row that is just being written is passed over."""
-    wait_until(lambda: jobs.take_back_from(studio.database, "test"))
+    wait_until(lambda: jobs.requeue_from(context.database, "test"))
 
 
 class Store:

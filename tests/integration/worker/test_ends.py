@@ -18,7 +18,7 @@ from sqlalchemy import Connection, select
 from torch import Tensor
 
 from services.uploads import Upload
-from shared import keys
+from shared import object_keys
 from shared.database import Database, jobs
 from shared.database.jobs import Job
 from shared.database.tables import attempts
@@ -41,55 +41,57 @@ from tests.integration.worker.conftest import (
 )
 from tests.pictures import encode, noise, paint
 from tests.png import levels_of_png
-from workers.attempt import Attempt, Studio
+from workers.attempt import Attempt, WorkerContext
 from workers.engine import memory
 from workers.engine.arena import Arena
-from workers.engine.footprint import fitting_side, least_bytes
 from workers.engine.loop import Loop
+from workers.engine.memory_estimate import fitting_side, min_render_bytes
 from workers.engine.vgg import Vgg
-from workers.lease import Lease, Terms
-from workers.runner import Runner
+from workers.lease import Lease, LeaseTimings
+from workers.outcomes import JobRunner
 from workers.spec_to_plan import plan_of
 
 
 def test_a_render_that_succeeds_leaves_what_its_row_points_to(
-    studio: Studio, order: Callable[..., Job]
+    context: WorkerContext, order: Callable[..., Job]
 ) -> None:
     order()
 
-    view = run(studio)
+    view = run(context)
 
     result = view.job.result
     assert (view.job.state, ends(view)) == (State.SUCCEEDED, [End.SUCCEEDED])
-    png = studio.storage.get(result["key"])
-    assert keys.digest(png) == result["sha256"]
+    png = context.storage.get(result["key"])
+    assert object_keys.digest(png) == result["sha256"]
     assert Image.open(io.BytesIO(png)).size == SIZE
-    assert len(studio.storage.get(result["losses_key"]).splitlines()) == 1 + 1 + 4
-    assert studio.storage.get(result["manifest_key"]).startswith(b"{")
+    assert len(context.storage.get(result["losses_key"]).splitlines()) == 1 + 1 + 4
+    assert context.storage.get(result["manifest_key"]).startswith(b"{")
     assert [snapshot.iteration for snapshot in view.snapshots] == [2, 4]
-    last = studio.storage.get(view.snapshots[-1].key)  # but for JPEG, it is the result
+    last = context.storage.get(view.snapshots[-1].key)  # but for JPEG, it is the result
     pixels = [np.asarray(Image.open(io.BytesIO(data))).ravel() for data in (last, png)]
     assert np.corrcoef(*pixels)[0, 1] > 0.98
 
 
-def test_snapshots_are_lossless_on_request(studio: Studio, order: Callable[..., Job]) -> None:
+def test_snapshots_are_lossless_on_request(
+    context: WorkerContext, order: Callable[..., Job]
+) -> None:
     order(snapshot_format="png")
 
-    view = run(studio)
+    view = run(context)
 
-    last = studio.storage.get(view.snapshots[-1].key)
+    last = context.storage.get(view.snapshots[-1].key)
     pictures = [
-        Image.open(io.BytesIO(d)) for d in (last, studio.storage.get(view.job.result["key"]))
+        Image.open(io.BytesIO(d)) for d in (last, context.storage.get(view.job.result["key"]))
     ]
     assert [picture.format for picture in pictures] == ["PNG", "PNG"]
     assert np.array_equal(*map(np.asarray, pictures))  # the last one is the result
 
 
 def test_the_manifest_tells_what_a_strength_came_to(
-    studio: Studio, order: Callable[..., Job]
+    context: WorkerContext, order: Callable[..., Job]
 ) -> None:
     order(strength=0.4)
-    by_strength = json.loads(studio.storage.get(run(studio).job.result["manifest_key"]))
+    by_strength = json.loads(context.storage.get(run(context).job.result["manifest_key"]))
     assert by_strength["spec"]["strength"] == 0.4
     assert by_strength["spec"]["style_weight"] is None
     effective = by_strength["effective"]
@@ -98,27 +100,29 @@ def test_the_manifest_tells_what_a_strength_came_to(
 
     named = {name: effective[name] for name in ("content_layers", "style_layers", "style_weight")}
     order(**named)
-    by_name = json.loads(studio.storage.get(run(studio).job.result["manifest_key"]))
+    by_name = json.loads(context.storage.get(run(context).job.result["manifest_key"]))
     assert by_name["spec"]["strength"] is None
     for name, value in named.items():
         assert by_name["effective"][name] == pytest.approx(value)
 
 
-def test_the_picture_is_repeatable(studio: Studio, order: Callable[..., Job]) -> None:
+def test_the_picture_is_repeatable(context: WorkerContext, order: Callable[..., Job]) -> None:
     digests = set()
     for _ in range(2):
         order(init="noise", seed=5)
-        digests.add(run(studio).job.result["sha256"])
+        digests.add(run(context).job.result["sha256"])
     order(init="noise", seed=6)
 
     assert len(digests) == 1
-    assert run(studio).job.result["sha256"] not in digests
+    assert run(context).job.result["sha256"] not in digests
 
 
-def test_the_colors_of_the_content_can_be_kept(studio: Studio, order: Callable[..., Job]) -> None:
+def test_the_colors_of_the_content_can_be_kept(
+    context: WorkerContext, order: Callable[..., Job]
+) -> None:
     order(original_colors="luminance")
 
-    picture = Image.open(io.BytesIO(studio.storage.get(run(studio).job.result["key"])))
+    picture = Image.open(io.BytesIO(context.storage.get(run(context).job.result["key"])))
 
     content = Image.open(io.BytesIO(paint(1, size=SIZE))).convert("YCbCr")
     kept = np.corrcoef(
@@ -127,7 +131,9 @@ def test_the_colors_of_the_content_can_be_kept(studio: Studio, order: Callable[.
     assert kept > 0.8
 
 
-def test_a_result_is_a_file_as_the_spec_says(studio: Studio, order: Callable[..., Job]) -> None:
+def test_a_result_is_a_file_as_the_spec_says(
+    context: WorkerContext, order: Callable[..., Job]
+) -> None:
     transparent = Image.open(io.BytesIO(CONTENT.data))
     alpha = noise(3, SIZE).getchannel("G")
     transparent.putalpha(alpha)
@@ -135,11 +141,11 @@ def test_a_result_is_a_file_as_the_spec_says(studio: Studio, order: Callable[...
     for fields in ({"bits": 16}, {"format": "webp", "quality": 50}, {"format": "jpeg"}):
         order(content=content, **fields)
 
-        result = run(studio).job.result
+        result = run(context).job.result
 
         format = fields.get("format", "png")
         assert result["media_type"] == f"image/{format}"
-        data = studio.storage.get(result["key"])
+        data = context.storage.get(result["key"])
         with Image.open(io.BytesIO(data)) as picture:
             assert (picture.format, picture.size) == (format.upper(), SIZE)
             if format != "jpeg":
@@ -158,11 +164,14 @@ def test_a_result_is_a_file_as_the_spec_says(studio: Studio, order: Callable[...
     ids=["gone", "damaged"],
 )
 def test_an_input_that_cannot_be_read_fails_the_job_at_once(
-    studio: Studio, order: Callable[..., Job], spoil: Callable[[Storage, str], object], code: str
+    context: WorkerContext,
+    order: Callable[..., Job],
+    spoil: Callable[[Storage, str], object],
+    code: str,
 ) -> None:
-    spoil(studio.storage, keys.asset(order().spec["content"]))
+    spoil(context.storage, object_keys.asset(order().spec["content"]))
 
-    view = run(studio)
+    view = run(context)
 
     assert (view.job.state, view.job.error["code"]) == (State.FAILED, code)
     assert ends(view) == [End.FAILED]
@@ -176,11 +185,11 @@ class Killed(Decoders):
 
 
 def test_a_picture_whose_decoders_are_killed_costs_an_attempt(
-    studio: Studio, order: Callable[..., Job]
+    context: WorkerContext, order: Callable[..., Job]
 ) -> None:
     order()
 
-    view = run(dataclasses.replace(studio, decoders=Killed()))
+    view = run(dataclasses.replace(context, decoders=Killed()))
 
     assert (view.job.state, view.job.failures) == (State.QUEUED, 1)  # it does not go on for ever
     assert ends(view) == [End.RETRIED]
@@ -196,7 +205,7 @@ class Tight(Arena):
 
 
 def test_a_render_that_does_not_fit_fails_and_says_what_would_have(
-    studio: Studio,
+    context: WorkerContext,
     order: Callable[..., Job],
     vgg: Vgg,
     tmp_path: Path,
@@ -205,12 +214,12 @@ def test_a_render_that_does_not_fit_fails_and_says_what_would_have(
     plan = plan_of(JobSpec.model_validate(order().spec), "float32")
     tight = Vgg(vgg.weights)
     tight.arena = Tight()
-    needed = least_bytes(plan, SIZE[1], SIZE[0])
+    needed = min_render_bytes(plan, SIZE[1], SIZE[0])
     monkeypatch.setattr(memory, "CGROUP", tmp_path)  # a container of so much memory
     (tmp_path / "memory.max").write_text(str(needed // 2))
     (tmp_path / "memory.current").write_text("0")
 
-    view = run(dataclasses.replace(studio, vgg=tight))
+    view = run(dataclasses.replace(context, vgg=tight))
 
     side = fitting_side(plan, SIZE[1], SIZE[0], needed // 2)
     assert (view.job.state, view.job.error["code"]) == (State.FAILED, "out_of_memory")
@@ -221,21 +230,21 @@ def test_a_render_that_does_not_fit_fails_and_says_what_would_have(
 
 
 def test_a_loss_that_is_no_number_fails_the_job_at_once(
-    studio: Studio, order: Callable[..., Job], vgg: Vgg
+    context: WorkerContext, order: Callable[..., Job], vgg: Vgg
 ) -> None:
     broken = {name: tensor.clone() for name, tensor in vgg.weights.tensors.items()}
     broken["conv1_1.bias"][0] = torch.nan
     order()
 
     view = run(
-        dataclasses.replace(studio, vgg=Vgg(dataclasses.replace(vgg.weights, tensors=broken)))
+        dataclasses.replace(context, vgg=Vgg(dataclasses.replace(vgg.weights, tensors=broken)))
     )
 
     assert (view.job.state, view.job.error["code"]) == (State.FAILED, "diverged")
 
 
 def test_what_nobody_foresaw_is_tried_again_until_the_budget_is_spent(
-    studio: Studio, order: Callable[..., Job]
+    context: WorkerContext, order: Callable[..., Job]
 ) -> None:
     class Broken(Loop):
         def admit(self, *_: Any, **__: Any) -> Any:
@@ -243,14 +252,14 @@ def test_what_nobody_foresaw_is_tried_again_until_the_budget_is_spent(
 
     order()
     with Broken() as loop:
-        studio = dataclasses.replace(studio, loop=loop)
+        context = dataclasses.replace(context, loop=loop)
         views = []
         for _ in range(jobs.FAILURES_MAX):
             end = time.monotonic() + 60
-            while not jobs.count_runnable(studio.database):  # the pause between attempts
+            while not jobs.count_runnable(context.database):  # the pause between attempts
                 assert time.monotonic() < end
                 time.sleep(0.05)
-            views.append(run(studio))
+            views.append(run(context))
 
     assert [view.job.state for view in views] == [State.QUEUED, State.QUEUED, State.FAILED]
     assert ends(views[-1]) == [End.RETRIED, End.RETRIED, End.FAILED]
@@ -259,12 +268,12 @@ def test_what_nobody_foresaw_is_tried_again_until_the_budget_is_spent(
 
 
 def test_a_worker_that_stops_hands_back_and_no_failure_is_counted(
-    studio: Studio, order: Callable[..., Job]
+    context: WorkerContext, order: Callable[..., Job]
 ) -> None:
     stopping = threading.Event()
-    thread = after(studio, order(iterations=5000).id, lambda _: stopping.set())
+    thread = after(context, order(iterations=5000).id, lambda _: stopping.set())
 
-    view = run(studio, stopping)
+    view = run(context, stopping)
     thread.join()
 
     assert (view.job.state, view.job.failures) == (State.QUEUED, 0)
@@ -272,39 +281,41 @@ def test_a_worker_that_stops_hands_back_and_no_failure_is_counted(
 
 
 def test_a_wish_to_cancel_reaches_a_running_render(
-    studio: Studio, order: Callable[..., Job]
+    context: WorkerContext, order: Callable[..., Job]
 ) -> None:
     job = order(iterations=5000)
-    thread = after(studio, job.id, lambda job: jobs.request_cancel(studio.database, job.id))
+    thread = after(context, job.id, lambda job: jobs.request_cancel(context.database, job.id))
 
-    view = run(studio)
+    view = run(context)
     thread.join()
 
     assert (view.job.state, ends(view)) == (State.CANCELLED, [End.CANCELLED])
 
 
-def test_a_stale_attempt_writes_nothing_more(studio: Studio, order: Callable[..., Job]) -> None:
+def test_a_stale_attempt_writes_nothing_more(
+    context: WorkerContext, order: Callable[..., Job]
+) -> None:
     def steal(job: Job) -> None:
-        take_back(studio)
-        jobs.claim(studio.database, worker="thief", lease_seconds=60)
+        take_back(context)
+        jobs.claim(context.database, worker="thief", lease_seconds=60)
 
     job = order(iterations=5000)
-    thread = after(studio, job.id, steal)
+    thread = after(context, job.id, steal)
 
-    run(studio)
+    run(context)
     thread.join()
 
-    view = jobs.view(studio.database, job.id)
+    view = jobs.view(context.database, job.id)
     assert (view.job.state, view.job.worker, view.job.attempt) == (State.RUNNING, "thief", 2)
     assert view.job.iteration == 0
     assert ends(view) == [End.LEASE_EXPIRED, None]
 
 
-def test_a_deadline_ends_a_render(studio: Studio, order: Callable[..., Job]) -> None:
+def test_a_deadline_ends_a_render(context: WorkerContext, order: Callable[..., Job]) -> None:
     job, clock = order(iterations=5000, deadline_seconds=3600), Clock()
-    thread = after(studio, job.id, lambda _: clock.advance(3600))
+    thread = after(context, job.id, lambda _: clock.advance(3600))
 
-    view = run_by(clock, studio)
+    view = run_by(clock, context)
     thread.join()
 
     assert (view.job.state, view.job.error["code"]) == (State.FAILED, "deadline_exceeded")
@@ -324,21 +335,21 @@ class Clock:
         self._ahead += seconds
 
 
-def run_by(clock: Clock, studio: Studio) -> jobs.View:
+def run_by(clock: Clock, context: WorkerContext) -> jobs.View:
     """One attempt at the next job, which its deadline ends."""
-    terms = dataclasses.replace(studio.terms, lease_seconds=1e6)
-    job = jobs.claim(studio.database, worker="test", lease_seconds=terms.lease_seconds)
+    terms = dataclasses.replace(context.terms, lease_seconds=1e6)
+    job = jobs.claim(context.database, worker="test", lease_seconds=terms.lease_seconds)
     assert job is not None
     with (
-        Lease(studio.database, job, terms, threading.Event(), clock) as lease,
+        Lease(context.database, job, terms, threading.Event(), clock) as lease,
         pytest.raises(DeadlineExceeded),
     ):
-        Attempt(studio, job, lease).render()
-    return jobs.view(studio.database, job.id)
+        Attempt(context, job, lease).render()
+    return jobs.view(context.database, job.id)
 
 
 def test_an_outage_of_the_storage_counts_no_failure(
-    tmp_path: Path, studio: Studio, order: Callable[..., Job]
+    tmp_path: Path, context: WorkerContext, order: Callable[..., Job]
 ) -> None:
     order()
     (tmp_path / "file").write_text("where a folder should be")
@@ -347,10 +358,10 @@ def test_an_outage_of_the_storage_counts_no_failure(
     class Away:
         """The inputs can still be read, but nothing can be kept."""
 
-        get = staticmethod(studio.storage.get)
+        get = staticmethod(context.storage.get)
         put = staticmethod(away.put)
 
-    view = run(dataclasses.replace(studio, storage=Away(), outage_seconds=0.5))
+    view = run(dataclasses.replace(context, storage=Away(), outage_seconds=0.5))
 
     assert (view.job.state, view.job.failures) == (State.QUEUED, 0)
     assert ends(view) == [End.HANDED_BACK]
@@ -378,8 +389,10 @@ class Hanging:
             self.may_go_on.set()
 
 
-def with_storage(studio: Studio, before_put: Callable[[str], object], **fields: Any) -> Studio:
-    return dataclasses.replace(studio, storage=Store(studio.storage, before_put), **fields)
+def with_storage(
+    context: WorkerContext, before_put: Callable[[str], object], **fields: Any
+) -> WorkerContext:
+    return dataclasses.replace(context, storage=Store(context.storage, before_put), **fields)
 
 
 @contextmanager
@@ -394,58 +407,60 @@ def beside(act: Callable[[], object]) -> Iterator[None]:
 
 
 def test_a_cancel_does_not_wait_for_an_upload_that_hangs(
-    studio: Studio, order: Callable[..., Job]
+    context: WorkerContext, order: Callable[..., Job]
 ) -> None:
     job, hanging = order(), Hanging("result")
 
-    with beside(lambda: run(with_storage(studio, hanging))), hanging.until_the_end():
-        jobs.request_cancel(studio.database, job.id)
-        wait_until(lambda: jobs.get(studio.database, job.id).state == State.CANCELLED)
+    with beside(lambda: run(with_storage(context, hanging))), hanging.until_the_end():
+        jobs.request_cancel(context.database, job.id)
+        wait_until(lambda: jobs.get(context.database, job.id).state == State.CANCELLED)
 
-    view = jobs.view(studio.database, job.id)
+    view = jobs.view(context.database, job.id)
     assert (view.job.state, view.job.result, ends(view)) == (State.CANCELLED, None, [End.CANCELLED])
 
 
 def test_a_deadline_does_not_wait_for_an_upload_that_hangs(
-    studio: Studio, order: Callable[..., Job]
+    context: WorkerContext, order: Callable[..., Job]
 ) -> None:
     job, hanging, clock = order(deadline_seconds=3600), Hanging("result"), Clock()
 
-    with beside(lambda: run_by(clock, with_storage(studio, hanging))), hanging.until_the_end():
+    with beside(lambda: run_by(clock, with_storage(context, hanging))), hanging.until_the_end():
         clock.advance(3600)
-        wait_until(lambda: jobs.get(studio.database, job.id).state == State.FAILED)
+        wait_until(lambda: jobs.get(context.database, job.id).state == State.FAILED)
 
-    view = jobs.view(studio.database, job.id)
+    view = jobs.view(context.database, job.id)
     assert (view.job.error["code"], ends(view)) == ("deadline_exceeded", [End.FAILED])
 
 
 def test_a_worker_that_stops_hands_back_also_while_an_upload_hangs(
-    studio: Studio, order: Callable[..., Job]
+    context: WorkerContext, order: Callable[..., Job]
 ) -> None:
     job, hanging, stopping = order(), Hanging("result"), threading.Event()
-    terms = dataclasses.replace(studio.terms, drain_seconds=1.0)
+    terms = dataclasses.replace(context.terms, drain_seconds=1.0)
 
-    attempt = beside(lambda: run(with_storage(studio, hanging, terms=terms), stopping))
+    attempt = beside(lambda: run(with_storage(context, hanging, terms=terms), stopping))
     with attempt, hanging.until_the_end():
         stopping.set()
-        wait_until(lambda: jobs.get(studio.database, job.id).state == State.QUEUED)
+        wait_until(lambda: jobs.get(context.database, job.id).state == State.QUEUED)
 
-    view = jobs.view(studio.database, job.id)
+    view = jobs.view(context.database, job.id)
     assert (view.job.state, view.job.failures, ends(view)) == (State.QUEUED, 0, [End.HANDED_BACK])
 
 
 def test_a_worker_that_stops_while_it_saves_still_ends_the_job(
-    studio: Studio, order: Callable[..., Job]
+    context: WorkerContext, order: Callable[..., Job]
 ) -> None:
     stopping = threading.Event()
     order()
 
-    view = run(with_storage(studio, lambda key: "result" in key and stopping.set()), stopping)
+    view = run(with_storage(context, lambda key: "result" in key and stopping.set()), stopping)
 
     assert (view.job.state, ends(view)) == (State.SUCCEEDED, [End.SUCCEEDED])
 
 
-def test_an_outage_of_the_storage_is_waited_for(studio: Studio, order: Callable[..., Job]) -> None:
+def test_an_outage_of_the_storage_is_waited_for(
+    context: WorkerContext, order: Callable[..., Job]
+) -> None:
     refused = []
 
     def refuse(key: str) -> None:
@@ -455,19 +470,21 @@ def test_an_outage_of_the_storage_is_waited_for(studio: Studio, order: Callable[
 
     order(snapshot_every=0)
 
-    view = run(with_storage(studio, refuse))
+    view = run(with_storage(context, refuse))
 
     assert len(refused) == 3
     assert (view.job.state, ends(view)) == (State.SUCCEEDED, [End.SUCCEEDED])
 
 
-def test_a_full_storage_is_not_waited_for(studio: Studio, order: Callable[..., Job]) -> None:
+def test_a_full_storage_is_not_waited_for(
+    context: WorkerContext, order: Callable[..., Job]
+) -> None:
     def refuse(key: str) -> None:
         raise StorageFull
 
     order(snapshot_every=0)
 
-    view = run(with_storage(studio, refuse))
+    view = run(with_storage(context, refuse))
 
     assert (view.job.state, view.job.failures) == (State.QUEUED, 0)
     assert ends(view) == [End.HANDED_BACK]
@@ -494,9 +511,9 @@ class Forgetful(Database):
 
 @pytest.mark.parametrize("end", [State.SUCCEEDED, State.FAILED, State.QUEUED])
 def test_a_commit_whose_answer_was_lost_is_found_to_be_made(
-    studio: Studio, order: Callable[..., Job], end: State
+    context: WorkerContext, order: Callable[..., Job], end: State
 ) -> None:
-    database = Forgetful(studio.database.engine)
+    database = Forgetful(context.database.engine)
 
     def lose(key: str) -> None:
         if "manifest" in key:
@@ -507,33 +524,35 @@ def test_a_commit_whose_answer_was_lost_is_found_to_be_made(
 
     order()
 
-    view = run(with_storage(studio, lose, database=database))
+    view = run(with_storage(context, lose, database=database))
 
     assert database.lost == 1
     assert (view.job.state, view.job.failures) == (end, 0)
     assert len(ends(view)) == 1
 
 
-def test_a_device_that_hangs_loses_its_lease(studio: Studio, order: Callable[..., Job]) -> None:
+def test_a_device_that_hangs_loses_its_lease(
+    context: WorkerContext, order: Callable[..., Job]
+) -> None:
     may_go_on = threading.Event()
-    terms = Terms(lease_seconds=3.0, stall_seconds=0.2, progress_seconds=0.05)
+    terms = LeaseTimings(lease_seconds=3.0, stall_seconds=0.2, progress_seconds=0.05)
     job = order()
-    runner = Runner(acting(dataclasses.replace(studio, terms=terms), 2, may_go_on.wait))
-    claimed = jobs.claim(studio.database, worker="test", lease_seconds=3.0)
+    runner = JobRunner(acting(dataclasses.replace(context, terms=terms), 2, may_go_on.wait))
+    claimed = jobs.claim(context.database, worker="test", lease_seconds=3.0)
     assert claimed is not None
 
     runner.run(claimed, threading.Event())
 
     with pytest.raises(Unavailable, match="the device hangs"):
         runner.check()
-    assert jobs.get(studio.database, job.id).state == State.RUNNING
-    wait_until(lambda: jobs.take_back_expired(studio.database))
+    assert jobs.get(context.database, job.id).state == State.RUNNING
+    wait_until(lambda: jobs.requeue_expired(context.database))
     may_go_on.set()
     wait_until(lambda: is_well(runner))
-    assert ends(jobs.view(studio.database, job.id)) == [End.LEASE_EXPIRED]
+    assert ends(jobs.view(context.database, job.id)) == [End.LEASE_EXPIRED]
 
 
-def is_well(runner: Runner) -> bool:
+def is_well(runner: JobRunner) -> bool:
     try:
         runner.check()
     except Unavailable:
@@ -542,21 +561,21 @@ def is_well(runner: Runner) -> bool:
 
 
 def test_a_render_that_waits_for_its_turn_keeps_its_lease(
-    studio: Studio, order: Callable[..., Job]
+    context: WorkerContext, order: Callable[..., Job]
 ) -> None:
     """A slow neighbour's iterations are a sign of life of the device that both are on."""
     order(iterations=8)
-    terms = Terms(lease_seconds=2.4, stall_seconds=0.6, progress_seconds=0.05)
-    slow = acting(dataclasses.replace(studio, terms=terms), 2, lambda: beat(studio, seconds=3.6))
+    terms = LeaseTimings(lease_seconds=2.4, stall_seconds=0.6, progress_seconds=0.05)
+    slow = acting(dataclasses.replace(context, terms=terms), 2, lambda: beat(context, seconds=3.6))
 
     view = run(slow)
 
     assert ends(view) == [End.SUCCEEDED]
 
 
-def beat(studio: Studio, seconds: float) -> None:
+def beat(context: WorkerContext, seconds: float) -> None:
     """What the device does for a neighbour."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
-        studio.loop.pulse += 1
+        context.loop.progress_counter += 1
         time.sleep(0.05)

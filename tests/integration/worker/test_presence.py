@@ -14,8 +14,8 @@ from shared.errors import StorageFull, Unavailable
 from shared.states import WorkerState
 from tests.integration.worker.conftest import wait_until
 from workers import presence
-from workers.node import Node
 from workers.presence import Presence
+from workers.worker import Worker
 
 CHANGE_SECONDS = 0.1
 
@@ -78,9 +78,9 @@ def test_a_node_tells_what_it_is_at(
             raise StorageFull("no room in /a/place")
 
     usual = {"slots": 2, "lease_seconds": 60, "idle_seconds": 0.05}
-    node = Node(database, render, name="host:1", check=check, tell=told.tell, **usual)
-    node._readiness._again_seconds = 0.05
-    node.start()
+    worker = Worker(database, render, name="host:1", check=check, tell=told.tell, **usual)
+    worker._readiness._again_seconds = 0.05
+    worker.start()
     wait_for(database, state=WorkerState.READY, busy_slots=0)
     order()
     wait_for(database, busy_slots=1)
@@ -88,16 +88,16 @@ def test_a_node_tells_what_it_is_at(
     wait_for(database, busy_slots=0)
 
     is_full.set()
-    node._readiness._ask_again_at = 0  # it believes for five seconds that all is well
+    worker._readiness._ask_again_at = 0  # it believes for five seconds that all is well
     wait_for(
         database, state=WorkerState.NOT_READY, code="storage_full", detail="no room in /a/place"
     )
     is_full.clear()
     wait_for(database, state=WorkerState.READY, code=None, detail=None)
 
-    node.drain()
+    worker.drain()
     wait_for(database, state=WorkerState.DRAINING)
-    assert node.close(5)
+    assert worker.close(5)
     told.tell(state=WorkerState.READY)
     told.close()
     assert row(database).state == WorkerState.DRAINING

@@ -30,7 +30,7 @@ from tests.integration.worker.conftest import (
     wait_until,
 )
 from tests.pictures import paint
-from workers.attempt import Studio
+from workers.attempt import WorkerContext
 from workers.engine.loop import Loop, Run, Stepped
 from workers.engine.render import Render
 from workers.engine.vgg import Vgg
@@ -43,44 +43,46 @@ NOISE = {"init": "noise", "iterations": 8, "snapshot_every": 2}
 on_one_stack = pytest.mark.parametrize("stack_settings", ["embedded"], indirect=True)
 
 
-def stop_at(studio: Studio, iteration: int) -> jobs.View:
+def stop_at(context: WorkerContext, iteration: int) -> jobs.View:
     """An attempt whose worker is told to stop behind an iteration."""
     stopping = threading.Event()
 
     def stop() -> None:  # the next iteration waits for the slot to ask for a state
         stopping.set()
-        wait_until(lambda: is_asked_for_its_state(studio))
+        wait_until(lambda: is_asked_for_its_state(context))
 
-    view = run(acting(studio, iteration, stop), stopping)
+    view = run(acting(context, iteration, stop), stopping)
     assert (view.job.state, view.job.failures) == (State.QUEUED, 0)
     return view
 
 
-def often(studio: Studio) -> Studio:
-    return dataclasses.replace(studio, checkpoint_seconds=1e-3)
+def often(context: WorkerContext) -> WorkerContext:
+    return dataclasses.replace(context, checkpoint_seconds=1e-3)
 
 
-def with_two_checkpoints(studio: Studio, job: Job, act: Callable[[], object]) -> Studio:
-    """The studio, where something happens once two checkpoints of the job are kept, at least.
+def with_two_checkpoints(
+    context: WorkerContext, job: Job, act: Callable[[], object]
+) -> WorkerContext:
+    """The context, where something happens once two checkpoints of the job are kept, at least.
 
     The device waits for each: behind iteration 1 and 3 for the slot to ask for the state, behind
     iteration 3 and 5 until the one before is kept.
     """
 
     def wait_for(count: int, *, is_asked: bool = True) -> None:
-        wait_until(lambda: len(jobs.checkpoints(studio.database, job.id)) >= count)
-        wait_until(lambda: not is_asked or is_asked_for_its_state(studio))
+        wait_until(lambda: len(jobs.checkpoints(context.database, job.id)) >= count)
+        wait_until(lambda: not is_asked or is_asked_for_its_state(context))
 
     def finish() -> None:
         wait_for(2, is_asked=False)
         act()
 
     acts = {1: lambda: wait_for(0), 3: lambda: wait_for(1), 5: finish}
-    return acting_at(often(studio), acts)
+    return acting_at(often(context), acts)
 
 
-def manifest(studio: Studio, view: jobs.View) -> dict[str, Any]:
-    return json.loads(studio.storage.get(view.job.result["manifest_key"]))
+def manifest(context: WorkerContext, view: jobs.View) -> dict[str, Any]:
+    return json.loads(context.storage.get(view.job.result["manifest_key"]))
 
 
 @on_one_stack
@@ -95,14 +97,14 @@ def manifest(studio: Studio, view: jobs.View) -> dict[str, Any]:
     ids=["adam", "lbfgs", "coarse", "fine"],
 )
 def test_a_render_that_was_interrupted_ends_as_if_it_had_not_been(
-    studio: Studio, order: Callable[..., Job], fields: dict[str, Any], at: int
+    context: WorkerContext, order: Callable[..., Job], fields: dict[str, Any], at: int
 ) -> None:
     order(**NOISE, **fields)
-    whole = run(studio)
+    whole = run(context)
     order(**NOISE, **fields)
 
-    stop_at(studio, at)
-    view = run(studio)
+    stop_at(context, at)
+    view = run(context)
 
     resumed_from = view.job.resumed_from_iteration
     assert resumed_from == at + 1
@@ -115,24 +117,24 @@ def test_a_render_that_was_interrupted_ends_as_if_it_had_not_been(
     ]
     losses = [
         [row | {"seconds": None} for row in csv.DictReader(io.StringIO(text.decode()))]
-        for text in (studio.storage.get(end.job.result["losses_key"]) for end in (view, whole))
+        for text in (context.storage.get(end.job.result["losses_key"]) for end in (view, whole))
     ]
     assert losses[0] == losses[1], "but for the seconds, the histories are one"
-    found = manifest(studio, view)
+    found = manifest(context, view)
     assert (found["continuation"], found["resumed_from_iteration"]) == ("exact", resumed_from)
     assert [attempt["end"] for attempt in found["attempts"]] == [End.HANDED_BACK, None]
 
 
 @on_one_stack
 def test_a_render_that_goes_on_from_its_image_alone_ends_elsewhere(
-    studio: Studio, order: Callable[..., Job]
+    context: WorkerContext, order: Callable[..., Job]
 ) -> None:
     """What the test before this one would see, if a checkpoint held no more than a picture."""
     for optimizer in ("adam", "lbfgs"):
         order(**NOISE, optimizer=optimizer)
-        whole = run(studio)
+        whole = run(context)
         order(**NOISE, optimizer=optimizer)
-        stop_at(studio, 4)
+        stop_at(context, 4)
 
         class Forgetful(Render):
             def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -141,50 +143,50 @@ def test_a_render_that_goes_on_from_its_image_alone_ends_elsewhere(
 
         def make(*arguments: Any) -> Stepped:
             plan, content, styles, init = arguments
-            return Forgetful(plan, studio.vgg, content, styles, init=init)
+            return Forgetful(plan, context.vgg, content, styles, init=init)
 
-        view = run(dataclasses.replace(studio, make=make))
+        view = run(dataclasses.replace(context, make=make))
 
         assert view.job.state == State.SUCCEEDED
         assert view.job.result["sha256"] != whole.job.result["sha256"]
 
 
 def test_a_worker_that_vanished_costs_what_came_after_its_checkpoint(
-    studio: Studio, order: Callable[..., Job]
+    context: WorkerContext, order: Callable[..., Job]
 ) -> None:
     order(**NOISE)
-    whole = run(studio)
+    whole = run(context)
     job = order(**NOISE)
 
-    run(with_two_checkpoints(studio, job, lambda: take_back(studio)))
-    kept = jobs.checkpoints(studio.database, job.id)
-    view = run(studio)
+    run(with_two_checkpoints(context, job, lambda: take_back(context)))
+    kept = jobs.checkpoints(context.database, job.id)
+    view = run(context)
 
     assert ends(view) == [End.LEASE_EXPIRED, End.SUCCEEDED]
     assert view.job.resumed_from_iteration == kept[0].iteration > kept[1].iteration > 0
     assert len(kept) == 2
     assert view.job.result["sha256"] == whole.job.result["sha256"]
-    assert jobs.checkpoints(studio.database, job.id) == []
+    assert jobs.checkpoints(context.database, job.id) == []
 
 
 @pytest.mark.parametrize(("damaged", "is_there"), [(1, True), (2, False)])
 def test_a_checkpoint_that_is_not_whole_is_passed_over(
-    studio: Studio, order: Callable[..., Job], damaged: int, is_there: bool
+    context: WorkerContext, order: Callable[..., Job], damaged: int, is_there: bool
 ) -> None:
     order(**NOISE)
-    whole = run(studio)
+    whole = run(context)
     job = order(**NOISE)
     stopping = threading.Event()
-    run(with_two_checkpoints(studio, job, stopping.set), stopping)
-    kept = jobs.checkpoints(studio.database, job.id)
+    run(with_two_checkpoints(context, job, stopping.set), stopping)
+    kept = jobs.checkpoints(context.database, job.id)
     for checkpoint in kept[:damaged]:
-        data = studio.storage.get(checkpoint.key)
-        studio.storage.delete(checkpoint.key)
+        data = context.storage.get(checkpoint.key)
+        context.storage.delete(checkpoint.key)
         if is_there:  # but for a bit
-            studio.storage.put(checkpoint.key, data[:-1] + bytes([data[-1] ^ 1]), "")
+            context.storage.put(checkpoint.key, data[:-1] + bytes([data[-1] ^ 1]), "")
 
     with capture_logs() as logs:
-        view = run(studio)
+        view = run(context)
 
     logged = [line["key"] for line in logs if line["event"] == "checkpoint_unusable"]
     assert logged == [checkpoint.key for checkpoint in kept[:damaged]]
@@ -194,14 +196,14 @@ def test_a_checkpoint_that_is_not_whole_is_passed_over(
 
 @on_one_stack
 def test_a_checkpoint_of_another_network_is_not_gone_on_from(
-    studio: Studio, order: Callable[..., Job]
+    context: WorkerContext, order: Callable[..., Job]
 ) -> None:
     order(**NOISE)
-    stop_at(studio, 4)
-    weights = dataclasses.replace(studio.vgg.weights, digest="0" * 64)
+    stop_at(context, 4)
+    weights = dataclasses.replace(context.vgg.weights, digest="0" * 64)
 
     with capture_logs() as logs:
-        view = run(dataclasses.replace(studio, vgg=Vgg(weights)))
+        view = run(dataclasses.replace(context, vgg=Vgg(weights)))
 
     details = [line["detail"] for line in logs if line["event"] == "checkpoint_unusable"]
     assert details  # a slow machine has left more than one
@@ -211,25 +213,25 @@ def test_a_checkpoint_of_another_network_is_not_gone_on_from(
 
 @on_one_stack
 def test_a_checkpoint_of_another_place_is_gone_on_from_and_the_manifest_says_so(
-    studio: Studio, order: Callable[..., Job]
+    context: WorkerContext, order: Callable[..., Job]
 ) -> None:
     order(**NOISE)
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
-        stop_at(studio, 1)
+        stop_at(context, 1)
     finally:
         torch.set_num_threads(threads)
-    stop_at(studio, 3)  # in the same place as the next, but already of two
+    stop_at(context, 3)  # in the same place as the next, but already of two
 
-    view = run(studio)
+    view = run(context)
 
     assert view.job.resumed_from_iteration == 4
-    assert manifest(studio, view)["continuation"] == "approximate"
+    assert manifest(context, view)["continuation"] == "approximate"
 
 
 def test_a_checkpoint_that_cannot_be_stored_costs_no_render(
-    studio: Studio, order: Callable[..., Job]
+    context: WorkerContext, order: Callable[..., Job]
 ) -> None:
     refused = []
 
@@ -240,7 +242,7 @@ def test_a_checkpoint_that_cannot_be_stored_costs_no_render(
 
     order(**NOISE)
 
-    view = run(dataclasses.replace(often(studio), storage=Store(studio.storage, refuse)))
+    view = run(dataclasses.replace(often(context), storage=Store(context.storage, refuse)))
 
     assert refused
     assert (view.job.state, ends(view)) == (State.SUCCEEDED, [End.SUCCEEDED])
@@ -248,7 +250,7 @@ def test_a_checkpoint_that_cannot_be_stored_costs_no_render(
 
 @on_one_stack
 def test_an_order_to_stop_that_finds_the_render_over_hands_it_back(
-    studio: Studio, order: Callable[..., Job]
+    context: WorkerContext, order: Callable[..., Job]
 ) -> None:
     stopping = threading.Event()
 
@@ -264,16 +266,16 @@ def test_an_order_to_stop_that_finds_the_render_over_hands_it_back(
 
     order(**NOISE)
     with Quick() as loop:
-        view = run(dataclasses.replace(studio, loop=loop), stopping)
+        view = run(dataclasses.replace(context, loop=loop), stopping)
 
     assert (view.job.state, view.job.failures) == (State.QUEUED, 0)
     assert ends(view) == [End.HANDED_BACK]
-    assert run(studio).job.state == State.SUCCEEDED
+    assert run(context).job.state == State.SUCCEEDED
 
 
 @on_one_stack
 def test_a_state_that_is_asked_for_as_the_render_ends_costs_nothing(
-    studio: Studio, order: Callable[..., Job]
+    context: WorkerContext, order: Callable[..., Job]
 ) -> None:
     class Late(Render):
         """Between its last event and its end there is time to read the one, and ask for a state."""
@@ -285,15 +287,15 @@ def test_a_state_that_is_asked_for_as_the_render_ends_costs_nothing(
             is_finished = super().is_finished
             self.endings += is_finished
             if self.endings == 2:
-                wait_until(lambda: is_asked_for_its_state(studio))
+                wait_until(lambda: is_asked_for_its_state(context))
             return is_finished
 
     def make(*arguments: Any) -> Stepped:
         plan, content, styles, init = arguments
-        return Late(plan, studio.vgg, content, styles, init=init)
+        return Late(plan, context.vgg, content, styles, init=init)
 
     order(**NOISE)
 
-    view = run(dataclasses.replace(often(studio), make=make))
+    view = run(dataclasses.replace(often(context), make=make))
 
     assert (view.job.state, ends(view)) == (State.SUCCEEDED, [End.SUCCEEDED])

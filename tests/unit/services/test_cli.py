@@ -14,13 +14,13 @@ from rich.text import Text
 from typer.testing import CliRunner, Result
 
 from services import cli, client
+from services.audit import INVARIANTS
 from services.cli.app import in_one_line
 from services.cli.options import style
 from services.cli.pictures import described
-from services.invariants import INVARIANTS
 from shared.database import open_database, workers
 from shared.errors import InvalidImage, InvalidSetting, Violation
-from shared.keys import digest
+from shared.object_keys import digest
 from shared.recipes import NAMES
 from shared.spec import JobSpec
 from shared.states import WorkerState
@@ -357,12 +357,12 @@ def test_the_doctor_lists_the_workers(tmp_path: Path) -> None:
     told = plain(impasto("doctor", IMPASTO_HOME=str(tmp_path), COLUMNS="80").stdout)
 
     lines = [" ".join(line.split()) for line in re.sub(r"\d+ s ago", "0 s ago", told).splitlines()]
-    start = lines.index("host:2 not ready, 1 of 2 slots busy, heard of 0 s ago")
+    start = lines.index("host:2 not ready, 1 of 2 slots busy, seen 0 s ago")
     assert lines[start:] == [
-        "host:2 not ready, 1 of 2 slots busy, heard of 0 s ago",
+        "host:2 not ready, 1 of 2 slots busy, seen 0 s ago",
         "cuda:0 (H200), pid 2 on host, torch=2.9",
         "storage_full: no room in /a/place",
-        "host:1 ready, 1 of 2 slots busy, heard of 0 s ago",
+        "host:1 ready, 1 of 2 slots busy, seen 0 s ago",
         "cuda:0 (H200), pid 1 on host, torch=2.9",
     ]
 

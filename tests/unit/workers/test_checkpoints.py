@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from workers import checkpoints
-from workers.checkpoints import Origin, Saved, Unusable
+from workers.checkpoints import Provenance, Saved, Unusable
 from workers.engine.balance import Factors
 from workers.engine.objective import Losses
 from workers.engine.render import Level, Progress
 
-ORIGIN = Origin("spec", "weights", {"device": "cpu", "precision": "float32", "threads": 2})
+PROVENANCE = Provenance("spec", "weights", {"device": "cpu", "precision": "float32", "threads": 2})
 STATE = {
     "iteration": torch.tensor(1),
     "patient_since": torch.tensor([1 / 3, 1.0], dtype=torch.float64),
@@ -31,7 +31,7 @@ HISTORY = [
     )
     for i in range(2)
 ]
-SAVED = Saved(STATE, HISTORY, ORIGIN)
+SAVED = Saved(STATE, HISTORY, PROVENANCE)
 
 
 def test_a_state_comes_back_to_the_bit() -> None:
@@ -41,7 +41,7 @@ def test_a_state_comes_back_to_the_bit() -> None:
     for name, tensor in STATE.items():
         assert torch.equal(found.state[name], tensor)
         assert found.state[name].dtype == tensor.dtype
-    assert (found.history, found.origin, found.iteration) == (HISTORY, ORIGIN, 1)
+    assert (found.history, found.provenance, found.iteration) == (HISTORY, PROVENANCE, 1)
 
 
 @pytest.mark.parametrize(
@@ -63,16 +63,16 @@ def test_a_file_of_another_format_is_unusable(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("name", ["spec_digest", "weights_digest"])
 def test_a_state_of_another_picture_is_unusable(name: str) -> None:
     with pytest.raises(Unusable, match=name):
-        ORIGIN.after(dataclasses.replace(ORIGIN, **{name: "other"}))
+        PROVENANCE.after(dataclasses.replace(PROVENANCE, **{name: "other"}))
 
 
 def test_only_the_same_place_goes_on_exactly_and_only_from_what_is_exact() -> None:
-    elsewhere = dataclasses.replace(ORIGIN, place={**ORIGIN.place, "threads": 4})
+    elsewhere = dataclasses.replace(PROVENANCE, place={**PROVENANCE.place, "threads": 4})
 
-    on_gpu = dataclasses.replace(ORIGIN, place={**ORIGIN.place, "device": "cuda"})
+    on_gpu = dataclasses.replace(PROVENANCE, place={**PROVENANCE.place, "device": "cuda"})
 
-    assert ORIGIN.after(ORIGIN).continuation == "exact"
+    assert PROVENANCE.after(PROVENANCE).continuation == "exact"
     assert on_gpu.after(on_gpu).continuation == "approximate"
-    assert ORIGIN.after(elsewhere).continuation == "approximate"
-    assert elsewhere.after(ORIGIN.after(elsewhere)).continuation == "approximate"
-    assert ORIGIN.after(ORIGIN.after(elsewhere)).continuation == "approximate"
+    assert PROVENANCE.after(elsewhere).continuation == "approximate"
+    assert elsewhere.after(PROVENANCE.after(elsewhere)).continuation == "approximate"
+    assert PROVENANCE.after(PROVENANCE.after(elsewhere)).continuation == "approximate"

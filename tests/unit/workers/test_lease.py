@@ -13,9 +13,9 @@ from shared.database import Database, jobs, open_database, schema
 from shared.errors import Cancelled, HandedBack, LeaseLost, Unavailable
 from shared.spec import JobSpec
 from shared.states import Phase, State
-from workers.lease import Lease, Terms
+from workers.lease import Lease, LeaseTimings
 
-TERMS = Terms(lease_seconds=60, heartbeat_seconds=0.05, progress_seconds=0.02)
+TERMS = LeaseTimings(lease_seconds=60, heartbeat_seconds=0.05, progress_seconds=0.02)
 SPEC = JobSpec(content="a" * 64, styles=["b" * 64])
 
 
@@ -68,7 +68,7 @@ def lease_of(database: Database, job: jobs.Job, **options: object) -> Lease:
 def test_a_worker_lets_go_in_time_and_renews_four_times_before(
     lease_seconds: float, fence_seconds: float, renew_seconds: float
 ) -> None:
-    terms = Terms(lease_seconds=lease_seconds)
+    terms = LeaseTimings(lease_seconds=lease_seconds)
 
     assert (terms.fence_seconds, terms.renew_seconds) == (fence_seconds, renew_seconds)
 
@@ -103,7 +103,7 @@ def test_what_is_told_is_written_and_the_last_of_it_with_the_end(
         lease.tell(told(3))
         wait_until(lambda: jobs.get(database, job.id).iteration == 3)
         lease.tell(told(9))
-        lease.conclude(lambda: jobs.succeed(database, job.claim, {}))
+        lease.commit(lambda: jobs.succeed(database, job.claim, {}))
 
     ended = jobs.get(database, job.id)
     assert (ended.state, ended.iteration, ended.loss) == (State.SUCCEEDED, 9, {"total": 1.0})
@@ -139,12 +139,12 @@ def test_an_outage_is_outlived_until_the_fence(tmp_path: Path, job: jobs.Job) ->
             lease.check()
             threading.Timer(0.3, lambda: setattr(clock, "ahead", 51)).start()
             with pytest.raises(LeaseLost):
-                lease.conclude(lambda: jobs.succeed(Away(gone.engine), job.claim, {}))
+                lease.commit(lambda: jobs.succeed(Away(gone.engine), job.claim, {}))
 
 
 def test_who_lost_the_lease_hears_it_without_writing(database: Database, job: jobs.Job) -> None:
     with lease_of(database, job) as lease:
-        jobs.take_back_from(database, "test")
+        jobs.requeue_from(database, "test")
         wait_until(lambda: raises(lease, LeaseLost))
 
 

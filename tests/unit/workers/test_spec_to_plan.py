@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from shared import keys
+from shared import object_keys
 from shared.pictures import codec
 from shared.pictures.pool import Decoders
 from shared.spec import JobSpec
@@ -26,7 +26,7 @@ HALF = Image.new("L", (10, 10), 0)
 HALF.paste(255, (0, 0, 5, 10))
 MASK = encode(HALF, "PNG")
 Styles = Callable[..., list[Style]]
-FILES = {keys.digest(data): data for data in (CONTENT, PAINTING, MASK)}
+FILES = {object_keys.digest(data): data for data in (CONTENT, PAINTING, MASK)}
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def styles(decoders: Decoders) -> Styles:
     """The engine's styles for a spec with these fields, 120 x 80 px."""
 
     def make(**fields: Any) -> list[Style]:
-        painting = {"asset": keys.digest(PAINTING)}
-        asked = {"content": keys.digest(CONTENT), "styles": [painting], "size": 120}
+        painting = {"asset": object_keys.digest(PAINTING)}
+        asked = {"content": object_keys.digest(CONTENT), "styles": [painting], "size": 120}
         spec = JobSpec.model_validate(asked | fields)
         content = decoders.decode(CONTENT, spec.size).picture
         file = FILES.__getitem__
@@ -52,12 +52,12 @@ def test_a_style_is_scaled_with_the_size(styles: Styles) -> None:
         (180, 180, 3),
     )
     assert same.picture.dtype == torch.uint8
-    assert (same.asset, same.mask) == (keys.digest(PAINTING), None)
+    assert (same.asset, same.mask) == (object_keys.digest(PAINTING), None)
 
 
 def test_a_mask_reaches_the_engine_in_the_canvas_size_and_beside_its_style(styles: Styles) -> None:
-    painting = {"asset": keys.digest(PAINTING), "weight": 3}
-    masked, plain = styles(styles=[{**painting, "mask": keys.digest(MASK)}, painting])
+    painting = {"asset": object_keys.digest(PAINTING), "weight": 3}
+    masked, plain = styles(styles=[{**painting, "mask": object_keys.digest(MASK)}, painting])
 
     assert masked.mask is not None
     assert (masked.mask.dtype, tuple(masked.mask.shape)) == (torch.uint8, (80, 120))
@@ -84,7 +84,7 @@ def test_luminance_leaves_the_style_as_it_is(styles: Styles) -> None:
 
 
 def test_no_two_pictures_share_a_name_in_the_cache(styles: Styles) -> None:
-    other = keys.digest(PAINTING)
+    other = object_keys.digest(PAINTING)
     ways = [
         {},
         {"original_colors": "histogram"},
@@ -117,7 +117,11 @@ def test_the_plan_says_what_the_spec_says() -> None:
         "pyramid": 3,
         "patience": 20,
     }
-    asked = {"content": keys.digest(CONTENT), "styles": [keys.digest(PAINTING)], **told}
+    asked = {
+        "content": object_keys.digest(CONTENT),
+        "styles": [object_keys.digest(PAINTING)],
+        **told,
+    }
 
     plan = plan_of(JobSpec.model_validate(asked), "bfloat16")
 

@@ -9,7 +9,7 @@ from torchvision.models import VGG19_Weights, vgg19
 
 from workers import weights
 from workers.engine.errors import WeightsError
-from workers.engine.passage import Passage
+from workers.engine.passage import NetworkPass
 from workers.engine.vgg import LAYERS, SHAPES, Vgg, Weights
 
 
@@ -141,7 +141,7 @@ def test_torchvisions_weights_see_in_grey_levels_what_they_saw_normalised(
             if isinstance(module, nn.ReLU):
                 expected.append(x.clone())
     found: dict[str, Tensor] = {}
-    Passage(vgg, image, LAYERS, Features(found), pooling="max", precision="float32").forward()
+    NetworkPass(vgg, image, LAYERS, Features(found), pooling="max", precision="float32").forward()
     for layer, theirs in zip(LAYERS, expected, strict=True):
         ours = found[layer].permute(2, 0, 1).unsqueeze(0)
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.max().item())

@@ -8,7 +8,7 @@ import pytest
 
 from services.client import ApiError, Cancelled, Client, InvalidSpec, JobFailed, NotServed
 from services.client.client import POLL_FIRST_SECONDS, POLL_LONGEST_SECONDS
-from shared.keys import digest
+from shared.object_keys import digest
 from tests.pictures import paint
 from tests.unit.services.client.conftest import DROPPED, Answer, Script
 

@@ -69,7 +69,7 @@ def taking(offered: list[options.Option], received: dict[str, Any]) -> typer.Typ
     def command(**given: Any) -> None:
         received.update(given)
 
-    app.command()(options.added(command, offered))
+    app.command()(options.with_options(command, offered))
     return app
 
 

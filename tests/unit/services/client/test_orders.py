@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from services.client import InvalidSpec, Order
-from shared.keys import digest
+from shared.object_keys import digest
 from shared.spec import JobSpec
 from tests.pictures import paint
 

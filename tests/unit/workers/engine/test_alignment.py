@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_leaves
 from workers.engine.alignment import BOUNDARY_BYTES, dot
 from workers.engine.lbfgs import Lbfgs, _Curvature, _mean_sizes, _Pairs
 from workers.engine.losses import content_loss, style_losses, tv_loss
-from workers.engine.octaves import dots, smoothed_squares
 from workers.engine.plan import Plan
+from workers.engine.preconditioner import dots, smoothed_squares
 from workers.engine.render import Render, Style
 from workers.engine.vgg import Vgg
 
@@ -172,11 +172,11 @@ def test_every_product_of_a_step_begins_on_a_boundary(
     vgg: Vgg, plans: list[Plan], style: Tensor
 ) -> None:
     """Whatever a processor's library makes of it: what is on a boundary is added up in one way."""
-    company, watch = renders(vgg, plans, (33, 35), style), Watch()
+    batch, watch = renders(vgg, plans, (33, 35), style), Watch()
     for _ in range(4):
         with watch:
-            errors = Render.step_together(company)
-        assert errors == [None] * len(company)
+            errors = Render.step_together(batch)
+        assert errors == [None] * len(batch)
     assert {"dot", "mv", "addmv", "linalg_solve_triangular", "mm", "bmm"} <= watch.seen
     assert watch.misaligned == []
 

@@ -13,7 +13,7 @@ from workers.engine import winograd
 from workers.engine.arena import Arena
 from workers.engine.convolution import (
     ONEDNN_HAS_BFLOAT16,
-    OWN_BYTES,
+    SMALL_OUTPUT_BYTES,
     STEM_ROWS,
     Convolution,
     Direct,
@@ -65,10 +65,10 @@ def convolution(request: pytest.FixtureRequest, weight: Tensor, bias: Tensor) ->
     return made
 
 
-@pytest.fixture(params=[0, OWN_BYTES], ids=["in place", "memory of its own"])
+@pytest.fixture(params=[0, SMALL_OUTPUT_BYTES], ids=["in place", "memory of its own"])
 def _memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what oneDNN gives; others are always in place."""
-    monkeypatch.setattr("workers.engine.convolution.OWN_BYTES", request.param)
+    monkeypatch.setattr("workers.engine.convolution.SMALL_OUTPUT_BYTES", request.param)
 
 
 @pytest.fixture(params=[1, winograd.BAND_BYTES], ids=["many bands", "one band"])
@@ -97,7 +97,7 @@ def convolved(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def returned(x: Tensor, z: Tensor, y: Tensor, gradient: Tensor) -> Tensor:
     """Autograd's way back from z to x, for a gradient of y, through the ReLU that made y of z.
 
-    Its switches are those that y shows: at an activation within rounding of 0, they may differ.
+    Its masks are those that y shows: at an activation within rounding of 0, they may differ.
     """
     switched = torch.where(y > 0, gradient, 0).double().permute(0, 3, 1, 2)
     (found,) = torch.autograd.grad(z, x, switched)
@@ -196,7 +196,7 @@ def test_features_are_contiguous_wherever_they_lie(
 
 def test_only_large_features_ask_onednn_for_a_place(weight: Tensor, bias: Tensor) -> None:
     convolution = Packed(weight, bias, (20, 30))
-    width = OWN_BYTES // (4 * OUTPUTS * 64)
+    width = SMALL_OUTPUT_BYTES // (4 * OUTPUTS * 64)
     places = []
 
     def place(width: int) -> Tensor:

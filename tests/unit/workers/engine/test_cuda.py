@@ -18,10 +18,10 @@ from workers.engine.graphs import WARM, Graphs
 from workers.engine.lbfgs import Lbfgs
 from workers.engine.loop import Loop
 from workers.engine.objective import evaluate
-from workers.engine.octaves import smooth
 from workers.engine.optimizers import Evaluation, Optimizer
 from workers.engine.plan import Plan
 from workers.engine.pools import Pooling
+from workers.engine.preconditioner import smooth
 from workers.engine.render import Render, Style
 from workers.engine.vgg import Precision, Vgg
 
@@ -57,7 +57,7 @@ def error(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
 
 
-def company(vgg: Vgg, plans: list[Plan], content: Tensor, style: Tensor) -> list[Render]:
+def renders_of(vgg: Vgg, plans: list[Plan], content: Tensor, style: Tensor) -> list[Render]:
     return [Render(plan, vgg, content, [Style(style, asset="stripes")]) for plan in plans]
 
 
@@ -88,7 +88,7 @@ def test_a_look_is_that_of_the_cpu(
     plan = replace(PLAN, init="content", tv_weight=1.0, pooling=pooling, precision=precision)
     seen = []
     for vgg in (Vgg(gpu.weights), gpu):
-        (render,) = company(vgg, [plan], odd, style)
+        (render,) = renders_of(vgg, [plan], odd, style)
         image = (render._image + torch.linspace(-9, 9, 63, device=vgg.device)).clamp(0, 255)
         render.step()  # the targets
         seen.append(list(evaluate([render._objective], image)))
@@ -125,11 +125,11 @@ def test_images_move_as_on_the_cpu(make: type[Optimizer]) -> None:
 def test_replayed_steps_are_the_steps(
     gpu: Vgg, content: Tensor, style: Tensor, plans: list[Plan], request: pytest.FixtureRequest
 ) -> None:
-    recorded = company(gpu, plans, content, style)
+    recorded = renders_of(gpu, plans, content, style)
     found = stepped(recorded, 9)
     assert any(one.recorded for one in gpu.graphs._known.values())
     request.getfixturevalue("unrecorded")
-    by_hand = company(gpu, plans, content, style)
+    by_hand = renders_of(gpu, plans, content, style)
     expected = stepped(by_hand, 9)
     for one, other, image, wanted in zip(recorded, by_hand, found, expected, strict=True):
         if plans[0].precision == "float32":
@@ -143,9 +143,9 @@ def test_a_picture_in_float32_is_the_same_in_any_company_to_the_bit(
     gpu: Vgg, content: Tensor, style: Tensor
 ) -> None:
     plans = [replace(PLAN, precision="float32", seed=seed) for seed in range(4)]
-    together = stepped(company(gpu, plans, content, style), 13)
+    together = stepped(renders_of(gpu, plans, content, style), 13)
     for plan, image in zip(plans, together, strict=True):
-        (alone,) = stepped(company(gpu, [plan], content, style), 13)
+        (alone,) = stepped(renders_of(gpu, [plan], content, style), 13)
         assert torch.equal(alone, image)
 
 
@@ -158,7 +158,7 @@ def test_renders_come_and_go(vgg: Vgg, gpu: Vgg, content: Tensor, style: Tensor)
         with Loop() as loop, ExitStack() as stack:
             runs = []
             for plan, picture in zip(plans, pictures, strict=True):
-                build = partial(company, one, [plan], picture, style)
+                build = partial(renders_of, one, [plan], picture, style)
                 runs.append(stack.enter_context(loop.admit(lambda build=build: build()[0], 5)))
             events = [list(run) for run in runs]
         for plan, its in zip(plans, events, strict=True):
@@ -170,9 +170,9 @@ def test_renders_come_and_go(vgg: Vgg, gpu: Vgg, content: Tensor, style: Tensor)
 def test_a_step_is_recorded_anew_when_its_memory_was_given_back(
     gpu: Vgg, content: Tensor, style: Tensor
 ) -> None:
-    renders = company(gpu, [replace(PLAN, precision="float32")], content, style)
+    renders = renders_of(gpu, [replace(PLAN, precision="float32")], content, style)
     expected = stepped(renders, 12)
-    renders = company(gpu, [replace(PLAN, precision="float32")], content, style)
+    renders = renders_of(gpu, [replace(PLAN, precision="float32")], content, style)
     for times in (WARM + 2, 3, 12 - WARM - 5):
         found = stepped(renders, times)
         gpu.arena.clear()
@@ -182,7 +182,7 @@ def test_a_step_is_recorded_anew_when_its_memory_was_given_back(
 def test_a_render_that_diverges_leaves_its_company_untouched(
     gpu: Vgg, content: Tensor, style: Tensor
 ) -> None:
-    good, bad = company(gpu, [PLAN, PLAN], content, style)
+    good, bad = renders_of(gpu, [PLAN, PLAN], content, style)
     stepped([good, bad], 5)
     assert bad._last
     bad._last.images.fill_(math.nan)
@@ -194,11 +194,11 @@ def test_a_render_that_diverges_leaves_its_company_untouched(
 
 def test_a_restored_render_goes_on(gpu: Vgg, content: Tensor, style: Tensor) -> None:
     plan = replace(PLAN, precision="float32")
-    (first,) = company(gpu, [plan], content, style)
+    (first,) = renders_of(gpu, [plan], content, style)
     stepped([first], 6)
     state = first.state_dict()
     (expected,) = stepped([first], 4)
-    (second,) = company(gpu, [plan], content, style)
+    (second,) = renders_of(gpu, [plan], content, style)
     for render in (first, second):  # one whose steps are recorded, and a new one
         render.load_state_dict(state)
         (found,) = stepped([render], 4)
@@ -208,7 +208,7 @@ def test_a_restored_render_goes_on(gpu: Vgg, content: Tensor, style: Tensor) -> 
 def test_what_was_recorded_is_given_back_with_its_renders(
     gpu: Vgg, content: Tensor, style: Tensor
 ) -> None:
-    renders = company(gpu, [PLAN], content, style)
+    renders = renders_of(gpu, [PLAN], content, style)
     stepped(renders, 5)
     known = len(gpu.graphs._known)
     held = torch.cuda.memory_allocated()
@@ -228,7 +228,7 @@ def test_without_memory_for_all_a_render_is_passed_in_strips(
     used, total = torch.cuda.memory_allocated(), torch.cuda.mem_get_info()[1]
     torch.cuda.set_per_process_memory_fraction((used + 1700 * 2**20) / total)
     plan = replace(PLAN, init="content", iterations=6)
-    build = lambda: company(gpu, [plan], big, style)[0]  # noqa: E731
+    build = lambda: renders_of(gpu, [plan], big, style)[0]  # noqa: E731
     try:
         with Loop(2**40) as loop, loop.admit(build) as one, loop.admit(build) as other:
             for run in (one, other):

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tests.unit.workers.engine.streams import Races, capturing
-from workers.engine import graphs, octaves, pools
+from workers.engine import graphs, pools, preconditioner
 from workers.engine.objective import evaluate
 from workers.engine.optimizers import Evaluation
 from workers.engine.plan import Plan
@@ -73,7 +73,7 @@ def no_values() -> Iterator[None]:
     with FakeTensorMode():
         yield
     library._destroy()
-    for made_once in (octaves._tent, pools._mean):
+    for made_once in (preconditioner._tent, pools._mean):
         made_once.cache_clear()
 
 
@@ -116,10 +116,10 @@ def step(renders: list[Render], budget_bytes: int | None = None) -> Tensor:
 def test_a_step_waits_for_nothing_and_stays_on_the_device(
     vgg: Vgg, plans: list[Plan], budget_bytes: int | None
 ) -> None:
-    company = renders(vgg, plans)
+    batch = renders(vgg, plans)
     with Watch() as watch:
         for _ in range(3):
-            losses = step(company, budget_bytes)
+            losses = step(batch, budget_bytes)
     assert watch.crossings == []
     assert losses.device.type == "cuda"
     with pytest.raises(DataDependentOutputException):
@@ -135,9 +135,9 @@ def test_branches_of_a_recorded_step_do_not_race(
 
 
 def test_branches_of_branches_would_race(vgg: Vgg) -> None:
-    company = renders(vgg, [PLAN] * 3)
+    batch = renders(vgg, [PLAN] * 3)
     with mock.patch.object(graphs, "_may_branch", _always):
-        found = races(company)
+        found = races(batch)
     assert "aten.dot.default may get what aten.stack.default still uses" in found
 
 
@@ -146,12 +146,12 @@ def _always() -> bool:
     return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
-def races(company: list[Render]) -> set[str]:
+def races(batch: list[Render]) -> set[str]:
     """Of two recorded steps."""
-    step(company)  # which L-BFGS begins with
+    step(batch)  # which L-BFGS begins with
     with capturing() as cuda, Races(cuda) as seen:
         for _ in range(2):
-            list(_step(company, None, lambda: None))
+            list(_step(batch, None, lambda: None))
     return seen.found
 
 
@@ -159,9 +159,9 @@ def races(company: list[Render]) -> set[str]:
 def test_convolutions_in_float32_are_repeatable_and_none_is_tuned_or_in_tf32(
     vgg: Vgg, precision: Precision
 ) -> None:
-    company = renders(vgg, [PLAN], precision)
+    batch = renders(vgg, [PLAN], precision)
     with Watch() as watch:
-        step(company)
+        step(batch)
     told = {(torch.float32, False, True, False)}  # L-BFGS convolves in it always
     if precision == "bfloat16":
         told.add((torch.bfloat16, False, False, False))

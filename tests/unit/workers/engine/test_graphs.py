@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.unit.workers.engine.streams import Cuda, capturing
-from workers.engine.graphs import STREAMS, Branches, side_by_side
+from workers.engine.graphs import STREAMS, StreamFork, parallel_streams
 
 GPU = torch.device("cuda")
 
@@ -20,7 +20,7 @@ def cuda() -> Iterator[Cuda]:
 def test_what_is_done_with_each_has_a_stream_that_starts_and_ends_with_the_others(
     cuda: Cuda,
 ) -> None:
-    used = [cuda.current for _ in side_by_side(range(3), GPU)]
+    used = [cuda.current for _ in parallel_streams(range(3), GPU)]
     assert len({cuda.main, *used}) == 4
     assert all(stream.waited_for == [cuda.main] for stream in used)
     assert set(cuda.main.waited_for) == set(used)
@@ -28,7 +28,7 @@ def test_what_is_done_with_each_has_a_stream_that_starts_and_ends_with_the_other
 
 
 def test_work_beside_goes_on_until_the_with_is_left(cuda: Cuda) -> None:
-    with Branches(GPU) as beside:
+    with StreamFork(GPU) as beside:
         with beside.branch():
             stream = cuda.current
         assert cuda.current is cuda.main
@@ -38,14 +38,14 @@ def test_work_beside_goes_on_until_the_with_is_left(cuda: Cuda) -> None:
 
 def test_a_branch_does_not_branch(cuda: Cuda) -> None:
     """What it frees would be written over by another branch that waits for the main way alone."""
-    with Branches(GPU) as beside, beside.branch():
+    with StreamFork(GPU) as beside, beside.branch():
         stream = cuda.current
-        assert [cuda.current for _ in side_by_side(range(3), GPU)] == [stream] * 3
+        assert [cuda.current for _ in parallel_streams(range(3), GPU)] == [stream] * 3
         assert stream.waited_for == [cuda.main]
 
 
 def test_many_branches_take_turns(cuda: Cuda) -> None:
-    used = [cuda.current for _ in side_by_side(range(2 * STREAMS), GPU)]
+    used = [cuda.current for _ in parallel_streams(range(2 * STREAMS), GPU)]
     assert len(set(used)) == STREAMS
     assert len(cuda.main.waited_for) == STREAMS
 
@@ -55,5 +55,7 @@ def test_nothing_branches_unless_a_step_is_recorded(
     cuda: Cuda, device: str, is_capturing: bool
 ) -> None:
     cuda.is_capturing = is_capturing
-    assert [cuda.current for _ in side_by_side(range(3), torch.device(device))] == [cuda.main] * 3
+    assert [cuda.current for _ in parallel_streams(range(3), torch.device(device))] == [
+        cuda.main
+    ] * 3
     assert cuda.main.waited_for == []

@@ -625,18 +625,18 @@ def test_the_pulse_rises_with_each_strip_and_stands_still_while_the_device_does(
 
     with Loop() as loop, loop.admit(lambda: Held(PLAN, vgg, small, [Style(style)])) as run:
         is_held.wait()
-        beats = loop.pulse, vgg.pulse
+        beats = loop.progress_counter, vgg.progress_counter
         assert min(beats) > 2 * 3, "several strips in each of the iterations so far"
         may_go_on.set()
         last(run)
-        assert loop.pulse > beats[0]
-        assert vgg.pulse > beats[1]
+        assert loop.progress_counter > beats[0]
+        assert vgg.progress_counter > beats[1]
 
 
 class Count:
     """A render of the least that the loop asks of one: it counts."""
 
-    company = "counts"
+    batch_key = "counts"
     pass_bytes, spare_bytes, device = 1, 0, torch.device("cpu")
 
     def __init__(self, iterations: int) -> None:

@@ -25,7 +25,7 @@ from workers.engine.plan import Init, Plan
 from workers.engine.render import Render, Style
 from workers.engine.styles import style_target
 from workers.engine.vgg import Vgg
-from workers.journal import Journal
+from workers.loss_history import LossHistory
 
 SAMPLES = Path(__file__).parents[4] / "samples"
 KINDS = ("finished", "flat", "equal")
@@ -126,20 +126,20 @@ def test_a_start_near_its_minimum_ends_no_worse_and_with_the_best_of_its_rows(
 ) -> None:
     given = start(number, vgg)
     render = Render(given.plan, vgg, given.content, [Style(given.style)], init=given.init)
-    journal = Journal()
+    history = LossHistory()
     while not render.is_finished:
-        journal.enter(render.step())
+        history.enter(render.step())
 
     picture = render.image().permute(2, 0, 1).unsqueeze(0).contiguous()
     first = {"content": given.content, "style": given.style, "asset": given.init}[given.plan.init]
     at_first = loss(vgg, given, resized(to_image(first), *given.content.shape[:2]))
     at_last = loss(vgg, given, picture)
-    rows = list(csv.DictReader(io.StringIO(journal.csv().decode())))
+    rows = list(csv.DictReader(io.StringIO(history.csv().decode())))
     least = min(float(row["total"]) for row in rows if row["level"] == rows[-1]["level"])
-    best = next(row for row in rows if int(row["iteration"]) == journal.best)
+    best = next(row for row in rows if int(row["iteration"]) == history.best)
 
     assert at_last <= at_first, given.name
     assert at_last == pytest.approx(least, rel=1e-5, abs=ROUNDING), given.name
-    assert journal.losses()["total"] == least == float(best["total"])
+    assert history.losses()["total"] == least == float(best["total"])
     assert best["level"] == rows[-1]["level"]
     assert (int(best["width"]), int(best["height"])) == (picture.shape[3], picture.shape[2])

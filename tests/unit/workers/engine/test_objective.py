@@ -47,7 +47,7 @@ def disc(content: Tensor) -> Tensor:
 
 @pytest.fixture
 def image() -> Tensor:
-    """Where no ReLU switches otherwise in float64: see `reference`."""
+    """Where no ReLU is different in float64: see `reference`."""
     return noise(40, 37, seed=5)
 
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from tests.unit.workers.engine import reference
 from tests.unit.workers.engine.reference import error
 from tests.unit.workers.engine.test_strips import DEEP, EARLY, LITTLE, TAPS, taken
-from workers.engine.convolution import Convolution, Place
-from workers.engine.passage import Passage
+from workers.engine.convolution import Convolution, OutputAllocator
+from workers.engine.passage import NetworkPass
 from workers.engine.pools import Pooling
 from workers.engine.strips import blocks, plan_strips, whole_bytes
 from workers.engine.vgg import CHANNELS, Precision, Vgg
@@ -62,7 +62,7 @@ def passed(
     check: Callable[[], None] = lambda: None,
 ) -> tuple[Tensor, Cotangents]:
     listener = Cotangents(taps, *images.shape[-2:], len(images))
-    passage = Passage(
+    passage = NetworkPass(
         vgg,
         images,
         taps,
@@ -77,7 +77,7 @@ def passed(
     return backward(passage, images), listener
 
 
-def backward(passage: Passage, images: Tensor) -> Tensor:
+def backward(passage: NetworkPass, images: Tensor) -> Tensor:
     """The gradient alone; what was there before is added to."""
     gradient = torch.full_like(images, 2.0)
     passage.backward(gradient)
@@ -99,7 +99,7 @@ def test_features_and_gradients_are_those_of_autograd(
 ) -> None:
     """With rows and columns that no pool takes, and strips that end where the image does.
 
-    The sizes are such that no ReLU switches otherwise in float64: see `reference`.
+    The sizes are such that no ReLU is different in float64: see `reference`.
     """
     images = image(*size)
     gradient, listener = passed(vgg, images, pooling=pooling, budget_bytes=budget_bytes)
@@ -146,11 +146,11 @@ class Counted(Convolution):
         super().__init__(convolution.inputs, convolution.outputs)
         self._convolution, self._times, self._layer = convolution, times, layer
 
-    def forward(self, x: Tensor, place: Place) -> Tensor:
+    def forward(self, x: Tensor, place: OutputAllocator) -> Tensor:
         self._times[self._layer] += 1
         return self._convolution.forward(x, place)
 
-    def backward(self, gradient: Tensor, place: Place) -> Tensor:
+    def backward(self, gradient: Tensor, place: OutputAllocator) -> Tensor:
         return self._convolution.backward(gradient, place)
 
 
@@ -199,7 +199,7 @@ def test_the_images_of_a_batch_do_not_see_each_other(vgg: Vgg) -> None:
     for b in range(3):
         one = Cotangents(TAPS, 24, 27, 1)
         one.gradients = {layer: whole[b : b + 1] for layer, whole in listener.gradients.items()}
-        passage = Passage(vgg, batch[b : b + 1], TAPS, one, pooling="avg", precision="float32")
+        passage = NetworkPass(vgg, batch[b : b + 1], TAPS, one, pooling="avg", precision="float32")
         passage.forward()
         assert torch.equal(backward(passage, batch[b : b + 1])[0], together[b])
         assert all(torch.equal(one.features[tap][0], listener.features[tap][b]) for tap in TAPS)
@@ -221,7 +221,7 @@ def test_bfloat16_stays_close_to_float32(vgg: Vgg, taps: tuple[str, ...], poolin
     exact, expected = passed(vgg, images, taps, pooling=pooling)
     for budget_bytes in (None, LITTLE):
         listener = Cotangents(taps, 48, 22, 1)
-        passage = Passage(
+        passage = NetworkPass(
             vgg,
             images,
             taps,

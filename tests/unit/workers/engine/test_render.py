@@ -403,7 +403,7 @@ def test_the_coarser_sizes_share_half_of_the_iterations_and_the_canvas_has_the_r
     render = Render(plan, vgg, checks(*canvas), [Style(checks(64, 64))])
     found = []
     while not render.is_finished:
-        found.append(render.company[:2])
+        found.append(render.batch_key[:2])
         render.step()
         assert render.image().shape == (*canvas, 3)
         assert render.image().dtype == torch.float32

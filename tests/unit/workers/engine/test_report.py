@@ -9,7 +9,7 @@ from torch import Tensor
 
 from shared.spec import JobSpec
 from tests.unit.workers.engine import reference
-from workers.engine.footprint import make_optimizer
+from workers.engine.memory_estimate import make_optimizer
 from workers.engine.optimizers import Evaluation
 from workers.engine.pictures import clamped, noise, to_image
 from workers.engine.render import Render, Style

@@ -149,7 +149,7 @@ def taken(found: list[Block], plan: list[list[Strip]], batch: int) -> int:
                 take(layer if is_whole else f"strip {block.tapped if is_switched else i}", values)
             if is_switched and not is_whole:
                 values = block.height * block.width * CHANNELS[layer][1]
-                take(f"switches of {layer}", values / 32)
+                take(f"relu masks of {layer}", values / 32)
     for k in range(1, len(found)):
         values = found[k].height * found[k].width * CHANNELS[found[k - 1].layers[-1]][1]
         place = f"{k % 2}" if len(plan[k]) == 1 else f"of {k}"

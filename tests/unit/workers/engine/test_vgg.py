@@ -18,7 +18,7 @@ from workers.engine.convolution import (
     UnfoldedStem,
 )
 from workers.engine.errors import PlanError, WeightsError
-from workers.engine.passage import Passage
+from workers.engine.passage import NetworkPass
 from workers.engine.pools import Pooling
 from workers.engine.vgg import (
     CHANNELS,
@@ -86,7 +86,7 @@ def test_every_layer_is_what_torchvision_computes_from_the_same_weights(
     with torch.no_grad():
         theirs = activations(model, image - vgg.weights.mean.view(3, 1, 1))
     ours = Heard()
-    Passage(vgg, image, LAYERS, ours, pooling=pooling, precision="float32").forward()
+    NetworkPass(vgg, image, LAYERS, ours, pooling=pooling, precision="float32").forward()
     assert tuple(ours.features) == LAYERS
     for layer, expected in zip(LAYERS, theirs, strict=True):
         found = ours.features[layer].permute(2, 0, 1)[None]

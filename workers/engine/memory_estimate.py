@@ -38,7 +38,7 @@ def make_optimizer(plan: Plan, canvas: Tensor) -> Optimizer:
     return Lbfgs(plan.learning_rate, history=max(HISTORY_MIN, min(HISTORY_MAX, fitting)))
 
 
-def least_bytes(plan: Plan, height: int, width: int) -> int:
+def min_render_bytes(plan: Plan, height: int, width: int) -> int:
     """What a render of a canvas takes at least, in the thinnest strips."""
     canvas = torch.empty((1, 3, height, width), device="meta")
     optimizer = make_optimizer(plan, canvas)
@@ -61,7 +61,7 @@ def fitting_side(plan: Plan, height: int, width: int, free_bytes: float) -> int:
 
     def is_fitting(side: int) -> bool:
         sides = (max(SCALE_SIDE_MIN, round(s * side / long_side)) for s in (height, width))
-        return least_bytes(plan, *sides) <= free_bytes
+        return min_render_bytes(plan, *sides) <= free_bytes
 
     return bisect_left(range(1, long_side + 1), True, key=lambda side: not is_fitting(side))
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from services.invariants.history import History
-from shared import keys
+from services.audit.history import History
+from shared import object_keys
 from shared.errors import Unavailable
 from shared.states import MOVES, TERMINAL, End, State
 
-_CANCEL_SECONDS = 5  # on top of a lease and a sweep
+_CANCEL_SECONDS = 5  # on top of a lease and a reconcile interval
 
 # The ends of attempts that end the job, too.
 _FINAL = {
@@ -30,14 +30,14 @@ class Bounds:
     """What the promises depend on, in seconds."""
 
     lease_seconds: float = 60
-    sweep_seconds: float = 5
+    reconcile_seconds: float = 5
     orphan_seconds: float = 86400  # how long an object that no row names may lie
     forget_seconds: float = 86400  # how long a worker that is gone is listed
     slack_seconds: float = 3600  # how long the reconciler may take to delete what it may
 
     @property
     def cancel(self) -> timedelta:
-        return timedelta(seconds=self.lease_seconds + self.sweep_seconds + _CANCEL_SECONDS)
+        return timedelta(seconds=self.lease_seconds + self.reconcile_seconds + _CANCEL_SECONDS)
 
     @property
     def forgotten(self) -> timedelta:
@@ -48,7 +48,7 @@ class Bounds:
         return timedelta(seconds=self.orphan_seconds + self.slack_seconds)
 
 
-def leads_to_its_state(history: History, _: Bounds) -> Iterator[str]:
+def has_legal_history(history: History, _: Bounds) -> Iterator[str]:
     """Every accepted job has one unbroken history of legal moves."""
     job, moves = history.job, history.transitions
     if not moves or moves[0].before:
@@ -113,7 +113,7 @@ def pointers_are_of_their_claims(history: History, _: Bounds) -> Iterator[str]:
         ):
             yield f"{row.key} was written when attempt {row.attempt} was not running"
     last = by_number.get(job.attempt)
-    for key in sorted(keys.named_by(job.result)):
+    for key in sorted(object_keys.keys_of_result(job.result)):
         if last is None or last.claim_id != job.claim_id or not _is_below(key, last):
             yield f"{key} is not in the folder of the last attempt"
 
@@ -141,7 +141,7 @@ def goes_on(history: History, _: Bounds) -> Iterator[str]:
             yield f"attempt {attempt.attempt} began at {start}, a checkpoint was at {reachable}"
 
 
-def heeds_a_cancel(history: History, bounds: Bounds) -> Iterator[str]:
+def cancel_is_honoured(history: History, bounds: Bounds) -> Iterator[str]:
     """A wish to cancel ends the job in time, or success wins."""
     job = history.job
     if job.cancel_requested_at:
@@ -164,18 +164,20 @@ def fails_by_itself(history: History, _: Bounds) -> Iterator[str]:
 
 
 LIVES: dict[str, Callable[[History, Bounds], Iterator[str]]] = {
-    "I1": leads_to_its_state,
+    "I1": has_legal_history,
     "I2": ends_once,
     "I3": has_one_lease,
     "I4": pointers_are_of_their_claims,
     "I6": goes_on,
-    "I8": heeds_a_cancel,
+    "I8": cancel_is_honoured,
     "I9": fails_by_itself,
 }
 
 
 def _is_below(key: str, attempt: Row[Any]) -> bool:
-    return key.startswith(f"{keys.attempt(attempt.job_id, attempt.attempt, attempt.claim_id)}/")
+    return key.startswith(
+        f"{object_keys.attempt(attempt.job_id, attempt.attempt, attempt.claim_id)}/"
+    )
 
 
 def _reachable(history: History, attempt: Row[Any]) -> int:

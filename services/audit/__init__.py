@@ -7,9 +7,9 @@ themselves; the service may go on meanwhile.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from services.invariants.history import History, histories
-from services.invariants.lives import LIVES, Bounds
-from services.invariants.objects import Objects
+from services.audit.history import History, histories
+from services.audit.job_checks import LIVES, Bounds
+from services.audit.objects import Objects
 from shared.database import Database, workers
 from shared.states import WorkerState
 from shared.storage import Storage
@@ -78,7 +78,7 @@ def _find(
         yield Broken("I7", job_id, detail)
     for detail in objects.missing_assets():
         yield Broken("I5", None, detail)
-    for detail in (*objects.overdue_assets(), *objects.strangers()):
+    for detail in (*objects.overdue_assets(), *objects.unowned_objects()):
         yield Broken("I10", None, detail)
     for detail in _in_workers(database, bounds):
         yield Broken("I11", None, detail)

@@ -1,7 +1,7 @@
-"""The doorbell: Celery carries "there is work", and nothing that anybody would miss.
+"""Wake-ups for idle workers, carried by Celery: a hint that there is work, and no more.
 
-The database is the queue. So messages are not acknowledged, nothing is kept of a result, and every
-connection gives up after a second or so instead of holding a request.
+The database is the queue, so a wake-up may be lost. Messages are not acknowledged, no result is
+kept, and every connection times out after a second or so instead of delaying a request.
 """
 
 import itertools
@@ -50,7 +50,7 @@ class _Amqp(AMQP):  # type: ignore[misc]  # celery has no types
     Connection = _Connection
 
 
-def open_queue(broker_url: str) -> Celery:
+def open_wakeups(broker_url: str) -> Celery:
     """The Celery application behind a URL: `redis://...` or, within one process, `memory://`.
 
     Raises InvalidSetting for files of certificates that cannot be read.
@@ -61,8 +61,8 @@ def open_queue(broker_url: str) -> Celery:
     app = Celery("impasto", broker=broker, amqp=_Amqp, set_as_current=False)
     app.conf.update(
         task_default_queue=QUEUE,
-        # No acknowledgements: a worker that lost one, with the broker's connection, would think for
-        # ever that it has its share of messages, and wait for no other.
+        # No acknowledgements: a worker that lost one with its connection would count the message as
+        # unfinished for ever, and prefetch no other.
         task_queues={QUEUE: {"exchange": QUEUE, "routing_key": QUEUE, "no_ack": True}},
         task_ignore_result=True,
         task_serializer="json",
@@ -76,18 +76,18 @@ def open_queue(broker_url: str) -> Celery:
         broker_use_ssl=_tls(broker_url),
         broker_transport_options=_REDIS_OPTIONS if is_redis else _MEMORY_OPTIONS,
         broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,  # a worker outlives any outage of the broker
+        broker_connection_max_retries=None,  # a worker survives any outage of the broker
         task_publish_retry=False,
     )
     return app
 
 
 def _tls(broker_url: str) -> dict[str, Any] | None:
-    """How a `rediss://` broker proves itself: as the URL says, and otherwise to the full."""
+    """How the certificate of a `rediss://` broker is checked: as the URL says; by default fully."""
     if not broker_url.startswith("rediss://"):
         return None
     options = {"ssl_cert_reqs": "required", **urls.broker_options(broker_url)}
-    try:  # now, and not each time that it connects
+    try:  # now, not at each connection
         context = ssl.create_default_context()
         if options.keys() & {"ssl_ca_certs", "ssl_ca_path"}:
             context.load_verify_locations(options.get("ssl_ca_certs"), options.get("ssl_ca_path"))
@@ -101,14 +101,14 @@ def _tls(broker_url: str) -> dict[str, Any] | None:
     return options
 
 
-def ring(app: Celery) -> bool:
-    """Wake a worker; whether the message could be sent.
+def notify_worker(app: Celery) -> bool:
+    """Send a wake-up; whether it could be sent.
 
-    Never raises: a wake-up that is lost costs a few seconds, for idle workers look by themselves.
+    Never raises: a lost wake-up costs a few seconds, since idle workers poll the database.
     """
     try:
         app.send_task(WAKE, ignore_result=True, retry=False)
-    except Exception as error:  # whatever it is: what it is to tell of has been done
+    except Exception as error:  # whatever it is: the job is already in the database
         count = next(_unsent)
         _log.warning("wake-up not sent: %s (%d so far)", _told(error), count)
         return False

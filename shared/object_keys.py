@@ -1,4 +1,4 @@
-"""Where things lie in the storage. Keys of a job name its attempt, so nothing is overwritten."""
+"""The keys of objects in the storage. A job's keys name its attempt: nothing is overwritten."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ def asset(asset_id: str) -> str:
     return f"assets/{asset_id[:2]}/{asset_id}"
 
 
-def named_by(result: Mapping[str, Any] | None) -> set[str]:
+def keys_of_result(result: Mapping[str, Any] | None) -> set[str]:
     """The keys that a job's result points to: the picture, its losses, its manifest."""
     named = {"key", "losses_key", "manifest_key"}
     return {key for name, key in (result or {}).items() if name in named}
 
 
 def attempt(job_id: str, number: int, claim_id: str) -> str:
-    """The folder of one attempt; every object of it lies below."""
+    """The prefix of all objects of one attempt."""
     return f"jobs/{job_id}/{number}-{claim_id}"
 
 
@@ -32,7 +32,7 @@ def snapshot(folder: str, iteration: int, media_type: str = "image/jpeg") -> str
 
 
 def media_type(key: str) -> str:
-    """Of the picture that lies there."""
+    """Of the picture under a key."""
     return next(kind for kind, suffix in SUFFIXES.items() if key.endswith(suffix))
 
 

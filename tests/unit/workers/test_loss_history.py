@@ -4,7 +4,7 @@ from shared.states import Phase
 from workers.engine.balance import Factors
 from workers.engine.objective import Losses
 from workers.engine.render import Level, Progress
-from workers.journal import Journal
+from workers.loss_history import LossHistory
 
 
 class Clock:
@@ -24,40 +24,40 @@ def entry(iteration: int, total: float = 6.0) -> Progress:
 
 
 def test_before_the_first_entry_there_is_only_a_phase() -> None:
-    assert Journal().progress(Phase.LOADING).iteration == 0
-    assert Journal().progress(Phase.LOADING).loss is None
+    assert LossHistory().progress(Phase.LOADING).iteration == 0
+    assert LossHistory().progress(Phase.LOADING).loss is None
 
 
 def test_the_pace_is_that_of_the_last_reports() -> None:
     clock = Clock()
-    journal = Journal(clock=clock)
+    history = LossHistory(clock=clock)
     rates = []
     for iteration in range(4):
         clock.seconds = iteration * 0.5
-        journal.enter(entry(iteration))
-        rates.append(journal.progress(Phase.RENDERING).it_per_s)
+        history.enter(entry(iteration))
+        rates.append(history.progress(Phase.RENDERING).it_per_s)
 
     assert rates == [None, 2.0, 2.0, 2.0]
 
 
 def test_a_report_without_a_new_iteration_is_the_same_report() -> None:
     clock = Clock()
-    journal = Journal(clock=clock)
+    history = LossHistory(clock=clock)
     for iteration in range(2):
         clock.seconds += 1
-        journal.enter(entry(iteration))
-        before = journal.progress(Phase.RENDERING)
+        history.enter(entry(iteration))
+        before = history.progress(Phase.RENDERING)
     clock.seconds += 100
 
-    assert journal.progress(Phase.RENDERING) == before
+    assert history.progress(Phase.RENDERING) == before
 
 
 def test_the_history_has_a_line_for_each_iteration() -> None:
-    journal = Journal()
+    history = LossHistory()
     for iteration in range(4):
-        journal.enter(entry(iteration, total=10.0 - iteration))
+        history.enter(entry(iteration, total=10.0 - iteration))
 
-    assert journal.csv().decode().splitlines() == [
+    assert history.csv().decode().splitlines() == [
         "iteration,total,content,style,tv,seconds,level,width,height,content_weight,style_weight,tv_weight",
         "0,10.0,1.0,2.0,3.0,0.2500,2,80,60,1.0,7.5,0.5",
         "1,9.0,1.0,2.0,3.0,0.2500,2,80,60,1.0,7.5,0.5",
@@ -67,28 +67,28 @@ def test_the_history_has_a_line_for_each_iteration() -> None:
 
 
 def test_the_loss_is_that_of_the_picture_and_not_of_what_was_tried_last() -> None:
-    journal = Journal()
+    history = LossHistory()
     for iteration in range(3):
-        journal.enter(entry(iteration, total=9.0))
+        history.enter(entry(iteration, total=9.0))
 
-    assert journal.losses()["total"] == 5.0
-    assert journal.progress(Phase.RENDERING).loss == journal.losses()
-    assert journal.best == 0
+    assert history.losses()["total"] == 5.0
+    assert history.progress(Phase.RENDERING).loss == history.losses()
+    assert history.best == 0
 
 
 def test_the_first_and_the_last_iteration_are_timed() -> None:
-    journal = Journal()
+    history = LossHistory()
     for iteration in range(4):
-        journal.enter(entry(iteration))
+        history.enter(entry(iteration))
 
-    assert journal.times["began_at"] < journal.times["ended_at"]
+    assert history.times["began_at"] < history.times["ended_at"]
 
 
 def test_a_journal_goes_on_from_the_history_of_an_earlier_attempt() -> None:
-    journal = Journal([entry(0), entry(1)])
-    journal.enter(entry(1))  # restored where it was
-    journal.enter(entry(2))
+    history = LossHistory([entry(0), entry(1)])
+    history.enter(entry(1))  # restored where it was
+    history.enter(entry(2))
 
-    assert [each.iteration for each in journal.until(9)] == [0, 1, 2]
-    assert [each.iteration for each in journal.until(1)] == [0, 1]
-    assert journal.times["began_at"] < journal.times["ended_at"]
+    assert [each.iteration for each in history.until(9)] == [0, 1, 2]
+    assert [each.iteration for each in history.until(1)] == [0, 1]
+    assert history.times["began_at"] < history.times["ended_at"]

@@ -19,7 +19,7 @@ def pack(y: Tensor, out: Tensor) -> None:
         out.add_((part > 0).view(torch.uint8), alpha=1 << bit)
 
 
-def unpack(switches: Tensor, out: Tensor) -> None:
-    """switches: as `pack` gave them. out: (B, H, W, C), above 0 where y was, else 0."""
+def unpack(masks: Tensor, out: Tensor) -> None:
+    """masks: as `pack` gave them. out: (B, H, W, C), above 0 where y was, else 0."""
     for bit, part in enumerate(out.flatten(2).chunk(BITS, 2)):
-        part.copy_(switches & (1 << bit))
+        part.copy_(masks & (1 << bit))

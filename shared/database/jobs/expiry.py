@@ -1,31 +1,32 @@
-"""What puts those jobs right whose worker is gone, or that waited for too long."""
+"""Jobs whose lease or deadline has expired: requeued, cancelled or failed."""
 
 from sqlalchemy import ColumnElement, select, update
 
 from shared.database.clock import now
 from shared.database.connection import Database
-from shared.database.jobs.fence import FAILURES_MAX, doom_checkpoints, end, fenced, requeue
+from shared.database.jobs.fence import FAILURES_MAX, end, fenced, requeue, tombstone_checkpoints
 from shared.database.jobs.records import Job
 from shared.database.tables import checkpoints, jobs
 from shared.errors import AttemptsExhausted, DeadlineExceeded
 from shared.states import End, State
 
 
-def take_back_expired(database: Database, *, counts: bool = True) -> list[Job]:
-    """The jobs whose lease ran out, in the queue again, cancelled or failed.
+def requeue_expired(database: Database, *, count_failure: bool = True) -> list[Job]:
+    """Requeue the jobs whose lease has expired, or end them where no attempt is left.
 
-    counts: whether each has failed once more; not where nobody was able to renew a lease.
+    count_failure: whether the expiry counts as a failed attempt; not where no worker could have
+    renewed its lease. Returns the jobs as they are now.
     """
-    return _take_back(database, jobs.c.lease_expires_at < now(), counts=counts)
+    return _requeue(database, jobs.c.lease_expires_at < now(), count_failure=count_failure)
 
 
-def take_back_from(database: Database, worker: str) -> list[Job]:
-    """The jobs of a worker that is known to be gone, since its name is in use again."""
-    return _take_back(database, jobs.c.worker == worker, counts=False)
+def requeue_from(database: Database, worker: str) -> list[Job]:
+    """Requeue the jobs of a worker that is known to have ended: its name is in use again."""
+    return _requeue(database, jobs.c.worker == worker, count_failure=False)
 
 
 def fail_overdue(database: Database) -> list[Job]:
-    """The queued jobs whose deadline passed, failed."""
+    """Fail the queued jobs whose deadline has passed, and return them."""
     with database.write() as connection:
         rows = connection.execute(
             update(jobs)
@@ -39,17 +40,17 @@ def fail_overdue(database: Database) -> list[Job]:
             .returning(jobs)
         )
         failed = [Job.from_row(row) for row in rows]
-        doom_checkpoints(connection, checkpoints.c.job_id.in_([job.id for job in failed]))
+        tombstone_checkpoints(connection, checkpoints.c.job_id.in_([job.id for job in failed]))
         return failed
 
 
-def _take_back(database: Database, which: ColumnElement[bool], *, counts: bool) -> list[Job]:
+def _requeue(database: Database, which: ColumnElement[bool], *, count_failure: bool) -> list[Job]:
     gone = select(jobs).where(jobs.c.state == State.RUNNING, which)
     taken = []
     with database.write() as connection:
         for row in connection.execute(gone.with_for_update(skip_locked=True)).all():
             claim = Job.from_row(row).claim
-            job = fenced(connection, claim, failures=jobs.c.failures + int(counts))
+            job = fenced(connection, claim, failures=jobs.c.failures + int(count_failure))
             if job.failures < FAILURES_MAX or job.cancel_requested_at:
                 taken.append(requeue(connection, job, End.LEASE_EXPIRED))
             else:

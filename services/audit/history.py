@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, select, text
 
-from shared import keys
+from shared import object_keys
 from shared.database import Database
 from shared.database.clock import now
 from shared.database.jobs import Job
@@ -32,7 +32,8 @@ class History:
     def folders(self) -> dict[str, Row[Any]]:
         """The attempts, by where their objects lie."""
         return {
-            keys.attempt(self.job.id, each.attempt, each.claim_id): each for each in self.attempts
+            object_keys.attempt(self.job.id, each.attempt, each.claim_id): each
+            for each in self.attempts
         }
 
     @property
@@ -41,7 +42,7 @@ class History:
         if self.job.expired_at:
             return {}
         result = self.job.result or {}
-        named: dict[str, str | None] = dict.fromkeys(keys.named_by(result))
+        named: dict[str, str | None] = dict.fromkeys(object_keys.keys_of_result(result))
         named |= dict.fromkeys(each.key for each in self.snapshots)
         named |= {each.key: each.sha256 for each in self.checkpoints if not each.doomed_at}
         if "key" in result:

@@ -1,4 +1,4 @@
-"""The doorbell, on both brokers; between processes; and out of order."""
+"""Wake-ups on both brokers, between processes, and while a broker is out of order."""
 
 import os
 import queue
@@ -21,7 +21,7 @@ from celery import Celery
 from celery.worker import state as worker_state
 
 from shared.errors import InvalidSetting
-from shared.queue import WAKE, check, open_queue, ring
+from shared.wakeups import WAKE, check, notify_worker, open_wakeups
 from tests.servers.proxy import Proxy
 from tests.servers.server import LOCALHOST, Server, free_port
 from tests.servers.tls import Authority, Tls
@@ -44,18 +44,18 @@ Start = Callable[[type[Server]], Server]
 
 @pytest.fixture
 def app(broker_url: str) -> Celery:
-    return open_queue(broker_url)
+    return open_wakeups(broker_url)
 
 
 def test_a_ring_wakes_a_worker_each_time(app: Celery) -> None:
     with Listener(app) as listener:
         for _ in range(3):
-            assert ring(app)
+            assert notify_worker(app)
             listener.wait_for_a_ring()
 
 
 def test_a_ring_before_there_is_a_worker_is_heard(app: Celery) -> None:
-    assert ring(app)
+    assert notify_worker(app)
 
     with Listener(app) as listener:
         listener.wait_for_a_ring()
@@ -63,7 +63,7 @@ def test_a_ring_before_there_is_a_worker_is_heard(app: Celery) -> None:
 
 def test_many_threads_may_ring_at_once(app: Celery) -> None:
     with ThreadPoolExecutor(8) as threads:
-        assert all(threads.map(lambda _: ring(app), range(40)))
+        assert all(threads.map(lambda _: notify_worker(app), range(40)))
 
     with Listener(app) as listener:
         for _ in range(40):
@@ -104,7 +104,7 @@ class Listener:
     def __exit__(self, *_: object) -> None:
         worker_state.should_stop = 0
         while self._thread.is_alive():
-            ring(self._app)  # it looks at the wish when something arrives
+            notify_worker(self._app)  # it looks at the wish when something arrives
             self._thread.join(0.1)
         worker_state.should_stop = None
 
@@ -125,13 +125,13 @@ def test_a_busy_worker_leaves_the_rings_to_an_idle_one(
     valkey: "ValkeyAt", listeners: "Listeners"
 ) -> None:
     url = valkey.fresh()
-    app = open_queue(url)
+    app = open_wakeups(url)
     listeners.start(url, count=2)
-    ring(app)
+    notify_worker(app)
     busy = listeners.wait_for_a_ring()
 
     for _ in range(8):
-        ring(app)
+        notify_worker(app)
         idle = listeners.wait_for_a_ring()
         assert idle != busy
         listeners.let_go(idle)
@@ -142,18 +142,18 @@ def test_a_worker_hears_again_after_the_broker_was_killed(
 ) -> None:
     server = start(Valkey)
     url = server.fresh()
-    app = open_queue(url)
+    app = open_wakeups(url)
     listeners.start(url)
 
     server.restart(hard=True)  # while the worker waits
-    assert ring(app)
+    assert notify_worker(app)
     busy = listeners.wait_for_a_ring()
     server.stop(hard=True)  # while it works
     listeners.let_go(busy)
     sleep(OUTAGE_SECONDS)
     server.start()
 
-    assert ring(app)
+    assert notify_worker(app)
     listeners.wait_for_a_ring()
 
 
@@ -176,7 +176,9 @@ def cut(_: Valkey, proxy: Proxy) -> None:
 
 def half_close(_: Valkey, proxy: Proxy) -> None:
     proxy.half_close()
-    sleep(OUTAGE_SECONDS)  # until the worker sees it, the broker hands rings to who hears no more
+    sleep(
+        OUTAGE_SECONDS
+    )  # until the worker sees it, the broker sends wake-ups to a closed connection
 
 
 def test_a_worker_hears_again_within_seconds_whatever_happened_to_the_broker(
@@ -185,19 +187,19 @@ def test_a_worker_hears_again_within_seconds_whatever_happened_to_the_broker(
     server = start(Valkey)
     with Proxy.of(server.url) as proxy:
         url = proxy.url(server.url)
-        app = open_queue(url)
+        app = open_wakeups(url)
         listeners.start(url)
         for happen in (flush, freeze, cut, half_close):
             happen(server, proxy)
 
             began = monotonic()
-            assert ring(app), happen
+            assert notify_worker(app), happen
             listeners.let_go(listeners.wait_for_a_ring())
             assert monotonic() - began < PICK_UP_SECONDS, happen
 
 
 def test_a_broker_is_called_at_a_steady_pace_however_long_it_is_away() -> None:
-    app = open_queue(f"redis://{LOCALHOST}:{free_port()}/0")
+    app = open_wakeups(f"redis://{LOCALHOST}:{free_port()}/0")
     pauses = []
 
     class Enough(Exception):
@@ -216,8 +218,8 @@ def test_a_broker_is_called_at_a_steady_pace_however_long_it_is_away() -> None:
 
 def test_a_ring_survives_the_broker(start: Start) -> None:
     server = start(Valkey)
-    app = open_queue(server.url)
-    assert ring(app)
+    app = open_wakeups(server.url)
+    assert notify_worker(app)
 
     server.restart()
 
@@ -226,7 +228,7 @@ def test_a_ring_survives_the_broker(start: Start) -> None:
 
 
 class Listeners:
-    """Worker processes, which stay busy from each ring until they are let go."""
+    """Worker processes, which stay busy from each wake-up until they are released."""
 
     def __init__(self) -> None:
         self._processes: list[subprocess.Popen[str]] = []
@@ -311,11 +313,11 @@ def test_a_ring_that_cannot_be_sent_is_logged_and_holds_nobody_up(
     broker: Callable[..., Iterator[str]], start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     with broker(start) as url:
-        app = open_queue(url)
+        app = open_wakeups(url)
         for _ in range(2):
             caplog.clear()
             began = monotonic()
-            assert ring(app) is False
+            assert notify_worker(app) is False
             assert monotonic() - began < BRIEF_SECONDS
             assert "wake-up not sent: " in caplog.text
 
@@ -326,20 +328,20 @@ def test_what_is_wrong_with_a_broker_is_soon_told(
 ) -> None:
     with broker(start) as url:
         began = monotonic()
-        assert check(open_queue(url))
+        assert check(open_wakeups(url))
         assert monotonic() - began < BRIEF_SECONDS
 
 
 def test_a_broker_that_comes_back_is_rung_again(start: Start) -> None:
     server = start(Valkey)
-    app = open_queue(server.url)
-    assert ring(app)
+    app = open_wakeups(server.url)
+    assert notify_worker(app)
     server.stop(hard=True)
-    assert not ring(app)
+    assert not notify_worker(app)
 
     server.start()
 
-    assert ring(app)
+    assert notify_worker(app)
     assert check(app) is None
 
 
@@ -364,11 +366,11 @@ def test_a_ring_and_its_worker_trust_the_ca_that_the_url_names(
 ) -> None:
     tls, url = secured
     url += f"?ssl_ca_certs={authority.path}"
-    app = open_queue(url)
+    app = open_wakeups(url)
     listeners.start(url)
 
     assert check(app) is None
-    assert ring(app)
+    assert notify_worker(app)
     listeners.wait_for_a_ring()
     assert b"AUTH" in tls.heard
 
@@ -378,10 +380,10 @@ def test_a_broker_whose_certificate_is_not_trusted_hears_no_password(
     secured: tuple[Tls, str], query: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tls, url = secured
-    app = open_queue(url + query.format(other=Authority(tmp_path).path))
+    app = open_wakeups(url + query.format(other=Authority(tmp_path).path))
 
     began = monotonic()
-    assert ring(app) is False
+    assert notify_worker(app) is False
     assert "certificate verify failed" in caplog.text
     assert "ssl_ca_certs=PATH" in check(app)
     assert monotonic() - began < 6
@@ -412,16 +414,16 @@ def test_a_certificate_of_another_name_is_refused(valkey: "ValkeyAt", authority:
     with Tls(parts.port, authority.context("elsewhere.example")) as tls:
         url = f"rediss://:{parts.password}@{LOCALHOST}:{tls.port}/0?ssl_ca_certs={authority.path}"
 
-        assert "IP address mismatch" in check(open_queue(url))
+        assert "IP address mismatch" in check(open_wakeups(url))
         assert tls.heard == b""
-        assert check(open_queue(f"{url}&ssl_check_hostname=false")) is None
+        assert check(open_wakeups(f"{url}&ssl_check_hostname=false")) is None
 
 
 def test_any_certificate_is_taken_only_where_the_url_says_so(secured: tuple[Tls, str]) -> None:
     _, url = secured
 
-    assert check(open_queue(f"{url}?ssl_cert_reqs=none")) is None
-    assert ring(open_queue(f"{url}?ssl_cert_reqs=CERT_NONE"))
+    assert check(open_wakeups(f"{url}?ssl_cert_reqs=none")) is None
+    assert notify_worker(open_wakeups(f"{url}?ssl_cert_reqs=CERT_NONE"))
 
 
 def test_a_wrong_password_is_told_by_way_of_tls_too(
@@ -430,7 +432,7 @@ def test_a_wrong_password_is_told_by_way_of_tls_too(
     tls, _ = secured
     url = f"rediss://:wrong@{LOCALHOST}:{tls.port}/0?ssl_ca_certs={authority.path}"
 
-    assert "invalid username-password" in check(open_queue(url))
+    assert "invalid username-password" in check(open_wakeups(url))
 
 
 @pytest.mark.parametrize("name", ["ssl_ca_certs", "ssl_certfile"])
@@ -440,7 +442,7 @@ def test_a_file_of_certificates_that_cannot_be_read_is_refused_by_name(
     (tmp_path / "empty").touch()
     for path in (tmp_path / "missing", tmp_path / "empty"):
         with pytest.raises(InvalidSetting, match=rf"IMPASTO_BROKER_URL: {name}={path}: .*accepted"):
-            open_queue(f"rediss://:secret@h/0?{name}={path}")
+            open_wakeups(f"rediss://:secret@h/0?{name}={path}")
 
 
 # Whatever goes wrong.
@@ -451,8 +453,8 @@ def test_nothing_that_a_ring_meets_is_raised(
     valkey: "ValkeyAt", path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = urlsplit(valkey.fresh())._replace(path=f"/{path}").geturl()
-    app = open_queue(url)
+    app = open_wakeups(url)
 
-    assert ring(app) is False
+    assert notify_worker(app) is False
     assert "wake-up not sent: " in caplog.text
     assert check(app)

@@ -8,7 +8,7 @@ import structlog
 
 from shared import errors
 from shared.database import jobs
-from workers.attempt import Attempt, Studio
+from workers.attempt import Attempt, WorkerContext
 from workers.engine.errors import Diverged, EngineError, LoopClosed, OutOfMemory
 from workers.engine.memory import is_exhausted
 from workers.lease import Lease
@@ -28,59 +28,59 @@ _FINAL = (
 )
 
 
-class Runner:
+class JobRunner:
     """Brings claimed jobs to their end, or back into the queue."""
 
-    def __init__(self, studio: Studio) -> None:
-        self.studio = studio
-        self._hung_at: int | None = None  # the device's pulse when it was given up
+    def __init__(self, context: WorkerContext) -> None:
+        self.context = context
+        self._hung_at: int | None = None  # the device's progress_counter when it was given up
 
     def check(self) -> None:
         """Raise Unavailable while no render could be made or kept: storage full, device hung."""
-        self.studio.storage.check()
-        if self.studio.pulse() == self._hung_at:
+        self.context.storage.check()
+        if self.context.progress_counter() == self._hung_at:
             raise errors.DeviceStalled("the device hangs")
 
     def run(self, job: jobs.Job, stopping: threading.Event) -> None:
         """Render the job; hand it back as soon as the event is set."""
         log = _log.bind(job=job.id, attempt=job.attempt)
-        with Lease(self.studio.database, job, self.studio.terms, stopping) as lease:
+        with Lease(self.context.database, job, self.context.terms, stopping) as lease:
             try:
                 log.info("attempt_ended", end=self._render(job, lease))
             except errors.LeaseLost as error:
                 log.warning("lease_lost", detail=error.detail)
                 if lease.is_stalled:
-                    self._hung_at = self.studio.pulse()
+                    self._hung_at = self.context.progress_counter()
 
     def _render(self, job: jobs.Job, lease: Lease) -> str:
-        database, claim = self.studio.database, job.claim
+        database, claim = self.context.database, job.claim
         try:
-            result = Attempt(self.studio, job, lease).render()
+            result = Attempt(self.context, job, lease).render()
         except errors.LeaseLost:
             raise
         except (errors.Cancelled, errors.DeadlineExceeded) as error:
             return error.code  # which the lease has written
         except (errors.HandedBack, LoopClosed):
-            lease.conclude(lambda: jobs.hand_back(database, claim))
+            lease.commit(lambda: jobs.hand_back(database, claim))
             return "handed_back"
         except errors.Unavailable as error:
             _log.warning("outage", job=job.id, detail=error.detail)
-            lease.conclude(lambda: jobs.hand_back(database, claim, after_seconds=_OUTAGE_SECONDS))
+            lease.commit(lambda: jobs.hand_back(database, claim, after_seconds=_OUTAGE_SECONDS))
             return "handed_back"
         except Exception as error:
             _log.exception("attempt_failed", job=job.id, attempt=job.attempt)
             return self._fail(job, lease, error)
-        lease.conclude(lambda: jobs.succeed(database, claim, result))
+        lease.commit(lambda: jobs.succeed(database, claim, result))
         return "succeeded"
 
     def _fail(self, job: jobs.Job, lease: Lease, error: Exception) -> str:
-        database, problem = self.studio.database, translated(error)
+        database, problem = self.context.database, translated(error)
         if isinstance(error, (*_FINAL, EngineError)):
-            lease.conclude(lambda: jobs.fail(database, job.claim, problem))
+            lease.commit(lambda: jobs.fail(database, job.claim, problem))
             return "failed"
         limit = min(_RETRY_MAX_SECONDS, _RETRY_FIRST_SECONDS * 2**job.failures)
         pause = random.uniform(0, limit)
-        lease.conclude(lambda: jobs.retry(database, job.claim, problem, after_seconds=pause))
+        lease.commit(lambda: jobs.retry(database, job.claim, problem, after_seconds=pause))
         return "retried"
 
 

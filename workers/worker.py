@@ -1,4 +1,4 @@
-"""One worker process: its slots, and its look-out for jobs that nobody rang for."""
+"""One worker process: its slots, its claims, and its polling for jobs."""
 
 import contextlib
 import secrets
@@ -20,19 +20,19 @@ _log = structlog.get_logger(__name__)
 Render = Callable[[jobs.Job, threading.Event], None]
 
 _READY = "ready"
-_READY_SECONDS = 5.0  # for so long a node believes that it is: a probe costs an S3 request
+_READY_SECONDS = 5.0  # how long a check is trusted: each costs an S3 request
 
 
-class Node:
-    """Claims jobs while a slot is free, and hands each to `render`.
+class Worker:
+    """Claims jobs while a slot is free, and gives each to `render`.
 
-    render: works on one claimed job until it has ended; returns early, with the job handed back,
+    render: works on one claimed job until it has ended; returns early, with the job requeued,
     once the event is set.
-    check: raises Unavailable while no render could be kept, as on a disk that is full. Meanwhile
-    nothing is claimed: each claim would be a render for nothing.
-    alive_file: written every `idle_seconds`, so that others can see that this process looks out. It
-    says "ready", or why nothing is claimed.
-    tell: hears of each change: of `state` and its `code` and `detail`, of `busy_slots`.
+    check: raises Unavailable while no result could be stored, as on a full disk. Meanwhile nothing
+    is claimed: each claim would be a render for nothing.
+    alive_file: written every `idle_seconds`, so that others see that this process polls. It says
+    "ready", or why nothing is claimed.
+    tell: called at each change of `state`, with its `code` and `detail`, and of `busy_slots`.
     """
 
     def __init__(
@@ -62,17 +62,17 @@ class Node:
         self._counting = threading.Lock()
         self._stopping = threading.Event()
         self._canvas: tuple[int, int] | None = None  # of the job claimed last
-        self._unanswered: deque[str] = deque()  # claims of which nobody knows whether they are made
-        self._lookout = threading.Thread(target=self._look_out, name="lookout", daemon=True)
+        self._unconfirmed_claims: deque[str] = deque()  # ids of claims whose answer was lost
+        self._poller = threading.Thread(target=self._poll, name="poll", daemon=True)
 
     def start(self) -> Self:
-        """Look for jobs at once, and from now on."""
-        self._lookout.start()
+        """Poll for jobs at once, and from now on."""
+        self._poller.start()
         return self
 
     def look(self) -> None:
-        """Look for jobs now: wake-ups may have been lost. Returns at once."""
-        if self._lookout.is_alive():  # it has looked when it started
+        """Poll for jobs now: wake-ups may have been lost. Returns at once."""
+        if self._poller.is_alive():  # it polls when it starts
             threading.Thread(target=self._look, name="look", daemon=True).start()
 
     def work(self) -> None:
@@ -95,15 +95,15 @@ class Node:
         threading.Thread(target=self.work, name="slot", daemon=True).start()
 
     def drain(self) -> None:
-        """Claim nothing more, and have all that is running handed back. Returns at once."""
+        """Claim nothing more, and requeue all that is running. Returns at once."""
         self._stopping.set()
 
     def close(self, timeout_seconds: float) -> bool:
-        """Drain, and wait for every slot to be free; whether they all were in time."""
+        """Drain, and wait for every slot to be free; whether all were in time."""
         self.drain()
         ends = time.monotonic() + timeout_seconds
-        if self._lookout.is_alive():
-            self._lookout.join(timeout_seconds)
+        if self._poller.is_alive():
+            self._poller.join(timeout_seconds)
         # All slots are taken at the end, each waited for: the bound is for all of them together.
         return all(
             self._slots.acquire(timeout=max(0.0, ends - time.monotonic()))
@@ -122,10 +122,10 @@ class Node:
         return job
 
     def _ask(self) -> jobs.Job | None:
-        """The next job; before all others one that was claimed, but whose answer was lost."""
+        """The next job; first one that was claimed, but whose answer was lost."""
         claim_id = ""
         with contextlib.suppress(IndexError):
-            claim_id = self._unanswered.popleft()
+            claim_id = self._unconfirmed_claims.popleft()
         try:
             if claim_id:
                 lease_seconds = self._lease_seconds
@@ -140,10 +140,10 @@ class Node:
                 claim_id=claim_id,
             )
         except Unavailable:
-            self._unanswered.append(claim_id)
+            self._unconfirmed_claims.append(claim_id)
             raise
 
-    def _look_out(self) -> None:
+    def _poll(self) -> None:
         is_over = False
         while not is_over:
             self._look()
@@ -158,11 +158,11 @@ class Node:
             if is_ready and self._has_free_slot():
                 for _ in range(min(self._count_work(), self._slot_count)):
                     self.begin_work()
-        except Exception:  # nobody would look out any more
-            _log.exception("lookout_failed")
+        except Exception:  # the thread must go on
+            _log.exception("poll_failed")
 
     def _pause_seconds(self) -> float:
-        """Until the next look: a node that is not ready does not wait for long to become so."""
+        """Until the next poll: shorter while the worker is not ready."""
         is_ready = self._readiness.known == _READY
         return self._idle_seconds if is_ready else min(self._idle_seconds, _READY_SECONDS)
 
@@ -187,19 +187,19 @@ class Node:
 
     def _count_work(self) -> int:
         try:
-            return len(self._unanswered) + jobs.count_runnable(self._database)
+            return len(self._unconfirmed_claims) + jobs.count_runnable(self._database)
         except Unavailable as error:
-            _log.warning("lookout_failed", error=error.detail)
-            return len(self._unanswered)
+            _log.warning("poll_failed", error=error.detail)
+            return len(self._unconfirmed_claims)
 
 
 class _Readiness:
-    """Whether a node may claim, as `check` said not long ago."""
+    """Whether a worker may claim, as `check` said not long ago."""
 
     def __init__(
         self, check: Callable[[], None], idle_seconds: float, tell: Callable[..., None]
     ) -> None:
-        self.known = ""  # then "ready", or what is in the way
+        self.known = ""  # then "ready", or the reason why not
         self._check = check
         self._tell = tell
         self._again_seconds = min(idle_seconds, _READY_SECONDS)  # while it is not ready

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from workers.engine.alignment import dot
 from workers.engine.convolution import cudnn
-from workers.engine.graphs import side_by_side
+from workers.engine.graphs import parallel_streams
 
 SIDE_MIN = 4  # px; a smaller image is left as it is
 
@@ -43,7 +43,7 @@ def dots(a: Tensor, b: Tensor) -> Tensor:
     One after the other: a sum's last bits would depend on what else is added up beside it.
     """
     pairs = zip(a.flatten(1), b.flatten(1), strict=True)
-    return torch.stack([dot(*pair) for pair in side_by_side(pairs, a.device)])
+    return torch.stack([dot(*pair) for pair in parallel_streams(pairs, a.device)])
 
 
 def _halved(image: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Table, delete, update
 
-from services.invariants import INVARIANTS, Bounds, check
-from shared import keys
+from services.audit import INVARIANTS, Bounds, check
+from shared import object_keys
 from shared.database import Database, assets, jobs, open_database, schema, tables, workers
 from shared.database.clock import now
 from shared.database.jobs import Job
@@ -20,11 +20,11 @@ from shared.storage import Storage, open_storage
 from tests.lives import (
     ASSET,
     BYTES,
+    begin_upload,
     checkpoint,
     claim,
     clear,
     folder,
-    intend,
     snapshot,
     submit,
     succeed,
@@ -76,16 +76,16 @@ class World:
 def world(kept_database: Database, tmp_path: Path) -> World:
     database, storage = kept_database, open_storage(tmp_path.as_uri())
     clear(database)
-    intend(database, ASSET)
-    storage.put(keys.asset(ASSET), BYTES, "image/png")
-    assets.confirm(database, ASSET)
+    begin_upload(database, ASSET)
+    storage.put(object_keys.asset(ASSET), BYTES, "image/png")
+    assets.finish_upload(database, ASSET)
 
     done = submit(database, "done")
     lost = claim(database, lease_seconds=-1)
     checkpoint(database, storage, lost, 5)
     snapshot(database, storage, lost, 10)
     checkpoint(database, storage, lost, 10)
-    jobs.take_back_expired(database)
+    jobs.requeue_expired(database)
     second = claim(database)
     jobs.resume(database, second, 10)
     snapshot(database, storage, second, 20)
@@ -190,17 +190,17 @@ SABOTAGE: dict[str, tuple[str, Act]] = {
     "a result of other bytes": ("I5", lambda it: spoil(it.storage, it.result_key())),
     "a snapshot that is missing": (
         "I5",
-        lambda it: it.storage.delete(keys.snapshot(folder(it.running), 10)),
+        lambda it: it.storage.delete(object_keys.snapshot(folder(it.running), 10)),
     ),
     "a checkpoint of other bytes": (
         "I5",
-        lambda it: spoil(it.storage, keys.checkpoint(folder(it.running), 10)),
+        lambda it: spoil(it.storage, object_keys.checkpoint(folder(it.running), 10)),
     ),
     "a success without a result": (
         "I5",
         lambda it: it.write(tables.jobs, is_job(it.done), result=None),
     ),
-    "a picture that is missing": ("I5", lambda it: it.storage.delete(keys.asset(ASSET))),
+    "a picture that is missing": ("I5", lambda it: it.storage.delete(object_keys.asset(ASSET))),
     "a resume from before the last checkpoint": (
         "I6",
         lambda it: it.write(tables.attempts, is_attempt(it.done, 2), resumed_from_iteration=5),
@@ -248,7 +248,7 @@ SABOTAGE: dict[str, tuple[str, Act]] = {
     ),
     "bytes of a picture that no row names": (
         "I10",
-        lambda it: it.storage.put(keys.asset("f" * 64), b"x", "image/png"),
+        lambda it: it.storage.put(object_keys.asset("f" * 64), b"x", "image/png"),
     ),
 }
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from sqlalchemy import select
 
-from services.invariants.history import History, history
-from services.invariants.lives import Bounds
-from shared import keys
+from services.audit.history import History, history
+from services.audit.job_checks import Bounds
+from shared import object_keys
 from shared.database import Database
 from shared.database.clock import now
 from shared.database.tables import assets
@@ -54,7 +54,7 @@ class Objects:
             if self._is_overdue(life, key) and self._storage.exists(key):
                 yield f"nobody needs {key}"
 
-    def strangers(self) -> Iterator[str]:
+    def unowned_objects(self) -> Iterator[str]:
         """Objects of jobs that there are not. To be asked for last."""
         for key in sorted(set().union(*self._of_jobs.values())):
             if self._storage.exists(key):
@@ -64,7 +64,7 @@ class Objects:
         with self._database.read() as connection:
             is_there = assets.c.stored_at.is_not(None) & assets.c.doomed_at.is_(None)
             ids = connection.execute(select(assets.c.id).where(is_there)).scalars().all()
-        for key in sorted(set(map(keys.asset, ids)) - self._of_assets):
+        for key in sorted(set(map(object_keys.asset, ids)) - self._of_assets):
             if not self._storage.exists(key):
                 yield f"{key} is missing"
 
@@ -73,7 +73,7 @@ class Objects:
             patience = now(-self._bounds.grace.total_seconds())
             is_wanted = assets.c.stored_at.is_not(None) | (assets.c.created_at > patience)
             ids = connection.execute(select(assets.c.id).where(is_wanted)).scalars().all()
-        for key in sorted(self._of_assets - set(map(keys.asset, ids))):
+        for key in sorted(self._of_assets - set(map(object_keys.asset, ids))):
             if self._storage.exists(key):
                 yield f"nobody needs {key}"
 
@@ -104,6 +104,6 @@ class Objects:
         )
         if attempt is None:
             return True
-        doomed = [each.doomed_at for each in life.checkpoints if each.key == key]
-        since = life.job.expired_at or next(iter(doomed), None) or attempt.ended_at
+        tombstoned = [each.doomed_at for each in life.checkpoints if each.key == key]
+        since = life.job.expired_at or next(iter(tombstoned), None) or attempt.ended_at
         return since is not None and life.at - since > self._bounds.grace

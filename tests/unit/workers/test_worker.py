@@ -1,4 +1,4 @@
-"""A node claims while it has a free slot, looks out by itself, and lets go when told."""
+"""A worker claims while it has a free slot, looks out by itself, and lets go when told."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ from shared.errors import Unavailable
 from shared.spec import JobSpec
 from shared.states import State
 from shared.storage import open_storage
-from workers.node import Node
+from workers.worker import Worker
 
 SPEC = JobSpec(content="a" * 64, styles=["b" * 64])
 
@@ -27,7 +27,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 class Bench:
-    """Takes jobs from a node, and keeps each until it is told to finish it."""
+    """Takes jobs from a worker, and keeps each until it is told to finish it."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -50,9 +50,9 @@ def bench(database: Database) -> Bench:
     return Bench(database)
 
 
-def node_of(database: Database, bench: Bench, **options: object) -> Node:
+def worker_of(database: Database, bench: Bench, **options: object) -> Worker:
     usual = {"name": "test", "slots": 1, "lease_seconds": 60, "idle_seconds": 0.05}
-    return Node(database, bench.render, **(usual | options))
+    return Worker(database, bench.render, **(usual | options))
 
 
 def submit(database: Database, count: int = 1, **spec: object) -> list[str]:
@@ -73,7 +73,7 @@ class Forgetful(Database):
     def write(self) -> Iterator[Connection]:
         with super().write() as connection:
             yield connection
-        if not self.lost and jobs.listing(self, states=[State.RUNNING]):
+        if not self.lost and jobs.list_jobs(self, states=[State.RUNNING]):
             self.lost += 1
             raise Unavailable("the commit was made, and its answer lost")
 
@@ -84,13 +84,13 @@ def test_a_claim_whose_answer_was_lost_is_found_to_be_made(
     (job_id,) = submit(database)
     forgetful = Forgetful(database.engine)
     bench.finish.release()
-    node = node_of(forgetful, bench)
+    worker = worker_of(forgetful, bench)
 
-    node.work()
+    worker.work()
     assert (forgetful.lost, bench.began, state(database, job_id)) == (1, [], State.RUNNING)
-    node.start()
+    worker.start()
     assert bench.began_one.acquire(timeout=60)
-    assert node.close(60)
+    assert worker.close(60)
 
     assert (state(database, job_id), jobs.get(database, job_id).attempt) == (State.SUCCEEDED, 1)
 
@@ -99,7 +99,7 @@ def test_one_wake_up_is_enough_for_all_that_is_queued(database: Database, bench:
     ids = submit(database, 3)
     bench.finish.release(3)
 
-    node_of(database, bench).work()
+    worker_of(database, bench).work()
 
     assert bench.began == ids
     assert {state(database, each) for each in ids} == {State.SUCCEEDED}
@@ -107,8 +107,8 @@ def test_one_wake_up_is_enough_for_all_that_is_queued(database: Database, bench:
 
 def test_a_node_takes_no_more_than_it_has_slots(database: Database, bench: Bench) -> None:
     submit(database, 3)
-    node = node_of(database, bench, slots=2)
-    wakes = [threading.Thread(target=node.work) for _ in range(3)]
+    worker = worker_of(database, bench, slots=2)
+    wakes = [threading.Thread(target=worker.work) for _ in range(3)]
 
     for wake in wakes:
         wake.start()
@@ -123,18 +123,18 @@ def test_a_node_takes_no_more_than_it_has_slots(database: Database, bench: Bench
 
 
 def test_an_idle_node_finds_a_job_that_nobody_rang_for(database: Database, bench: Bench) -> None:
-    node = node_of(database, bench).start()
+    worker = worker_of(database, bench).start()
 
     submit(database)
 
     assert bench.began_one.acquire(timeout=60)
     bench.finish.release()
-    assert node.close(60)
+    assert worker.close(60)
 
 
 def test_a_node_that_starts_late_fills_its_slots_at_once(database: Database, bench: Bench) -> None:
     ids = submit(database, 3)
-    node = node_of(database, bench, slots=2, idle_seconds=600).start()
+    worker = worker_of(database, bench, slots=2, idle_seconds=600).start()
 
     for _ in range(2):
         assert bench.began_one.acquire(timeout=60)
@@ -142,27 +142,27 @@ def test_a_node_that_starts_late_fills_its_slots_at_once(database: Database, ben
     assert set(bench.began) == set(ids[:2])
     bench.finish.release(3)
     assert bench.began_one.acquire(timeout=60)
-    assert node.close(60)
+    assert worker.close(60)
 
 
 def test_a_node_looks_when_it_is_told_to(database: Database, bench: Bench) -> None:
-    node = node_of(database, bench, idle_seconds=600)
-    node.look()  # it has not started
-    node.start()
-    wait_until(lambda: node._readiness.known == "ready")
+    worker = worker_of(database, bench, idle_seconds=600)
+    worker.look()  # it has not started
+    worker.start()
+    wait_until(lambda: worker._readiness.known == "ready")
     submit(database)
 
-    node.look()
+    worker.look()
 
     assert bench.began_one.acquire(timeout=60)
     bench.finish.release()
-    assert node.close(60)
+    assert worker.close(60)
 
 
 def test_a_node_that_is_ready_again_looks_at_once(
     database: Database, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.node._READY_SECONDS", 0.05)
+    monkeypatch.setattr("workers.worker._READY_SECONDS", 0.05)
     is_away = threading.Event()
     is_away.set()
 
@@ -171,24 +171,24 @@ def test_a_node_that_is_ready_again_looks_at_once(
             raise Unavailable
 
     submit(database)
-    node = node_of(database, bench, check=check, idle_seconds=600).start()
-    wait_until(lambda: node._readiness.known.startswith("unavailable"))
+    worker = worker_of(database, bench, check=check, idle_seconds=600).start()
+    wait_until(lambda: worker._readiness.known.startswith("unavailable"))
     assert bench.began == []
 
     is_away.clear()
 
     assert bench.began_one.acquire(timeout=60)
     bench.finish.release()
-    assert node.close(60)
+    assert worker.close(60)
 
 
 def test_a_node_that_drains_hands_back_and_claims_nothing(database: Database, bench: Bench) -> None:
     first, second = submit(database, 2)
-    node = node_of(database, bench).start()
+    worker = worker_of(database, bench).start()
     assert bench.began_one.acquire(timeout=60)
 
-    assert node.close(60)
-    node.work()
+    assert worker.close(60)
+    worker.work()
 
     assert bench.began == [first]
     assert state(database, first) == state(database, second) == State.QUEUED
@@ -201,19 +201,19 @@ def test_the_next_job_is_one_of_the_same_canvas(database: Database, bench: Bench
     (same,) = submit(database)
     bench.finish.release(3)
 
-    node_of(database, bench).work()
+    worker_of(database, bench).work()
 
     assert bench.began == [first, same, other]
 
 
 def test_a_node_shows_that_it_is_alive(database: Database, bench: Bench, tmp_path: Path) -> None:
     alive = tmp_path / "alive"
-    node = node_of(database, bench, alive_file=alive).start()
+    worker = worker_of(database, bench, alive_file=alive).start()
 
     wait_until_it_says(alive, "ready")
     alive.unlink()
     wait_until_it_says(alive, "ready")
-    assert node.close(60)
+    assert worker.close(60)
 
 
 def test_a_node_whose_storage_is_away_claims_nothing_and_goes_on_by_itself(
@@ -223,10 +223,10 @@ def test_a_node_whose_storage_is_away_claims_nothing_and_goes_on_by_itself(
     place.write_text("where a folder should be")
     (job_id,) = submit(database)
     check = open_storage(place.as_uri()).check
-    node = node_of(database, bench, check=check, alive_file=alive).start()
+    worker = worker_of(database, bench, check=check, alive_file=alive).start()
 
     wait_until_it_says(alive, f"unavailable: cannot write to {place}")
-    node.work()
+    worker.work()
     assert (bench.began, state(database, job_id)) == ([], State.QUEUED)
 
     place.unlink()
@@ -234,7 +234,7 @@ def test_a_node_whose_storage_is_away_claims_nothing_and_goes_on_by_itself(
     assert bench.began_one.acquire(timeout=60)
     wait_until_it_says(alive, "ready")
     bench.finish.release()
-    assert node.close(60)
+    assert worker.close(60)
 
 
 def test_a_storage_that_came_back_is_noticed_where_there_is_nothing_to_do(
@@ -242,14 +242,14 @@ def test_a_storage_that_came_back_is_noticed_where_there_is_nothing_to_do(
 ) -> None:
     alive, place = tmp_path / "alive", tmp_path / "storage"
     check = open_storage(place.as_uri()).check
-    node = node_of(database, bench, check=check, alive_file=alive).start()
-    node.work()  # as if somebody had rung
+    worker = worker_of(database, bench, check=check, alive_file=alive).start()
+    worker.work()  # as after a wake-up
     wait_until_it_says(alive, "unavailable: ")
 
     place.mkdir()
 
     wait_until_it_says(alive, "ready")
-    assert node.close(60)
+    assert worker.close(60)
 
 
 def test_a_node_looks_out_whatever_happens(
@@ -266,12 +266,12 @@ def test_a_node_looks_out_whatever_happens(
         raise ZeroDivisionError("nobody foresaw this")
 
     bench.finish.release()
-    node = node_of(database, bench, check=check, alive_file=alive).start()
-    node.work()
+    worker = worker_of(database, bench, check=check, alive_file=alive).start()
+    worker.work()
 
     for _ in range(4):
         assert asked.acquire(timeout=60)
-    assert node.close(60)
+    assert worker.close(60)
 
 
 def test_a_node_waits_no_longer_than_it_may_for_slots_that_do_not_end(database: Database) -> None:
@@ -282,12 +282,14 @@ def test_a_node_waits_no_longer_than_it_may_for_slots_that_do_not_end(database: 
         over.wait()
 
     submit(database, 2)
-    node = Node(database, render, name="test", slots=2, lease_seconds=60, idle_seconds=0.05).start()
+    worker = Worker(
+        database, render, name="test", slots=2, lease_seconds=60, idle_seconds=0.05
+    ).start()
     for _ in range(2):
         assert began.acquire(timeout=60)
 
     asked = time.monotonic()
-    assert not node.close(1.5)
+    assert not worker.close(1.5)
     assert 1.5 <= time.monotonic() - asked < 3  # as long as for one, not for each
     over.set()
 

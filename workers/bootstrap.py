@@ -10,17 +10,17 @@ from shared.pictures.pool import Decoders
 from shared.settings import Settings
 from shared.storage import open_storage
 from workers import weights
-from workers.attempt import Studio
-from workers.engine import footprint, memory
+from workers.attempt import WorkerContext
+from workers.engine import memory, memory_estimate
 from workers.engine.loop import Loop
 from workers.engine.vgg import Vgg
-from workers.lease import Terms
-from workers.node import Node
+from workers.lease import LeaseTimings
+from workers.outcomes import JobRunner
 from workers.presence import Presence
-from workers.runner import Runner
+from workers.worker import Worker
 
 
-def open_studio(settings: Settings, decoders: Decoders | None = None) -> Studio:
+def open_context(settings: Settings, decoders: Decoders | None = None) -> WorkerContext:
     """decoders: where pictures are decoded; the worker's own unless they are shared.
 
     Raises WeightsError, SchemaOutdated or Unavailable, before anything is claimed.
@@ -32,13 +32,13 @@ def open_studio(settings: Settings, decoders: Decoders | None = None) -> Studio:
         opened.callback(database.close)
         schema.check(database)
         found = weights.load(settings.weights, settings.home / "weights", fetch=_fetch)
-        studio = Studio(
+        context = WorkerContext(
             database=database,
             storage=open_storage(settings.storage_url),
             vgg=Vgg(found, device(settings.device)),
             decoders=decoders or opened.enter_context(Decoders().start()),
             loop=Loop(),
-            terms=Terms(
+            terms=LeaseTimings(
                 lease_seconds=settings.lease_seconds,
                 heartbeat_seconds=settings.heartbeat_seconds,
                 progress_seconds=settings.progress_seconds,
@@ -49,7 +49,7 @@ def open_studio(settings: Settings, decoders: Decoders | None = None) -> Studio:
             outage_seconds=settings.outage_seconds,
         )
         opened.pop_all()
-    return studio
+    return context
 
 
 def announce(settings: Settings, name: str) -> Presence:
@@ -68,13 +68,13 @@ def announce(settings: Settings, name: str) -> Presence:
     return presence
 
 
-def open_node(settings: Settings, studio: Studio, presence: Presence) -> Node:
-    """The node that renders in this studio, not started yet; its presence hears how it is."""
-    runner = Runner(studio)
-    presence.measure(lambda: footprint.most_pixels(memory.free_bytes(studio.vgg.device)))
-    presence.tell(device=_described(studio.vgg.device))
-    return Node(
-        studio.database,
+def open_worker(settings: Settings, context: WorkerContext, presence: Presence) -> Worker:
+    """The worker that renders in this context, not started yet; its presence hears how it is."""
+    runner = JobRunner(context)
+    presence.measure(lambda: memory_estimate.most_pixels(memory.free_bytes(context.vgg.device)))
+    presence.tell(device=_described(context.vgg.device))
+    return Worker(
+        context.database,
         runner.run,
         name=presence.name,
         slots=settings.slots,

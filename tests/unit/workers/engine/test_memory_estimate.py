@@ -3,7 +3,7 @@ from typing import get_args
 import pytest
 
 from shared.spec import SIZE_MAX
-from workers.engine.footprint import fitting_side, least_bytes, most_pixels
+from workers.engine.memory_estimate import fitting_side, min_render_bytes, most_pixels
 from workers.engine.optimizers import OptimizerName
 from workers.engine.plan import Plan
 
@@ -14,16 +14,16 @@ def test_the_size_that_would_have_fitted_is_the_largest_that_does(
     optimizer: OptimizerName, share: float
 ) -> None:
     plan = Plan(optimizer=optimizer)
-    free_bytes = share * least_bytes(plan, 600, 1000)
+    free_bytes = share * min_render_bytes(plan, 600, 1000)
     side = fitting_side(plan, 600, 1000, free_bytes)
     assert 0 < side < 1000
-    assert least_bytes(plan, round(0.6 * side), side) <= free_bytes
-    assert least_bytes(plan, round(0.6 * (side + 1)), side + 1) > free_bytes
+    assert min_render_bytes(plan, round(0.6 * side), side) <= free_bytes
+    assert min_render_bytes(plan, round(0.6 * (side + 1)), side + 1) > free_bytes
 
 
 def test_without_any_memory_no_size_fits_and_with_enough_the_canvas_does() -> None:
     assert fitting_side(Plan(), 600, 1000, 0) == 0
-    assert fitting_side(Plan(), 600, 1000, least_bytes(Plan(), 600, 1000)) == 1000
+    assert fitting_side(Plan(), 600, 1000, min_render_bytes(Plan(), 600, 1000)) == 1000
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_whatever_fits_is_no_larger_than_the_most_that_is_told(height: int, widt
     lean = {"content_layers": {}, "style_layers": {"relu1_1": 1.0}, "precision": "bfloat16"}
     for optimizer in get_args(OptimizerName):
         for fields in ({}, {"precision": "bfloat16"}, lean):
-            needed = least_bytes(Plan(optimizer=optimizer, **fields), height, width)
+            needed = min_render_bytes(Plan(optimizer=optimizer, **fields), height, width)
             assert most_pixels(needed) >= height * width
 
 
@@ -48,5 +48,5 @@ def test_the_most_that_is_told_grows_with_the_memory_up_to_the_largest_canvas() 
 def test_adam_holds_its_best_image_beside_the_one_that_it_moves() -> None:
     """Three images where L-BFGS holds the pairs of its history, and no best beside its own."""
     plans = [Plan(optimizer=optimizer) for optimizer in ("adam", "lbfgs")]
-    adam, lbfgs = (least_bytes(plan, 64, 64) for plan in plans)
+    adam, lbfgs = (min_render_bytes(plan, 64, 64) for plan in plans)
     assert lbfgs - adam == (2 * 20 - 3) * 4 * 3 * 64 * 64

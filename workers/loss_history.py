@@ -19,7 +19,7 @@ COLUMNS = (
 _RATE_WINDOW = 12  # reports over which the iterations per second are averaged
 
 
-class Journal:
+class LossHistory:
     """Grows by one entry per iteration; entry 0 is the start, looked at.
 
     history: the entries of the attempts that this one goes on from.

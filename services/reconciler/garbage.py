@@ -1,25 +1,24 @@
-"""What lies in the storage and nobody follows any more.
+"""Garbage collection: deletes the objects in the storage that no row needs any more.
 
-A tombstone in the database comes first, the objects go second, and that they are gone is written
-last: whoever dies in between leaves work that the next sweep finds. Objects are looked for only
-below a folder, or under a key, that a row names. There are no multipart uploads to abort: an object
-is put in one request.
+First the row gets a tombstone, then the object is deleted, and last the row is marked: a process
+that dies in between leaves work that the next pass finds. Only folders and keys that a row names
+are searched. There are no multipart uploads to abort: an object is put in one request.
 """
 
 from collections.abc import Callable, Iterator
 
 import structlog
 
-from shared import keys
+from shared import object_keys
 from shared.database import Database, assets, retention
 from shared.storage import Storage
 
 _log = structlog.get_logger(__name__)
 
-_BATCH = 50  # of each kind and sweep; between two sweeps another reconciler may take over
+_BATCH = 50  # of each kind and pass; between two passes another reconciler may take over
 
 
-class Remains:
+class GarbageCollector:
     """Deletes in small batches; each step can be repeated.
 
     retention_seconds: how long after its end a job's objects are kept; 0: for ever.
@@ -39,13 +38,13 @@ class Remains:
         self._retention_seconds = retention_seconds
         self._orphan_seconds = orphan_seconds
 
-    def sweep(self) -> bool:
+    def collect(self) -> bool:
         """Delete a batch of each kind; whether there may be more. Raises Unavailable."""
         kinds: list[Callable[[], int]] = [
             self._delete_checkpoints,
             self._expire_jobs,
             self._purge_attempts,
-            self._sweep_attempts,
+            self._collect_orphans,
             self._forget_uploads,
         ]
         done = [kind() for kind in kinds]
@@ -53,11 +52,11 @@ class Remains:
 
     def _delete_checkpoints(self) -> int:
         """Those that newer ones have replaced, that were corrupt, and those of jobs that ended."""
-        doomed = retention.doomed_checkpoints(self._database, limit=_BATCH)
-        for checkpoint in doomed:
+        tombstones = retention.list_tombstones(self._database, limit=_BATCH)
+        for checkpoint in tombstones:
             self._storage.delete(checkpoint.key)
-            retention.deleted(self._database, checkpoint)
-        return len(doomed)
+            retention.mark_deleted(self._database, checkpoint)
+        return len(tombstones)
 
     def _expire_jobs(self) -> int:
         if not self._retention_seconds:
@@ -71,25 +70,25 @@ class Remains:
 
     def _purge_attempts(self) -> int:
         """Delete all that the attempts of expired jobs have made."""
-        folders = retention.to_purge(self._database, limit=_BATCH)
+        folders = retention.list_unpurged(self._database, limit=_BATCH)
         for folder in folders:
             for key in self._storage.keys(folder.prefix):
                 self._storage.delete(key)
-            self._storage.tidy(folder.prefix)
-            retention.purged(self._database, folder)
+            self._storage.remove_partial_uploads(folder.prefix)
+            retention.mark_purged(self._database, folder)
         return len(folders)
 
-    def _sweep_attempts(self) -> int:
-        """Delete what attempts have uploaded and did not live to point to."""
-        folders = retention.to_sweep(
+    def _collect_orphans(self) -> int:
+        """Delete what attempts uploaded and no row points to."""
+        folders = retention.list_uncollected(
             self._database, older_than_seconds=self._orphan_seconds, limit=_BATCH
         )
         for folder in folders:
             for key in self._orphans(folder):
                 self._storage.delete(key)
                 _log.info("orphan_deleted", key=key)
-            self._storage.tidy(folder.prefix)
-            retention.swept(self._database, folder)
+            self._storage.remove_partial_uploads(folder.prefix)
+            retention.mark_collected(self._database, folder)
         return len(folders)
 
     def _orphans(self, folder: retention.Folder) -> Iterator[str]:
@@ -97,10 +96,12 @@ class Remains:
         return (key for key in self._storage.keys(folder.prefix) if key not in named)
 
     def _forget_uploads(self) -> int:
-        """Delete what uploads have left that were never finished."""
-        doomed = assets.doom(self._database, older_than_seconds=self._orphan_seconds, limit=_BATCH)
-        for asset_id in doomed:
-            self._storage.delete(keys.asset(asset_id))
-            self._storage.tidy(keys.asset(asset_id))
+        """Delete what unfinished uploads left."""
+        unfinished = assets.tombstone(
+            self._database, older_than_seconds=self._orphan_seconds, limit=_BATCH
+        )
+        for asset_id in unfinished:
+            self._storage.delete(object_keys.asset(asset_id))
+            self._storage.remove_partial_uploads(object_keys.asset(asset_id))
             assets.forget(self._database, asset_id)
-        return len(doomed)
+        return len(unfinished)
