@@ -1,4 +1,4 @@
-"""A worker process for `test_queue`: `python listener.py BROKER_URL`.
+"""A worker process for `test_wakeups`: `python listener.py BROKER_URL`.
 
 It says "ready", then "woken" at each wake-up, upon which it is busy until it is sent a line.
 """

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tests.unit.workers.engine.test_octaves import by_octaves
 from torch import Tensor
 
+from tests.unit.workers.engine.test_preconditioner import by_octaves
 from workers.engine.adam import Adam
 from workers.engine.lbfgs import Lbfgs
 from workers.engine.optimizers import TINY, Evaluation, Optimizer
