@@ -222,7 +222,7 @@ def test_what_a_killed_upload_left_is_deleted_with_it(
     left_by(database, storage)
     submit(database)
     lost = object_keys.result(folder(claim(database, lease_seconds=-1)), "image/png")
-    jobs.requeue_expired(database, counts=False)
+    jobs.requeue_expired(database, count_failure=False)
     killed_put(stack_settings.storage_url, lost)
     is_left = bool(parts(stack_settings.storage_url))
     assert is_left == stack_settings.storage_url.startswith("file:")
@@ -358,7 +358,7 @@ def left_by(database: Database, storage: Storage) -> tuple[set[str], set[str]]:
     lost = claim(database, lease_seconds=-1)
     kept = {snapshot(database, storage, lost, 1)}
     checkpoint(database, storage, lost, 1)  # which gets a tombstone when the job ends
-    jobs.requeue_expired(database, counts=False)
+    jobs.requeue_expired(database, count_failure=False)
     taken = claim(database)
     jobs.resume(database, taken, 1)
     orphans = {object_keys.manifest(folder(lost)), object_keys.snapshot(folder(taken), 2)}
