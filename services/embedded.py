@@ -81,10 +81,14 @@ class Embedded:
 
     def wait(self) -> None:
         """Until `stop`; raises what kept the worker from starting."""
-        self.worker.add_done_callback(lambda future: future.exception() and self.stop())
+        self.worker.add_done_callback(self._stop_if_failed)
         self._is_over.wait()
         if self.worker.done():
             self.worker.result()
+
+    def _stop_if_failed(self, worker: "Future[None]") -> None:
+        if worker.exception():
+            self.stop()
 
     def stop(self) -> None:
         """End `wait`; safe in a signal handler."""

@@ -404,8 +404,8 @@ def _queue(view: View) -> Queue | None:
     return Queue(
         position=view.ahead + 1,
         runnable=reason is None,
-        code=reason and reason.code,
-        why_not=reason and reason.detail,
+        code=reason.code if reason else None,
+        why_not=reason.detail if reason else None,
     )
 
 

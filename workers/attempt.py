@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -179,17 +180,14 @@ class Attempt:
         for kept in self._patiently(lambda: jobs.checkpoints(database, claim.job_id)):
             log = _log.bind(job=claim.job_id, iteration=kept.iteration)
             try:
-                saved = self._patiently(
-                    lambda kept=kept: checkpoints.fetch(
-                        self._context.storage, kept, self._spec.iterations
-                    )
-                )
+                fetch = partial(checkpoints.fetch, self._context.storage, kept)
+                saved = self._patiently(partial(fetch, self._spec.iterations))
                 self._provenance = self._provenance.after(saved.provenance)
             except Unusable as error:
                 log.warning("checkpoint_unusable", key=kept.key, detail=error.detail)
-                self._patiently(lambda kept=kept: jobs.discard_checkpoint(database, claim, kept))
+                self._patiently(partial(jobs.discard_checkpoint, database, claim, kept))
                 continue
-            self._patiently(lambda saved=saved: jobs.resume(database, claim, saved.iteration))
+            self._patiently(partial(jobs.resume, database, claim, saved.iteration))
             self._resumed_from = saved.iteration
             self._loss_history = LossHistory(saved.history)
             log.info("resumed", continuation=self._provenance.continuation)

@@ -111,7 +111,8 @@ def _least_motion(before: NDArray[np.float64], after: NDArray[np.float64]) -> ND
     root, inverse = (_power(before, exponent, least=0) for exponent in (1 / 2, -1 / 2))
     move = inverse @ _power(root @ after @ root, 1 / 2, least=0) @ inverse
     gains, axes = np.linalg.eigh((move + move.T) / 2)
-    return axes * np.minimum(gains, _GAIN_MAX) @ axes.T
+    bounded: NDArray[np.float64] = axes * np.minimum(gains, _GAIN_MAX) @ axes.T
+    return bounded
 
 
 def _mixed(sources: Sequence[Source]) -> _Palette:
@@ -172,7 +173,9 @@ def covariance_matched(picture: Picture, colors: Picture) -> Picture:
     turn = _power(wanted_covariance, 1 / 2, least=0) @ whitening
     turned = (picture - mean.astype(np.float32)) @ turn.T.astype(np.float32)
     most = np.iinfo(picture.dtype).max
-    return np.rint(np.clip(turned + wanted_mean.astype(np.float32), 0, most)).astype(picture.dtype)
+    matched = np.rint(np.clip(turned + wanted_mean.astype(np.float32), 0, most))
+    found: Picture = matched.astype(picture.dtype)
+    return found
 
 
 MATCHED: Mapping[str, Callable[[Picture, Picture], Picture]] = {
@@ -216,4 +219,5 @@ def _statistics(picture: Picture) -> tuple[NDArray[np.float64], NDArray[np.float
 def _power(covariance: NDArray[np.float64], exponent: float, least: float) -> NDArray[np.float64]:
     """A symmetric matrix to a power, its eigenvalues raised to a least one first."""
     spread, axes = np.linalg.eigh(covariance)
-    return axes * np.maximum(spread, least) ** exponent @ axes.T
+    raised: NDArray[np.float64] = axes * np.maximum(spread, least) ** exponent @ axes.T
+    return raised

@@ -48,14 +48,15 @@ def encode_snapshot(image: Rendered, format: Format = "jpeg") -> bytes:
 
 
 def _on_white(image: Rendered, alpha: Plane) -> Rendered:
-    return 255 + (image - 255) * (alpha[..., None] / np.float32(255))
+    lying = 255 + (image - 255) * (alpha[..., None] / np.float32(255))
+    return lying.astype(np.float32)
 
 
 def _levels(image: Rendered | Plane, bits: Literal[8, 16]) -> NDArray[Any]:
     """The nearest whole levels, 0 to 255 or 0 to 65535, which is 255 * 257."""
-    if bits == 16:
-        return np.rint(image * np.float32(257)).astype(np.uint16)
-    return np.rint(image).astype(np.uint8)
+    scaled, dtype = (image * np.float32(257), np.uint16) if bits == 16 else (image, np.uint8)
+    levels: NDArray[Any] = np.rint(scaled).astype(dtype)
+    return levels
 
 
 def _saved(levels: NDArray[np.uint8], form: str, **options: int) -> bytes:

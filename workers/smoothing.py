@@ -36,12 +36,14 @@ def smoothed(image: Rendered, amount: float = 1.0) -> Rendered:
 
 def _light_kernel() -> Rendered:
     """1 - sin(w / 2)^6: nothing of period 2, 0.6 of period 3, nearly all of what is longer."""
-    return np.pad(np.array((1, -6, 15, 44, 15, -6, 1), np.float32) / 64, REACH - 3)
+    taps = np.array((1, -6, 15, 44, 15, -6, 1)) / 64
+    return np.pad(taps, REACH - 3).astype(np.float32)
 
 
 def _colors_kernel() -> Rendered:
     weights = np.exp(-np.square(np.arange(-REACH, REACH + 1) / SIGMA) / 2)
-    return (weights / weights.sum()).astype(np.float32)
+    normed: Rendered = (weights / weights.sum()).astype(np.float32)
+    return normed
 
 
 _LIGHT, _COLORS = _light_kernel(), _colors_kernel()

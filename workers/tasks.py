@@ -34,7 +34,7 @@ def register(app: Celery, worker: Worker, *, waits: bool = True) -> None:
         else:
             worker.begin_work()
 
-    class Look(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
+    class Look(bootsteps.StartStopStep):
         """At each new connection: wake-ups that were sent before it are lost."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -93,7 +93,7 @@ def bind_to_celery_signals(
         worker.drain()
         leave_within(drain_seconds)
 
-    class Stop(bootsteps.StartStopStep):  # type: ignore[misc]
+    class Stop(bootsteps.StartStopStep):
         """Waits for the worker in a cold shutdown, too, of which no signal of Celery's tells.
 
         Once Python itself shuts down it is too late: no thread can begin then, and a slot needs

@@ -28,10 +28,10 @@ def create_app(settings: Settings, decoders: Decoders | None = None) -> APIFlask
         version=version("impasto"),
         docs_path=None,  # APIFlask's pages load scripts from other people's servers
         json_errors=False,  # `problems` answers them
-        static_folder=None,
+        static_folder=None,  # type: ignore[arg-type]  # Flask takes it
     )
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
-    app.json.sort_keys = False
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
     app.extensions["impasto"] = Connections.open(settings, decoders or Decoders())
     tracing.install(app)
     openapi.install(app)

@@ -1,5 +1,6 @@
 """For whoever keeps the service running: does it live, can it serve?"""
 
+from collections.abc import Callable
 from importlib.metadata import version
 
 from apiflask import APIBlueprint
@@ -47,10 +48,11 @@ def ready() -> Readiness | Response:
     """
     here = connections()
     wrong = []
-    for name, check in (
-        ("database", lambda: schema.check(here.database)),
-        ("storage", here.storage.check),
-    ):
+    checks: dict[str, Callable[[], None]] = {
+        "database": lambda: schema.check(here.database),
+        "storage": here.storage.check,
+    }
+    for name, check in checks.items():
         try:
             check()
         except ImpastoError as error:

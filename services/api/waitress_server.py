@@ -59,12 +59,14 @@ def create_server(
 
 
 class _Parser(HTTPRequestParser):
+    completed: bool
+
     def __init__(self, max_body_bytes: int, adj: Any) -> None:
         super().__init__(adj)
         self._max_body_bytes = max_body_bytes
 
     def received(self, data: bytes) -> int:
-        consumed = super().received(data)
+        consumed: int = super().received(data)
         if self.chunked and not self.completed:
             pending = len(self.body_rcv.control_line) + len(self.body_rcv.trailer)
             if pending > _LINE_BYTES_MAX:
@@ -119,6 +121,7 @@ class _ErrorTask(ErrorTask):
 class _Channel(HTTPChannel):
     """Reads on after a refusal: a client that still sends would see a reset, and no answer."""
 
+    close_when_flushed: bool
     error_task_class = _ErrorTask
     is_refused = False
     _lingers = False  # the answer is sent, and the client knows that none will follow

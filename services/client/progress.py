@@ -122,7 +122,7 @@ def _lines(console: Console, clock: Callable[[], float]) -> Callable[[JobDocumen
         nonlocal told, next_at
         if not told[0]:
             warn(console, status)
-        now = activity(status), status.queue and status.queue.why_not
+        now = activity(status), status.queue.why_not if status.queue else None
         if now != told or clock() >= next_at:
             console.print(f"{now[0]:<10} {described(status)}", highlight=False, soft_wrap=True)
             told, next_at = now, clock() + LINE_SECONDS

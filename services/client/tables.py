@@ -10,7 +10,7 @@ from rich.text import Text
 from services.client.documents import JobDocument, JobSummary
 from services.client.fields import Field, written
 from services.client.progress import described
-from shared.recipes import Recipe
+from shared.recipes import Recipe, RecipeName
 from shared.settings import PREFIX
 from shared.states import State
 
@@ -75,7 +75,7 @@ def of_fields(fields: Iterable[Field]) -> Table:
     return table
 
 
-def of_recipes(recipes: Mapping[str, Recipe]) -> Table:
+def of_recipes(recipes: Mapping[RecipeName, Recipe]) -> Table:
     """What each means, and the fields that it stands for."""
     table = _grid()
     for name, recipe in recipes.items():
