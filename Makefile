@@ -18,7 +18,7 @@ MACHINES ?=
 IMAGES ?=
 
 .PHONY: help demo up test test-deep test-machines test-images lint format bench-service bench-engine bench-pictures \
-    judge chaos fuzz-pictures gallery constraints clean
+    judge chaos fuzz-pictures golden gallery constraints clean
 
 help: ## what can be made here
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -75,6 +75,9 @@ chaos: $(VENV)/ready-dev ## kill, stop, cut and flush everything under hundreds 
 
 fuzz-pictures: $(VENV)/ready-dev ## 50,000 mutated pictures, 2,000 over HTTP, and bombs (five minutes)
 	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+golden: $(VENV)/ready-dev ## whether pictures are the same as by another commit; BEFORE=COMMIT (five minutes)
+	$(BIN)/python -m tests.golden $(BEFORE)
 
 gallery: $(VENV)/ready ## one sheet for each feature, into docs/gallery (ten minutes)
 	$(BIN)/python -m samples.gallery $(GALLERY)
