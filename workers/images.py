@@ -43,7 +43,7 @@ def encode(
 
 
 def encode_snapshot(image: Rendered, format: Format = "jpeg") -> bytes:
-    """The file of a picture on its way, in any size, as the engine sees it."""
+    """The file of a picture on its way, in any size, without the content's alpha."""
     return encode(image, format, quality=_SNAPSHOT_QUALITY)
 
 

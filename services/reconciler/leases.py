@@ -66,9 +66,8 @@ class Leases:
                 counted=count_failure,
             )
             if can_notify and job.state == State.QUEUED:
-                can_notify = wakeups.notify_worker(
-                    self._broker
-                )  # each try takes a second while it is away
+                # Each try takes a second while the broker is away.
+                can_notify = wakeups.notify_worker(self._broker)
         for job in jobs.fail_overdue(self._database):
             _log.info("deadline_exceeded", job=job.id)
         for name in workers.forget(self._database, older_than_seconds=FORGET_SECONDS):

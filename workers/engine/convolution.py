@@ -33,9 +33,7 @@ SMALL_OUTPUT_BYTES = 2**23
 STEM_WIDTH = 16  # channels
 STEM_ROWS = 32  # the image's rows that are unfolded at a time, so that they stay in the caches
 
-OutputAllocator = Callable[
-    [], Tensor
-]  # gives memory for a result, asked for if the result needs it
+OutputAllocator = Callable[[], Tensor]  # gives memory for a result, if the backend needs it
 
 
 class Convolution(ABC):
