@@ -72,10 +72,11 @@ def test_a_render_that_succeeds_leaves_what_its_row_points_to(
     assert np.corrcoef(*pixels)[0, 1] > 0.98
 
 
+@pytest.mark.parametrize("colors", ["none", "luminance"])  # finished as the result is
 def test_snapshots_are_lossless_on_request(
-    context: WorkerContext, order: Callable[..., Job]
+    context: WorkerContext, order: Callable[..., Job], colors: str
 ) -> None:
-    order(snapshot_format="png")
+    order(snapshot_format="png", original_colors=colors)
 
     view = run(context)
 
