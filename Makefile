@@ -8,6 +8,8 @@ CLIENTS := .cache/clients
 export IMPASTO_HOME ?= $(CURDIR)/.impasto
 # What to measure, and on what: BENCH="steps batch --size 512 --pictures FOLDER"
 BENCH ?=
+# Which parts, and on what: GPU="batch-512 --device cuda:1"
+GPU ?=
 # What to break, and by which dice: CHAOS="storm drains --seed 7"
 CHAOS ?=
 # What to damage, and by which dice: FUZZ="--pictures 1000 --only jpeg --seed 7"
@@ -18,7 +20,7 @@ MACHINES ?=
 IMAGES ?=
 
 .PHONY: help demo up test test-deep test-machines test-images lint format bench-service bench-engine bench-pictures \
-    judge chaos fuzz-pictures golden gallery constraints clean
+    gpu-check judge chaos fuzz-pictures golden gallery constraints clean
 
 help: ## what can be made here
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -62,6 +64,9 @@ bench-service: $(VENV)/ready-dev ## what the service adds to a render's own time
 bench-engine: $(VENV)/ready-dev ## the engine beside its peers and its limits (half an hour)
 	$(BIN)/python -W ignore -m bench.engine $(BENCH)
 	$(BIN)/python -m bench.plot
+
+gpu-check: $(VENV)/ready-dev ## what only a GPU can show: its tests and the engine's figures (eight minutes)
+	$(BIN)/python -m bench.gpu $(GPU)
 
 judge: $(VENV)/ready-dev ## hold the judge of pictures against comparisons whose answer is known (ten minutes)
 	$(BIN)/python -W ignore -m bench.judge --validate $(JUDGE)

