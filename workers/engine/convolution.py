@@ -9,23 +9,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from workers.engine import operators
 from workers.engine.arena import Arena
 from workers.engine.graphs import parallel_streams
 
 KERNEL = 3
-_PADDED_BY_1 = [1, 1], [1, 1], [1, 1], 1  # padding, stride, dilation, groups; or stride first
-# Whether oneDNN computes in bfloat16 here, adding up in float32; with AVX-512 it does. Elsewhere
-# torch has plain loops, and some of them add up in bfloat16.
-ONEDNN_HAS_BFLOAT16: bool = (
-    torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-)
 BFLOAT16_GAIN = 1.5  # a lesser one is made up for by Winograd's tiles, which float32 has alone
 # Of so much at most, oneDNN's result has memory of its own. C's allocator has a small piece at
 # hand, its pages mapped; larger ones it returns to the system each time.
@@ -70,9 +63,7 @@ class Direct(Convolution):
     def forward(self, x: Tensor, place: OutputAllocator) -> Tensor:  # noqa: ARG002  # torch has its own
         if x.device.type == "cuda" and x.dtype != torch.float32:  # with the ReLU on the way
             with cudnn(x.dtype):
-                y = torch.cudnn_convolution_relu(
-                    x.permute(0, 3, 1, 2), self._weight, self._bias, *_PADDED_BY_1
-                )
+                y = operators.convolve_with_relu(x.permute(0, 3, 1, 2), self._weight, self._bias)
             return y.permute(0, 2, 3, 1).contiguous()
         return self._convolved(x, self._weight, self._bias).clamp_min_(0)
 
@@ -127,8 +118,8 @@ class Packed(Convolution):
 
     def __init__(self, weight: Tensor, bias: Tensor, size: tuple[int, int]) -> None:
         super().__init__(weight.shape[1], weight.shape[0])
-        self._weight = _packed(weight, size)
-        self._adjoint = _packed(_adjoint(weight), size)
+        self._weight = operators.pack_kernels(weight, size)
+        self._adjoint = operators.pack_kernels(_adjoint(weight), size)
         self._bias = bias
 
     def forward(self, x: Tensor, place: OutputAllocator) -> Tensor:
@@ -234,7 +225,7 @@ def has_fast_bfloat16() -> bool:
     Measured, because a processor's flags do not tell: with AMX a product of this size takes a third
     of the time; where AMX is hidden, the same core is slower in AVX-512's bfloat16 than in float32.
     """
-    if not ONEDNN_HAS_BFLOAT16:
+    if not operators.has_bfloat16():
         return False
     best = dict.fromkeys((torch.float32, torch.bfloat16), math.inf)
     for _ in range(3):
@@ -252,7 +243,7 @@ def mask(gradient: Tensor, y: Tensor) -> None:
         # Read as integers, what is not negative compares as it does as a number, and no value is
         # widened and rounded on the way: a third of the time, the same bits.
         gradient, y = gradient.view(torch.int16), y.view(torch.int16)
-    torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=gradient)
+    operators.mask_relu(gradient, y)
 
 
 def cudnn(dtype: torch.dtype) -> AbstractContextManager[None]:
@@ -271,29 +262,19 @@ def _convolved(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    after: Literal["relu", "none"],
+    after: operators.After,
     place: OutputAllocator,
 ) -> Tensor:
     """oneDNN's convolution: it writes into memory of its own, or adds to what is given to it."""
     y_bytes = math.prod(x.shape[:3]) * weight.shape[0] * x.itemsize
-    x, kernel = x.permute(0, 3, 1, 2), (weight, bias, *_PADDED_BY_1)
+    x = x.permute(0, 3, 1, 2)
     if y_bytes <= SMALL_OUTPUT_BYTES:
-        y = torch.ops.mkldnn._convolution_pointwise(x, *kernel, after, [], "")
+        y = operators.convolve(x, weight, bias, after)
     else:
-        zeros, then = place().zero_().permute(0, 3, 1, 2), None if after == "none" else after
-        y = torch.ops.mkldnn._convolution_pointwise_.binary(
-            zeros, x, *kernel, "add", 1.0, then, [], ""
-        )
-    return y.permute(0, 2, 3, 1)  # type: ignore[no-any-return]
+        y = operators.convolve_into(place().permute(0, 3, 1, 2), x, weight, bias, after)
+    return y.permute(0, 2, 3, 1)
 
 
 def _adjoint(weight: Tensor) -> Tensor:
     """The kernels turned by 180 degrees: the input's gradient is a convolution with them."""
     return weight.flip(2, 3).transpose(0, 1)
-
-
-def _packed(weight: Tensor, size: tuple[int, int]) -> Tensor:
-    packed: Tensor = torch.ops.aten.mkldnn_reorder_conv2d_weight(
-        weight.contiguous().to_mkldnn(), *_PADDED_BY_1, [1, weight.shape[1], *size]
-    )
-    return packed

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from workers.engine import operators
 from workers.engine.alignment import add_product, aligned, row_length
 from workers.engine.graphs import StreamFork, parallel_streams
 from workers.engine.optimizers import (
@@ -285,7 +286,7 @@ class _Curvature(NamedTuple):
     def keep(self, optimizers: Sequence[Lbfgs]) -> None:
         """Writes to each what is its own."""
         for whole, *own in zip(self, *(one._curvature for one in optimizers), strict=True):
-            torch._foreach_copy_(own, list(whole))
+            operators.copy(own, list(whole))
 
     def shifted(self) -> "_Curvature":
         """With a place for a newest displacement, and without the oldest: a copy."""
@@ -327,5 +328,5 @@ class _Curvature(NamedTuple):
 
 def _mean_sizes(images: Tensor) -> Tensor:
     """The mean absolute value of each image, (B, 1, 1, 1); each by itself, as in `dots`."""
-    sums = torch._foreach_norm(list(images), 1)
+    sums = operators.norms(list(images), 1)
     return torch.stack(sums).view(-1, 1, 1, 1) / images[0].numel()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from workers.engine.convolution import ONEDNN_HAS_BFLOAT16
+from workers.engine import operators
 
 PIECE = 2**18  # values; 1024 px, bfloat16: a content loss and its gradient in 8 ms instead of 30
 
@@ -26,7 +26,7 @@ def gram_sum(features: Tensor) -> Tensor:
     if features.dtype == torch.bfloat16 and features.device.type == "cuda":
         return torch.mm(features.mT, features, out_dtype=torch.float32)
     is_on_cpu = features.device.type == "cpu"
-    if features.dtype == torch.bfloat16 and is_on_cpu and ONEDNN_HAS_BFLOAT16:
+    if features.dtype == torch.bfloat16 and is_on_cpu and operators.has_bfloat16():
         # The products are added up in float32, but given in bfloat16, which is off by 1e-3. So the
         # product is taken again, for what was left out: 2e-6, in half of a widened product's time.
         gram = features.mT @ features
@@ -49,8 +49,8 @@ def style_loss(difference: Tensor) -> Tensor:
 
 def style_losses(differences: Sequence[Tensor]) -> Tensor:
     """`style_loss` of each, (n,): all at once, for which a GPU takes as long as for one."""
-    sizes = torch._foreach_norm(list(differences))
-    torch._foreach_mul_(sizes, [1 / (2 * len(difference)) for difference in differences])
+    sizes = operators.norms(differences)
+    operators.scale(sizes, [1 / (2 * len(difference)) for difference in differences])
     return torch.stack(sizes).square()
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from workers.engine import operators
 from workers.engine.alignment import dot
 from workers.engine.errors import PlanError
 from workers.engine.graphs import StreamFork, parallel_streams
@@ -280,16 +281,16 @@ def _style_losses(objectives: Sequence[Objective]) -> list[Tensor]:
     if not guided:
         return [objective._residual for objective in objectives]
     grams = [region.sums[layer] for _, region, layer in guided]
-    torch._foreach_div_(grams, [region.positions[layer] for _, region, layer in guided])
+    operators.divide(grams, [region.positions[layer] for _, region, layer in guided])
     targets = [region.targets[layer] for _, region, layer in guided]
-    differences = torch._foreach_sub(grams, targets)
+    differences = operators.differences(grams, targets)
     counts = [len(objective._weights) for objective in objectives]
     losses = torch.split(style_losses(differences), counts)
     factors = []
     for (objective, region, layer), gram in zip(guided, grams, strict=True):
         weight = objective.plan.style_weight * objective._style[layer] * region.share
         factors.append(weight / region.positions[layer] / len(gram) ** 2)
-    scaled = torch._foreach_mul(differences, factors)
+    scaled = operators.scaled(differences, factors)
     for i, (objective, region, layer) in enumerate(guided):
         if objective.plan.normalize_gradients:
             # |F S|, squared, is tr(S G S) over the positions: known before the backward pass.
@@ -298,7 +299,7 @@ def _style_losses(objectives: Sequence[Objective]) -> list[Tensor]:
             scaled[i].div_(size.sqrt() / len(whole) ** 2 + TINY)
     dtype = DTYPES[objectives[0].plan.precision]
     rounded = [torch.empty_like(each, dtype=dtype) for each in scaled]
-    torch._foreach_copy_(rounded, scaled)
+    operators.copy(rounded, scaled)
     for (_, region, layer), each in zip(guided, rounded, strict=True):
         region.scaled[layer] = each
     return [

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from workers.engine import operators
 from workers.engine.convolution import cudnn
 
 Pooling = Literal["max", "avg"]
@@ -25,7 +26,7 @@ def pool(y: Tensor, out: Tensor, pooling: Pooling) -> None:
         with cudnn(y.dtype):
             out.copy_(functional.conv2d(y, _mean(y.shape[1], y.device, y.dtype), stride=2))
     else:
-        torch.ops.aten.avg_pool2d.out(y, [2, 2], out=out)
+        operators.avg_pool_into(out, y)
 
 
 def unpool(y: Tensor, above: Tensor, out: Tensor, pooling: Pooling) -> None:
@@ -35,11 +36,7 @@ def unpool(y: Tensor, above: Tensor, out: Tensor, pooling: Pooling) -> None:
     out[:, : 2 * height, 2 * width :].zero_()
     if pooling == "max":
         y, above = _channels_first(y), _channels_first(above)
-        _, indices = functional.max_pool2d(y, 2, return_indices=True)
-        found = torch.ops.aten.max_pool2d_with_indices_backward(
-            above, y, [2, 2], [2, 2], [0, 0], [1, 1], False, indices
-        )
-        out.copy_(found.permute(0, 2, 3, 1))
+        out.copy_(operators.max_unpool(above, y).permute(0, 2, 3, 1))
     elif y.device.type == "cuda":  # eight bytes at a time, in a third of the time
         four, spread = _in_fours(out.view(torch.int64), (above / 4).view(torch.int64))
         four.copy_(spread)

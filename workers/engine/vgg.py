@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from workers.engine import operators
 from workers.engine.arena import Arena
 from workers.engine.convolution import (
-    ONEDNN_HAS_BFLOAT16,
     Convolution,
     Direct,
     DirectStem,
@@ -118,7 +118,9 @@ class Vgg:
             self.weights.tensors[f"conv{layer}.{name}"].to(self.device, DTYPES[precision])
             for name in ("weight", "bias")
         )
-        is_packed = self.device.type == "cpu" and precision == "bfloat16" and ONEDNN_HAS_BFLOAT16
+        is_packed = (
+            self.device.type == "cpu" and precision == "bfloat16" and operators.has_bfloat16()
+        )
         if layer == LAYERS[0]:
             mean = self.weights.mean.to(self.device, torch.float32)
             if is_packed:

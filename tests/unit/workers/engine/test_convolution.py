@@ -9,10 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.unit.workers.engine.reference import error
-from workers.engine import winograd
+from workers.engine import operators, winograd
 from workers.engine.arena import Arena
 from workers.engine.convolution import (
-    ONEDNN_HAS_BFLOAT16,
     SMALL_OUTPUT_BYTES,
     STEM_ROWS,
     Convolution,
@@ -169,7 +168,7 @@ def test_the_transforms_are_a_correlation(tile: int) -> None:
 
 
 @pytest.mark.usefixtures("_memory")
-@pytest.mark.parametrize("build", ["direct", *["packed"] * ONEDNN_HAS_BFLOAT16])
+@pytest.mark.parametrize("build", ["direct", *["packed"] * operators.has_bfloat16()])
 def test_a_convolution_has_the_precision_of_its_weight(
     build: str, weight: Tensor, bias: Tensor
 ) -> None:

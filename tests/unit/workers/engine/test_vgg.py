@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torchvision.models import vgg19
 
 from tests.unit.workers.engine import reference
+from workers.engine import operators
 from workers.engine.convolution import (
-    ONEDNN_HAS_BFLOAT16,
     Direct,
     Packed,
     PackedStem,
@@ -124,7 +124,7 @@ def test_every_convolution_has_the_channels_of_the_table(vgg: Vgg, precision: Pr
 
 
 def test_what_is_not_float32_is_convolved_by_the_device(vgg: Vgg) -> None:
-    expected = (Packed, PackedStem) if ONEDNN_HAS_BFLOAT16 else (Direct, UnfoldedStem)
+    expected = (Packed, PackedStem) if operators.has_bfloat16() else (Direct, UnfoldedStem)
     found = tuple(type(vgg.convolution(f"1_{i}", "bfloat16", 64, 64)) for i in (2, 1))
     assert found == expected
 
