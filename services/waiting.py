@@ -70,9 +70,9 @@ def _in_the_way(group: Group) -> Reason:
 
 
 def _nobody(fleet: Fleet) -> str:
-    if fleet.heard_at is None:
+    if fleet.heartbeat_at is None:
         return "no worker is alive, and none was seen lately"
-    return f"no worker is alive; the last one was seen at {_moment(fleet.heard_at)}"
+    return f"no worker is alive; the last one was seen at {_moment(fleet.heartbeat_at)}"
 
 
 def _too_large(job: Job, largest: int) -> str:

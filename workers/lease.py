@@ -93,7 +93,9 @@ class Lease:
 
         self._reporting = threading.Lock()  # guards what a report changes:
         self._reported: jobs.Progress | None = None
-        self._renewed_at = self._heard_at = began - terms.lease_seconds  # the first is due at once
+        self._renewed_at = self._checked_at = (
+            began - terms.lease_seconds
+        )  # the first is due at once
         self._ends = began + terms.lease_seconds - terms.fence_seconds
 
         self._is_finishing = False
@@ -230,9 +232,9 @@ class Lease:
         is_due = is_told or now - self._renewed_at >= terms.renew_seconds
         if self._is_alive(now) and is_due:
             return self._report()
-        if now - self._heard_at < _CHECK_SECONDS:
+        if now - self._checked_at < _CHECK_SECONDS:
             return None
-        self._heard_at = now
+        self._checked_at = now
         return jobs.read_claimed(self._database, self._claim)
 
     def _report(self) -> jobs.Job:
@@ -242,7 +244,7 @@ class Lease:
             seconds = self._terms.lease_seconds
             job = jobs.report(self._database, self._claim, news, lease_seconds=seconds)
             self._reported = told
-            self._renewed_at = self._heard_at = asked
+            self._renewed_at = self._checked_at = asked
             self._ends = asked + seconds - self._terms.fence_seconds
             return job
 

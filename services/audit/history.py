@@ -44,7 +44,7 @@ class History:
         result = self.job.result or {}
         named: dict[str, str | None] = dict.fromkeys(object_keys.keys_of_result(result))
         named |= dict.fromkeys(each.key for each in self.snapshots)
-        named |= {each.key: each.sha256 for each in self.checkpoints if not each.doomed_at}
+        named |= {each.key: each.sha256 for each in self.checkpoints if not each.tombstoned_at}
         if "key" in result:
             named[result["key"]] = result.get("sha256")
         return named

@@ -188,7 +188,7 @@ def _reachable(history: History, attempt: Row[Any]) -> int:
             for each in history.checkpoints
             if each.attempt < attempt.attempt
             and not each.is_corrupt
-            and (each.doomed_at is None or each.doomed_at > attempt.started_at)
+            and (each.tombstoned_at is None or each.tombstoned_at > attempt.started_at)
         ),
         default=0,
     )

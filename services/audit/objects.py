@@ -62,7 +62,7 @@ class Objects:
 
     def missing_assets(self) -> Iterator[str]:
         with self._database.read() as connection:
-            is_there = assets.c.stored_at.is_not(None) & assets.c.doomed_at.is_(None)
+            is_there = assets.c.stored_at.is_not(None) & assets.c.tombstoned_at.is_(None)
             ids = connection.execute(select(assets.c.id).where(is_there)).scalars().all()
         for key in sorted(set(map(object_keys.asset, ids)) - self._of_assets):
             if not self._storage.exists(key):
@@ -104,6 +104,6 @@ class Objects:
         )
         if attempt is None:
             return True
-        tombstoned = [each.doomed_at for each in life.checkpoints if each.key == key]
+        tombstoned = [each.tombstoned_at for each in life.checkpoints if each.key == key]
         since = life.job.expired_at or next(iter(tombstoned), None) or attempt.ended_at
         return since is not None and life.at - since > self._bounds.grace

@@ -103,7 +103,7 @@ def of_workers(workers: Iterable[Any]) -> Table:
         state = worker.state.value.replace("_", " ") if worker.is_alive else "gone"
         color = "green" if state == "ready" else QUIET if state == "gone" else "red"
         slots = f"{worker.busy_slots} of {worker.slots} slots busy"
-        seen = f"seen {span(worker.at - worker.heard_at)} ago"
+        seen = f"seen {span(worker.at - worker.heartbeat_at)} ago"
         process = f"pid {worker.pid} on {worker.host}"
         table.add_row(worker.name, Text(state, color) + Text(f", {slots}, {seen}"))
         facts = (worker.device, process, _pairs(worker.versions))

@@ -1,5 +1,7 @@
 """The pictures that were uploaded, addressed by the SHA-256 of their bytes.
 
+Bytes are kept once, whoever uploads them; an owner sees the assets that he uploaded himself.
+
 An upload writes its intent first, then the object, then that it is stored: so no object ever lies
 in the storage that no row knows of. Readers see what is stored, and nothing else.
 """
@@ -8,12 +10,12 @@ import datetime
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from shared.database.clock import now
 from shared.database.connection import Database
-from shared.database.tables import assets
+from shared.database.tables import DEFAULT_OWNER, asset_grants, assets
 from shared.errors import AssetNotFound, Unavailable
 
 
@@ -31,8 +33,8 @@ class Asset:
 
 
 _FIELDS = [assets.c[field.name] for field in fields(Asset)]
-_IS_THERE = assets.c.stored_at.is_not(None) & assets.c.doomed_at.is_(None)
-_IS_UNDERWAY = assets.c.stored_at.is_(None) & assets.c.doomed_at.is_(None)
+_IS_THERE = assets.c.stored_at.is_not(None) & assets.c.tombstoned_at.is_(None)
+_IS_UNDERWAY = assets.c.stored_at.is_(None) & assets.c.tombstoned_at.is_(None)
 
 
 # What an upload does.
@@ -69,16 +71,18 @@ def begin_upload(
         _intend_again(database, id)
 
 
-def finish_upload(database: Database, asset_id: str) -> Asset:
-    """The asset, whose bytes lie in the storage, known from now on.
+def finish_upload(database: Database, asset_id: str, *, owner_id: str = DEFAULT_OWNER) -> Asset:
+    """The asset, whose bytes lie in the storage, known to this owner from now on.
 
     Raises Unavailable if the upload took so long that its intent was given up.
     """
     with database.write() as connection:
         is_it = (assets.c.id == asset_id) & _IS_UNDERWAY
         connection.execute(update(assets).where(is_it).values(stored_at=now()))
-        row = connection.execute(select(*_FIELDS).where(assets.c.id == asset_id, _IS_THERE))
-        if found := row.one_or_none():
+        query = select(*_FIELDS).where(assets.c.id == asset_id, _IS_THERE)
+        # Locked: another upload of the same bytes may be about to tell the same.
+        if found := connection.execute(query.with_for_update()).one_or_none():
+            _grant(connection, asset_id, owner_id)
             return Asset(*found)
     raise Unavailable(f"the upload of {asset_id} took too long")
 
@@ -86,26 +90,34 @@ def finish_upload(database: Database, asset_id: str) -> Asset:
 # What readers do.
 
 
-def get(database: Database, asset_id: str) -> Asset:
-    """Raises AssetNotFound."""
-    return get_all(database, [asset_id])[asset_id]
+def get(database: Database, asset_id: str, *, owner_id: str = DEFAULT_OWNER) -> Asset:
+    """Raises AssetNotFound, whether there is none or it is of another owner."""
+    return get_all(database, [asset_id], owner_id=owner_id)[asset_id]
 
 
-def get_all(database: Database, ids: Iterable[str]) -> dict[str, Asset]:
+def get_all(
+    database: Database, ids: Iterable[str], *, owner_id: str = DEFAULT_OWNER
+) -> dict[str, Asset]:
     """The assets by id. Raises AssetNotFound that names the first one missing."""
     wanted = list(ids)
-    found = find(database, wanted)
+    found = find(database, wanted, owner_id=owner_id)
     for asset_id in wanted:
         if asset_id not in found:
             raise AssetNotFound(f"no picture with the id {asset_id} has been uploaded")
     return found
 
 
-def find(database: Database, ids: Iterable[str]) -> dict[str, Asset]:
-    """Those of the assets that there are, by id."""
+def find(
+    database: Database, ids: Iterable[str], *, owner_id: str = DEFAULT_OWNER
+) -> dict[str, Asset]:
+    """Those of the assets that this owner has, by id."""
+    query = (
+        select(*_FIELDS)
+        .join(asset_grants, asset_grants.c.asset_id == assets.c.id)
+        .where(asset_grants.c.owner_id == owner_id, assets.c.id.in_(list(ids)), _IS_THERE)
+    )
     with database.read() as connection:
-        rows = connection.execute(select(*_FIELDS).where(assets.c.id.in_(list(ids)), _IS_THERE))
-        return {row.id: Asset(*row) for row in rows}
+        return {row.id: Asset(*row) for row in connection.execute(query)}
 
 
 # What the reconciler does.
@@ -122,7 +134,7 @@ def tombstone(database: Database, *, older_than_seconds: float, limit: int) -> l
         rows = connection.execute(
             update(assets)
             .where(assets.c.id.in_(oldest), is_given_up)
-            .values(doomed_at=func.coalesce(assets.c.doomed_at, now()))
+            .values(tombstoned_at=func.coalesce(assets.c.tombstoned_at, now()))
             .returning(assets.c.id)
         )
         return list(rows.scalars())
@@ -131,8 +143,16 @@ def tombstone(database: Database, *, older_than_seconds: float, limit: int) -> l
 def forget(database: Database, asset_id: str) -> None:
     """Delete the row of a tombstoned asset, whose object is deleted."""
     with database.write() as connection:
-        is_it = (assets.c.id == asset_id) & assets.c.doomed_at.is_not(None)
+        is_it = (assets.c.id == asset_id) & assets.c.tombstoned_at.is_not(None)
         connection.execute(delete(assets).where(is_it))
+
+
+def _grant(connection: Connection, asset_id: str, owner_id: str) -> None:
+    """Let an owner see and use an asset; its row is locked."""
+    is_it = (asset_grants.c.owner_id == owner_id) & (asset_grants.c.asset_id == asset_id)
+    if connection.execute(select(asset_grants.c.asset_id).where(is_it)).one_or_none() is None:
+        new = {"owner_id": owner_id, "asset_id": asset_id, "created_at": now()}
+        connection.execute(insert(asset_grants).values(**new))
 
 
 def _intend_again(database: Database, asset_id: str) -> None:
@@ -140,6 +160,6 @@ def _intend_again(database: Database, asset_id: str) -> None:
     with database.write() as connection:
         is_it = (assets.c.id == asset_id) & _IS_UNDERWAY
         connection.execute(update(assets).where(is_it).values(created_at=now()))
-        query = select(assets.c.id).where(assets.c.id == asset_id, assets.c.doomed_at.is_(None))
+        query = select(assets.c.id).where(assets.c.id == asset_id, assets.c.tombstoned_at.is_(None))
         if connection.execute(query).one_or_none() is None:
             raise Unavailable(f"what an earlier upload of {asset_id} has left is being deleted")

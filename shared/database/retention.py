@@ -67,7 +67,7 @@ def list_unpurged(database: Database, *, limit: int) -> list[Folder]:
 
 def mark_purged(database: Database, folder: Folder) -> None:
     """Record that nothing is left below the folder."""
-    _mark(database, folder, "purged_at", "swept_at")
+    _mark(database, folder, "purged_at", "collected_at")
 
 
 # What attempts left behind.
@@ -75,7 +75,7 @@ def mark_purged(database: Database, folder: Folder) -> None:
 
 def list_uncollected(database: Database, *, older_than_seconds: float, limit: int) -> list[Folder]:
     """The attempts that ended so long ago, and may have uploaded what they never pointed to."""
-    is_due = and_(attempts.c.swept_at.is_(None), attempts.c.ended_at < now(-older_than_seconds))
+    is_due = and_(attempts.c.collected_at.is_(None), attempts.c.ended_at < now(-older_than_seconds))
     with database.read() as connection:
         query = select(*_FOLDER).where(is_due).order_by(attempts.c.ended_at).limit(limit)
         return [Folder(*row) for row in connection.execute(query)]
@@ -98,7 +98,7 @@ def pointers(database: Database, folder: Folder) -> set[str]:
 
 def mark_collected(database: Database, folder: Folder) -> None:
     """Record that only what rows point to is left below the folder."""
-    _mark(database, folder, "swept_at")
+    _mark(database, folder, "collected_at")
 
 
 # Checkpoints with a tombstone.
@@ -106,10 +106,10 @@ def mark_collected(database: Database, folder: Folder) -> None:
 
 def list_tombstones(database: Database, *, limit: int) -> list[Tombstone]:
     """Those whose objects are still to be deleted, the oldest first."""
-    is_due = and_(checkpoints.c.doomed_at.is_not(None), checkpoints.c.deleted_at.is_(None))
+    is_due = and_(checkpoints.c.tombstoned_at.is_not(None), checkpoints.c.deleted_at.is_(None))
     with database.read() as connection:
         fields = checkpoints.c["job_id", "attempt", "iteration", "key"]
-        query = select(*fields).where(is_due).order_by(checkpoints.c.doomed_at).limit(limit)
+        query = select(*fields).where(is_due).order_by(checkpoints.c.tombstoned_at).limit(limit)
         return [Tombstone(*row) for row in connection.execute(query)]
 
 

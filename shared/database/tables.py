@@ -41,6 +41,9 @@ def _warnings() -> Column[Any]:
     return Column("warnings", Json, nullable=False, server_default=text("'[]'"))
 
 
+DEFAULT_OWNER = "default"  # of all there is, until somebody is asked who he is
+
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -61,13 +64,23 @@ assets = Table(
     _warnings(),
     Column("created_at", Instant, nullable=False),  # of the intent to store it
     Column("stored_at", Instant),  # its object lies in the storage
-    Column("doomed_at", Instant),  # nobody may find it any more; its object is being deleted
+    Column("tombstoned_at", Instant),  # nobody may find it any more; its object is being deleted
+)
+
+# Who may see and use a picture: its bytes are kept once, whoever sent them.
+asset_grants = Table(
+    "asset_grants",
+    metadata,
+    Column("owner_id", String(32), primary_key=True),
+    Column("asset_id", ForeignKey("assets.id", ondelete="CASCADE"), primary_key=True),
+    Column("created_at", Instant, nullable=False),
 )
 
 jobs = Table(
     "jobs",
     metadata,
     Column("id", String(32), primary_key=True),
+    Column("owner_id", String(32), nullable=False, server_default=text(f"'{DEFAULT_OWNER}'")),
     Column("version", Integer, nullable=False),
     Column("state", _words(State), nullable=False),
     Column("spec", Json, nullable=False),
@@ -104,7 +117,7 @@ jobs = Table(
 # is indexed, which spares Postgres a new entry in each index (a HOT update).
 Index(None, jobs.c.state, jobs.c.priority.desc(), jobs.c.created_at)  # the claim's order
 Index(None, jobs.c.created_at, jobs.c.id)  # the list's order
-Index(None, jobs.c.idempotency_key, unique=True)
+Index(None, jobs.c.owner_id, jobs.c.idempotency_key, unique=True)
 
 snapshots = Table(
     "snapshots",
@@ -129,7 +142,7 @@ attempts = Table(
     Column("end", _words(End)),
     Column("error", Json),
     Column("resumed_from_iteration", Integer, nullable=False, server_default=text("0")),
-    Column("swept_at", Instant),  # what lies below its folder and no row points to was deleted
+    Column("collected_at", Instant),  # what lies below its folder and no row points to was deleted
     Column("purged_at", Instant),  # all that lay below its folder was deleted
 )
 
@@ -145,7 +158,7 @@ checkpoints = Table(
     Column("size_bytes", BigInteger, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("is_corrupt", Boolean, nullable=False, server_default=false()),
-    Column("doomed_at", Instant),  # nobody follows this row any more
+    Column("tombstoned_at", Instant),  # nobody follows this row any more
     Column("deleted_at", Instant),  # nor is there an object
 )
 
@@ -182,7 +195,7 @@ workers = Table(
     Column("code", String(64)),  # of the error that keeps it from being ready
     Column("detail", Text),
     Column("started_at", Instant, nullable=False),
-    Column("heard_at", Instant, nullable=False),
+    Column("heartbeat_at", Instant, nullable=False),
     Column("lease_expires_at", Instant, nullable=False),  # past it, the worker counts as gone
 )
 
@@ -193,11 +206,11 @@ def _index_where(column: Column[Any], is_undone: ColumnElement[bool]) -> None:
 
 
 _index_where(
-    checkpoints.c.doomed_at,
-    and_(checkpoints.c.doomed_at.is_not(None), checkpoints.c.deleted_at.is_(None)),
+    checkpoints.c.tombstoned_at,
+    and_(checkpoints.c.tombstoned_at.is_not(None), checkpoints.c.deleted_at.is_(None)),
 )
 _index_where(
-    attempts.c.ended_at, and_(attempts.c.ended_at.is_not(None), attempts.c.swept_at.is_(None))
+    attempts.c.ended_at, and_(attempts.c.ended_at.is_not(None), attempts.c.collected_at.is_(None))
 )
 _index_where(attempts.c.job_id, attempts.c.purged_at.is_(None))
 _index_where(jobs.c.finished_at, and_(jobs.c.finished_at.is_not(None), jobs.c.expired_at.is_(None)))

@@ -58,10 +58,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Fleet:
-    """Who was heard of."""
+    """Which workers there are."""
 
     groups: list[Group]  # of those that are alive
-    heard_at: datetime | None  # when a worker was heard of last, alive or not
+    heartbeat_at: datetime | None  # when a worker last wrote its row, alive or not
 
     @property
     def alive(self) -> int:
@@ -101,14 +101,14 @@ def leave(database: Database, worker: Identity) -> None:
         connection.execute(
             update(workers)
             .where(workers.c.id == worker.id)
-            .values(heard_at=now(), lease_expires_at=now(), **values)
+            .values(heartbeat_at=now(), lease_expires_at=now(), **values)
         )
 
 
 def _renew(
     connection: Connection, worker: Identity, condition: Condition, lease_seconds: float
 ) -> None:
-    values = {**vars(condition), "heard_at": now(), "lease_expires_at": now(lease_seconds)}
+    values = {**vars(condition), "heartbeat_at": now(), "lease_expires_at": now(lease_seconds)}
     changed = connection.execute(update(workers).where(workers.c.id == worker.id).values(values))
     if not changed.rowcount:  # new, or forgotten meanwhile
         connection.execute(insert(workers).values(**vars(worker), **values, started_at=now()))
@@ -133,7 +133,7 @@ def read_fleet(connection: Connection) -> Fleet:
             func.sum(workers.c.slots),
             func.sum(workers.c.slots - workers.c.busy_slots),
             func.max(func.coalesce(workers.c.max_pixels, literal(_ANY_PIXELS))),
-            func.max(workers.c.heard_at),
+            func.max(workers.c.heartbeat_at),
         ).group_by("is_alive", *kind)
     ).all()
     groups = [Group(*row[1:-1]) for row in rows if row.is_alive]
@@ -142,14 +142,14 @@ def read_fleet(connection: Connection) -> Fleet:
 
 
 def list_workers(database: Database) -> list[Row[Any]]:
-    """All that are known, the ones that were heard of last first; with whether each is alive."""
+    """All that are known, the latest heartbeat first; with whether each is alive."""
     with database.read() as connection:
         query = select(workers, _IS_ALIVE, now().label("at"))
-        return list(connection.execute(query.order_by(workers.c.heard_at.desc(), workers.c.id)))
+        return list(connection.execute(query.order_by(workers.c.heartbeat_at.desc(), workers.c.id)))
 
 
 def forget(database: Database, *, older_than_seconds: float) -> list[str]:
-    """Delete the workers that were not heard of for so long; their names."""
+    """Delete the workers without a heartbeat for so long; their names."""
     is_gone = workers.c.lease_expires_at < now(-older_than_seconds)
     with database.write() as connection:
         rows = connection.execute(delete(workers).where(is_gone).returning(workers.c.name))

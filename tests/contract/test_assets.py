@@ -1,9 +1,13 @@
 """The pictures that were uploaded, on both databases."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from shared.database import Database, assets, tables
+from shared.database.assets import Asset
 from shared.database.clock import now
 from shared.errors import AssetNotFound, Unavailable
 
@@ -53,10 +57,43 @@ def test_the_asset_that_is_missing_is_named(database: Database) -> None:
         assets.get(database, MISSING)
 
 
+# Owners.
+
+
+def test_an_owner_sees_what_he_uploaded_himself(database: Database) -> None:
+    mine = add(database, ONE)
+    assert assets.find(database, [ONE], owner_id="other") == {}
+    with pytest.raises(AssetNotFound, match=f"no picture with the id {ONE} has been uploaded"):
+        assets.get(database, ONE, owner_id="other")
+
+    begin_upload(database, ONE)
+
+    assert assets.finish_upload(database, ONE, owner_id="other") == mine
+    assert assets.get(database, ONE, owner_id="other") == mine
+    assert assets.find(database, [ONE], owner_id="third") == {}
+
+
+def test_owners_may_upload_the_same_picture_at_once(database: Database) -> None:
+    begin_upload(database, ONE)
+    together = Barrier(8)
+
+    def finish(number: int) -> Asset:
+        together.wait()
+        return assets.finish_upload(database, ONE, owner_id=str(number // 4))
+
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(finish, range(8)))
+
+    assert set(map(repr, found)) == {repr(found[0])}
+    with database.read() as connection:
+        owners = connection.execute(select(tables.asset_grants.c.owner_id)).scalars()
+        assert sorted(owners) == ["0", "1"]
+
+
 # Uploads that broke off.
 
 
-def test_only_an_upload_that_nobody_goes_on_with_is_doomed(database: Database) -> None:
+def test_only_an_upload_that_is_given_up_gets_a_tombstone(database: Database) -> None:
     add(database, ONE)
     begin_upload(database, OTHER)
     begin_upload(database, MISSING)
@@ -67,7 +104,7 @@ def test_only_an_upload_that_nobody_goes_on_with_is_doomed(database: Database) -
     assert tombstone(database) == [MISSING], "until its object is deleted"
 
 
-def test_a_doomed_upload_can_neither_be_finished_nor_begun_again(database: Database) -> None:
+def test_a_tombstoned_upload_can_neither_be_finished_nor_begun_again(database: Database) -> None:
     begin_upload(database, ONE)
     age(database, ONE)
     tombstone(database)

@@ -86,6 +86,19 @@ def test_a_submission_that_is_repeated_finds_its_job(database: Database) -> None
     assert len(jobs.list_jobs(database)) == 1
 
 
+def test_owners_may_use_the_same_idempotency_key(database: Database) -> None:
+    mine, _ = jobs.submit(database, spec(seed=1), CANVAS, idempotency_key="k")
+
+    theirs, is_new = jobs.submit(
+        database, spec(seed=2), CANVAS, idempotency_key="k", owner_id="other"
+    )
+
+    assert is_new
+    assert (mine.owner_id, theirs.owner_id) == ("default", "other")
+    found = jobs.find_by_idempotency_key(database, spec(seed=2), "k", owner_id="other")
+    assert found == theirs
+
+
 def test_an_idempotency_key_is_good_for_one_spec(database: Database) -> None:
     job, _ = jobs.submit(database, spec(iterations=1), CANVAS, idempotency_key="k")
 

@@ -33,7 +33,7 @@ def test_the_newest_two_checkpoints_are_kept_the_furthest_first(database: Databa
         add(database, job.claim, iteration)
 
     assert jobs.checkpoints(database, job.id) == [checkpoint(1, 40), checkpoint(1, 30)]
-    assert [(row.iteration, row.doomed_at is not None) for row in rows(database, job)] == [
+    assert [(row.iteration, row.tombstoned_at is not None) for row in rows(database, job)] == [
         (10, True),
         (20, True),
         (30, False),
@@ -79,7 +79,7 @@ def test_a_checkpoint_that_proves_corrupt_is_not_found_again(database: Database)
     jobs.discard_checkpoint(database, job.claim, checkpoint(1, 20))
 
     assert jobs.checkpoints(database, job.id) == [checkpoint(1, 10)]
-    assert [(row.is_corrupt, row.doomed_at is None) for row in rows(database, job)] == [
+    assert [(row.is_corrupt, row.tombstoned_at is None) for row in rows(database, job)] == [
         (False, True),
         (True, False),
     ]
@@ -153,7 +153,7 @@ def test_nobody_follows_the_checkpoints_of_a_job_that_has_ended(
 
     assert jobs.get(database, job.id).state not in (State.QUEUED, State.RUNNING)
     assert jobs.checkpoints(database, job.id) == []
-    assert None not in {row.doomed_at for row in rows(database, job)}
+    assert None not in {row.tombstoned_at for row in rows(database, job)}
 
 
 # Progress forgives.

@@ -35,7 +35,7 @@ from shared.states import TERMINAL, End, Phase, State
 from tests.contract.arrange import CANVAS, RESULT, checkpoint, spec
 
 LEASE_SECONDS = 60
-TOMBSTONES = ("is_corrupt", "doomed_at")
+TOMBSTONES = ("is_corrupt", "tombstoned_at")
 DAWN = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
 # `make test-deep` names the profile of that name.
@@ -57,7 +57,7 @@ class Kept:
     attempt: int
     iteration: int
     is_corrupt: bool = False
-    is_doomed: bool = False
+    is_tombstoned: bool = False
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Life:
         self.lease = None
         if state in TERMINAL:
             for each in self.kept:
-                each.is_doomed = True
+                each.is_tombstoned = True
 
     def end(self, how: End, state: State) -> None:
         self.ends[self.attempt] = how
@@ -107,7 +107,7 @@ class Life:
             self.available = available
 
     def found(self) -> list[Checkpoint]:
-        usable = [each for each in self.kept if not each.is_corrupt and not each.is_doomed]
+        usable = [each for each in self.kept if not each.is_corrupt and not each.is_tombstoned]
         usable.sort(key=lambda each: (each.iteration, each.attempt), reverse=True)
         return [checkpoint(each.attempt, each.iteration) for each in usable]
 
@@ -118,7 +118,7 @@ class Lives(RuleBasedStateMachine):
     database: Database
 
     lives = Bundle("lives")
-    claims = Bundle("claims")  # the stale ones, too: each goes on as if it had heard nothing
+    claims = Bundle("claims")  # the stale ones, too: each goes on as if nothing had happened
 
     def __init__(self) -> None:
         super().__init__()
@@ -237,10 +237,10 @@ class Lives(RuleBasedStateMachine):
             life.failures = 0
         if (claim.attempt, at) not in [(each.attempt, each.iteration) for each in life.kept]:
             life.kept.append(Kept(claim.attempt, at))
-        followed = [each for each in life.kept if not each.is_doomed]
+        followed = [each for each in life.kept if not each.is_tombstoned]
         followed.sort(key=lambda each: (each.attempt, each.iteration))
         for each in followed[:-2]:
-            each.is_doomed = True
+            each.is_tombstoned = True
 
     @rule(claim=claims)
     def resume(self, claim: Claim) -> None:
@@ -256,7 +256,7 @@ class Lives(RuleBasedStateMachine):
             if life := self._asks(claim, jobs.discard_checkpoint, furthest):
                 for each in life.kept:
                     if checkpoint(each.attempt, each.iteration) == furthest:
-                        each.is_corrupt = each.is_doomed = True
+                        each.is_corrupt = each.is_tombstoned = True
 
     @rule(claim=claims)
     def succeed(self, claim: Claim) -> None:
@@ -327,7 +327,7 @@ class Lives(RuleBasedStateMachine):
             compare(job, life)
             assert sorted(ends[job.id]) == sorted(life.ends.items())
             assert sorted((*key, bool(at)) for *key, at in kept[job.id]) == sorted(
-                (each.attempt, each.iteration, each.is_corrupt, each.is_doomed)
+                (each.attempt, each.iteration, each.is_corrupt, each.is_tombstoned)
                 for each in life.kept
             )
             assert past[job.id] == life.past

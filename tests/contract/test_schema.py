@@ -46,6 +46,7 @@ def test_rows_of_an_old_schema_are_read_with_the_present_one(bare_database: Data
     assert view.job.loss == {"total": 0.1}
     assert view.job.error is None
     assert view.job.idempotency_key is None
+    assert view.job.owner_id == "default"
     assert view.job.warnings == []
     assert [(each.iteration, each.key) for each in view.snapshots] == [(50, "jobs/old/50")]
     assert [(each.worker, each.end) for each in view.attempts] == [("w1", End.SUCCEEDED)]
@@ -54,7 +55,7 @@ def test_rows_of_an_old_schema_are_read_with_the_present_one(bare_database: Data
     assert jobs.checkpoints(bare_database, "old") == []
     assert assets.get(bare_database, ASSET).width == 640
     assert assets.get(bare_database, ASSET).warnings == []
-    assert rows(bare_database, tables.assets.c["stored_at", "doomed_at"]) == [(THEN, None)]
+    assert rows(bare_database, tables.assets.c["stored_at", "tombstoned_at"]) == [(THEN, None)]
     known = rows(
         bare_database, tables.transitions.c["attempt", "claim_id", "before", "after", "at"]
     )
@@ -83,11 +84,11 @@ def test_jobs_of_an_old_schema_go_on_with_the_present_one(bare_database: Databas
 
 
 def test_an_old_schema_is_refused_by_name(bare_database: Database) -> None:
-    with pytest.raises(SchemaOutdated, match="is at nothing, this version needs 0005; run `impast"):
+    with pytest.raises(SchemaOutdated, match="is at nothing, this version needs 0006; run `impast"):
         schema.check(bare_database)
 
     schema.upgrade(bare_database, "0001")
-    with pytest.raises(SchemaOutdated, match="is at 0001, this version needs 0005"):
+    with pytest.raises(SchemaOutdated, match="is at 0001, this version needs 0006"):
         schema.check(bare_database)
 
     schema.upgrade(bare_database)

@@ -41,11 +41,11 @@ def vanish(database: Database, told: Identity, *, seconds: float = 1) -> None:
         connection.execute(
             update(tables.workers)
             .where(tables.workers.c.id == told.id)
-            .values(lease_expires_at=now(-seconds), heard_at=now(-seconds - 60))
+            .values(lease_expires_at=now(-seconds), heartbeat_at=now(-seconds - 60))
         )
 
 
-def test_nobody_was_ever_heard_of(database: Database) -> None:
+def test_there_was_never_a_worker(database: Database) -> None:
     assert workers.fleet(database) == workers.Fleet([], None)
 
 
@@ -88,8 +88,8 @@ def test_a_worker_tells_again_how_it_is_and_its_lease_goes_on(database: Database
         told.versions,
     )
     assert row.is_alive
-    assert row.at - row.heard_at < A_MOMENT
-    assert row.started_at <= row.heard_at
+    assert row.at - row.heartbeat_at < A_MOMENT
+    assert row.started_at <= row.heartbeat_at
 
 
 def test_a_worker_that_was_forgotten_is_there_again_when_it_tells(database: Database) -> None:
@@ -113,7 +113,7 @@ def test_a_worker_that_leaves_is_gone_at_once_and_remembered(database: Database)
 
     fleet = workers.fleet(database)
     assert fleet.alive == 0
-    assert fleet.heard_at is not None
+    assert fleet.heartbeat_at is not None
 
 
 def test_whoever_takes_a_name_replaces_the_one_before(database: Database) -> None:

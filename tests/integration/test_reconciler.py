@@ -213,7 +213,7 @@ def test_what_an_attempt_never_pointed_to_is_deleted_after_a_day(
     age(database, days=1.1)
     reconciler.collect_garbage()
     assert {*storage.keys("jobs/")} == kept
-    assert None not in column(database, tables.attempts, "swept_at")
+    assert None not in column(database, tables.attempts, "collected_at")
 
 
 def test_what_a_killed_upload_left_is_deleted_with_it(

@@ -1,4 +1,4 @@
-"""A real server for the tests: a port, a folder, a life that can be managed, and no afterlife."""
+"""A real server for the tests, with a port and a folder: it starts, stops, and leaves nothing."""
 
 import json
 import os

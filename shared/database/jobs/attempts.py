@@ -170,7 +170,7 @@ def checkpoints(database: Database, job_id: str) -> list[Checkpoint]:
             select(*columns["attempt", "iteration", "key", "sha256", "size_bytes"])
             .where(
                 columns.job_id == job_id,
-                columns.doomed_at.is_(None),
+                columns.tombstoned_at.is_(None),
                 columns.is_corrupt.is_(False),
             )
             .order_by(columns.iteration.desc(), columns.attempt.desc())
@@ -190,7 +190,7 @@ def add_checkpoint(database: Database, claim: Claim, checkpoint: Checkpoint) -> 
     is_progress = literal(checkpoint.iteration) > furthest.scalar_subquery()
     newest = (
         select(columns.attempt, columns.iteration)
-        .where(is_of_job, columns.doomed_at.is_(None))
+        .where(is_of_job, columns.tombstoned_at.is_(None))
         .order_by(columns.attempt.desc(), columns.iteration.desc())
         .limit(_CHECKPOINTS_KEPT)
     )

@@ -12,7 +12,7 @@ from shared.database.connection import Database
 from shared.database.jobs.fence import tombstone_checkpoints
 from shared.database.jobs.records import Attempt, Job, JobWarning, Snapshot, View
 from shared.database.jobs.waiting import age, ahead
-from shared.database.tables import attempts, checkpoints, jobs, snapshots
+from shared.database.tables import DEFAULT_OWNER, attempts, checkpoints, jobs, snapshots
 from shared.database.workers import read_fleet
 from shared.errors import IdempotencyConflict, JobNotFound
 from shared.spec import JobSpec
@@ -24,6 +24,7 @@ def submit(
     spec: JobSpec,
     canvas: tuple[int, int],
     *,
+    owner_id: str = DEFAULT_OWNER,
     idempotency_key: str | None = None,
     warnings: Sequence[JobWarning] = (),
 ) -> tuple[Job, bool]:
@@ -31,12 +32,13 @@ def submit(
 
     canvas: (width, height) of the result, in px.
     warnings: what its document tells beside its status.
-    With an idempotency key that was used for the same spec before, it is the job of that time.
+    With an idempotency key that its owner used for the same spec before, it is the job of then.
     Raises IdempotencyConflict where the spec was another.
     """
     width, height = canvas
     new = insert(jobs).values(
         id=secrets.token_hex(10),
+        owner_id=owner_id,
         version=1,
         state=State.QUEUED,
         spec=spec.model_dump(mode="json"),
@@ -60,19 +62,23 @@ def submit(
         with database.write() as connection:
             return Job.from_row(connection.execute(new.returning(jobs)).one()), True
     except IntegrityError:
-        if idempotency_key and (job := find_by_idempotency_key(database, spec, idempotency_key)):
+        if idempotency_key and (
+            job := find_by_idempotency_key(database, spec, idempotency_key, owner_id=owner_id)
+        ):
             return job, False
         raise
 
 
-def find_by_idempotency_key(database: Database, spec: JobSpec, idempotency_key: str) -> Job | None:
-    """The job that was submitted with this key before, if any.
+def find_by_idempotency_key(
+    database: Database, spec: JobSpec, idempotency_key: str, *, owner_id: str = DEFAULT_OWNER
+) -> Job | None:
+    """The job that this owner submitted with this key before, if any.
 
     Raises IdempotencyConflict where the spec was another.
     """
     with database.read() as connection:
-        same_key = select(jobs).where(jobs.c.idempotency_key == idempotency_key)
-        row = connection.execute(same_key).one_or_none()
+        is_it = (jobs.c.owner_id == owner_id) & (jobs.c.idempotency_key == idempotency_key)
+        row = connection.execute(select(jobs).where(is_it)).one_or_none()
     if row is None:
         return None
     job = Job.from_row(row)

@@ -122,5 +122,7 @@ def requeue(
 def tombstone_checkpoints(connection: Connection, which: ColumnElement[bool]) -> None:
     """Nobody will follow these rows any more; the reconciler deletes what they point to."""
     connection.execute(
-        update(checkpoints).where(which, checkpoints.c.doomed_at.is_(None)).values(doomed_at=now())
+        update(checkpoints)
+        .where(which, checkpoints.c.tombstoned_at.is_(None))
+        .values(tombstoned_at=now())
     )

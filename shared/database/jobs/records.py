@@ -16,6 +16,7 @@ class Job:
     """One row of the table `jobs`, as it was when it was read."""
 
     id: str
+    owner_id: str
     version: int  # rises with each visible change: the ETag
     state: State
     spec: dict[str, Any]

@@ -59,7 +59,7 @@ def test_a_worker_that_does_not_change_renews_its_lease(database: Database) -> N
     with closing(Presence(database, "host:1", slots=1, lease_seconds=0.4).start()):
         wait_until(lambda: row(database))
         first = row(database)
-        wait_until(lambda: row(database).heard_at > first.lease_expires_at)
+        wait_until(lambda: row(database).heartbeat_at > first.lease_expires_at)
         assert row(database).is_alive
 
 

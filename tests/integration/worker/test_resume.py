@@ -39,7 +39,7 @@ SQUARE = Upload(paint(1, size=(64, 64)))  # room for two sizes of a pyramid
 NOISE = {"init": "noise", "iterations": 8, "snapshot_every": 2}
 
 
-# What follows is the engine's part; each stack is heard in the other tests.
+# What follows is the engine's part; both stacks are in the other tests.
 on_one_stack = pytest.mark.parametrize("stack_settings", ["embedded"], indirect=True)
 
 

@@ -74,7 +74,7 @@ def test_a_job_that_a_worker_may_take_has_nothing_in_its_way(others: list[Group]
     assert why_not(job(), Fleet([FREE, *others], NOW), NOW) is None
 
 
-def test_without_a_worker_it_says_when_one_was_heard_of_last() -> None:
+def test_without_a_worker_it_says_when_one_last_was_alive() -> None:
     words = "no worker is alive; the last one was seen at 2026-11-27 08:59:53 UTC"
     assert why_not(job(), Fleet([], THEN), NOW) == Reason(Wait.NO_WORKER, words)
     words = "no worker is alive, and none was seen lately"

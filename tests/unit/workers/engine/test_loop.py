@@ -91,9 +91,9 @@ def test_renders_that_join_at_any_moment_end_with_the_bits_they_have_alone(
             alone.append(last(run))
     with (
         loop.admit(lambda: make(plans[0])) as first,
-        heard(first, 2),
+        take(first, 2),
         loop.admit(lambda: make(plans[1]), is_alone=is_alone) as second,
-        heard(second, 1),
+        take(second, 1),
         loop.admit(lambda: make(plans[2])) as third,
     ):
         together = [last(first), last(second), last(third)]
@@ -103,7 +103,7 @@ def test_renders_that_join_at_any_moment_end_with_the_bits_they_have_alone(
 
 
 @contextmanager
-def heard(run: Run, count: int) -> Iterator[None]:
+def take(run: Run, count: int) -> Iterator[None]:
     """Waits for so many events; the run goes on."""
     while count > 0:
         count -= len(run.events())

@@ -123,10 +123,10 @@ def test_strips_give_what_the_whole_gives(
     vgg: Vgg, taps: tuple[str, ...], pooling: Pooling, height: int, width: int
 ) -> None:
     images = image(height, width, batch=2)
-    whole, heard_whole = passed(vgg, images, taps, pooling=pooling)
-    strips, heard_strips = passed(vgg, images, taps, pooling=pooling, budget_bytes=LITTLE)
+    whole, of_whole = passed(vgg, images, taps, pooling=pooling)
+    strips, of_strips = passed(vgg, images, taps, pooling=pooling, budget_bytes=LITTLE)
     for layer in taps:
-        assert error(heard_strips.features[layer], heard_whole.features[layer]) < 1e-6
+        assert error(of_strips.features[layer], of_whole.features[layer]) < 1e-6
     assert error(strips, whole) < 1e-5
 
 
