@@ -305,8 +305,8 @@ class RenderSpec(_Strict):
     tv_weight: Factor = Field(
         default=TV_WEIGHT,
         description="The total variation's factor: more is smoother; the report has none. By"
-        " strength it is a part of the style, per pixel and 1000 squared grey levels; beside"
-        " weights a factor like theirs, 0 by default.",
+        " strength it is of the painting's own variation, most at half strength and none at 0 and"
+        " at 1; beside weights a factor like theirs, 0 by default.",
     )
     pooling: Literal["avg", "max"] = Field(
         default="max",

@@ -84,7 +84,7 @@ def _recolor(
     content: Picture, found: Picture, wanted: _Palette, mask: Plane | None, amount: float
 ) -> None:
     """Moves the colours of `found` to those that `content` is given, where the mask is white."""
-    level = _level(content)
+    level = level_of(content)
     own = _palette(content, mask)
     move = _least_motion(own.covariance, wanted.covariance)
     offset = (wanted.mean - move @ own.mean) * level
@@ -92,11 +92,11 @@ def _recolor(
     for y, row in enumerate(content):  # a large picture in float32 would take gigabytes
         part = amount if mask is None else amount * mask[y, :, None] / np.float32(255)
         moved = row @ move.T.astype(np.float32) + offset.astype(np.float32)
-        mixed = found[y] + part * (_pressed(moved, most, _KNEE * level) - found[y])
+        mixed = found[y] + part * (pressed(moved, most, _KNEE * level) - found[y])
         found[y] = np.rint(mixed).astype(content.dtype)
 
 
-def _pressed(colors: NDArray[np.float32], most: int, knee: int) -> NDArray[np.float32]:
+def pressed(colors: NDArray[np.float32], most: int, knee: int) -> NDArray[np.float32]:
     """Within 0..most without an edge: what would be cut off keeps its order, and its detail."""
     above = np.maximum(colors - (most - knee), 0)
     below = np.maximum(knee - colors, 0)
@@ -130,7 +130,7 @@ def _mixed(sources: Sequence[Source]) -> _Palette:
 
 def _palette(picture: Picture, where: Plane | None) -> _Palette:
     """Of what is white in a mask of its size; of all of it without one, or with a black one."""
-    level = _level(picture)
+    level = level_of(picture)
     if where is None or not where.any():
         mean, covariance = _statistics(picture)
         return _Palette(mean / level, covariance / level**2)
@@ -144,7 +144,7 @@ def _palette(picture: Picture, where: Plane | None) -> _Palette:
     return _Palette(mean, squares / total - np.outer(mean, mean))
 
 
-def _level(picture: Picture) -> int:
+def level_of(picture: Picture) -> int:
     """How many of its levels are one of 0..255."""
     return 257 if picture.dtype == np.uint16 else 1
 
@@ -168,7 +168,7 @@ def covariance_matched(picture: Picture, colors: Picture) -> Picture:
     picture, colors = _alike(picture, colors)
     mean, covariance = _statistics(picture)
     wanted_mean, wanted_covariance = _statistics(colors)
-    level = _level(picture)
+    level = level_of(picture)
     whitening = _power(covariance, -1 / 2, least=_VARIANCE_MIN * level**2)
     turn = _power(wanted_covariance, 1 / 2, least=0) @ whitening
     turned = (picture - mean.astype(np.float32)) @ turn.T.astype(np.float32)

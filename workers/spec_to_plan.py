@@ -91,7 +91,7 @@ def finished(image: Rendered, content: Picture, spec: JobSpec) -> Rendered:
     content: in its own colours, of the picture's size.
     """
     if spec.finish == "smooth":
-        image = smoothed(image, _amount(spec))
+        image = smoothed(image, content, _amount(spec))
     if spec.original_colors == "luminance":
         image = colors.with_colors_of(image, content)
     return image

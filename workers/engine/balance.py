@@ -21,7 +21,7 @@ from workers.engine.vgg import Vgg, layer_of
 # At half strength, where both have their say, and at so many px; chosen by eye. On a larger canvas
 # the same layers hold on to finer parts of the photograph: what they keep must weigh less there.
 STYLE_OVER_CONTENT, AT_SIZE, WITH_SIZE = 6.0, 512, 1.0
-TV_UNIT = 1000.0  # grey levels squared for a pixel: what photographs and paintings have at 256 px
+VARIATION_MIN = 50.0  # grey levels squared a pixel: a painting that is nearly flat
 # Of what a layer holds: two pictures that are one in it must not give it all the weight.
 STYLE_SHARE_MIN = 1e-2
 FEATURE_MIN = 1e-2  # root mean square of a layer's difference that counts as none
@@ -35,22 +35,27 @@ class Factors(NamedTuple):
     tv_weight: float
 
 
-def factors(plan: Plan, height: int, width: int, shrink: float) -> Factors:
+def factors(plan: Plan, height: int, width: int, shrink: float, variation: float) -> Factors:
     """Those of a canvas that is `shrink` times smaller than the last.
 
-    By strength s the losses are shares: (1 - s)^2 of the content's beside 6 s^2 of the style's at
-    512 px, and more on a larger last canvas. The total variation is a part of the style's. Else
-    they are the plan's; the content loss is a sum over positions, of which there are fewer on a
-    smaller canvas: one balance at each size brings the next one 1 % lower after 50 iterations
-    (256 px, eight pairs).
+    By strength s, at 512 px, the weights are (1 - s)^2 of the content's share, 6 s^2 of the style's
+    and 6 s (1 - s) `tv_weight` of the total variation's, which counts as a share of the paintings'
+    own; more of the latter two on a larger last canvas. Else they are the plan's; the content loss
+    is a sum over positions, of which there are fewer on a smaller canvas: one balance at each size
+    brings the next one 1 % lower after 50 iterations (256 px, eight pairs).
+
+    variation: of the paintings, grey levels squared a pixel.
     """
     if plan.strength is None:
         return Factors(plan.content_weight, plan.style_weight / shrink**2, plan.tv_weight)
     long_side = max(height, width) * shrink
-    of_style = STYLE_OVER_CONTENT * plan.strength * (long_side / AT_SIZE) ** WITH_SIZE
-    # In proportion to strength, not to its square: where there is little style, grain is seen most.
-    tv_weight = plan.tv_weight * of_style / 2 / (TV_UNIT * height * width)
-    return Factors((1 - plan.strength) ** 2, of_style * plan.strength, tv_weight)
+    style = STYLE_OVER_CONTENT * plan.strength * (long_side / AT_SIZE) ** WITH_SIZE
+    variation = max(variation, VARIATION_MIN) * height * width
+    return Factors(
+        content_weight=(1 - plan.strength) ** 2,
+        style_weight=style * plan.strength,
+        tv_weight=style * (1 - plan.strength) * plan.tv_weight / variation,
+    )
 
 
 def balanced(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from workers.engine.balance import Factors, balanced, explicit, factors
 from workers.engine.errors import Diverged, PlanError, ShapeError
+from workers.engine.losses import tv_loss
 from workers.engine.memory_estimate import STEP_IMAGES, make_optimizer
 from workers.engine.objective import Losses, Objective, Region, evaluate, look
 from workers.engine.optimizers import Evaluation, Optimizer, stacked
@@ -135,6 +136,7 @@ class Render:
         self._content = content
         self._styles = styles
         self._init = init
+        self._variation = 0.0 if plan.strength is None else self._variation_of_styles()
         self._is_started = False  # the start was evaluated
         # Gradients of one size each are not those of the total, which may rise all the way.
         self._descends = not plan.normalize_gradients
@@ -396,10 +398,19 @@ class Render:
     def _level_at(self, scale: int) -> Level:
         shrink = self._shrink(scale)
         height, width = shrunk_size(self._content.shape[:2], shrink)
-        return Level(scale + 1, height, width, factors(self.plan, height, width, shrink))
+        its = factors(self.plan, height, width, shrink, self._variation)
+        return Level(scale + 1, height, width, its)
 
     def _start(self, canvas: Tensor) -> Tensor:
         return start(self.plan, canvas, self._styles[0].picture, self._init)
+
+    def _variation_of_styles(self) -> float:
+        """The total variation of a pixel of the paintings, by their shares."""
+        found, whole = 0.0, sum(style.weight for style in self._styles)
+        for style in self._styles:
+            image = to_image(style.picture, self.device)[0]
+            found += style.weight / whole * float(tv_loss(image)) / image[0].numel()
+        return found
 
     def _enter(self, scale: int, begin: Callable[[Tensor], Tensor]) -> None:
         """Goes on at a size of the pyramid, from an image of that size."""

@@ -172,16 +172,16 @@ def test_a_picture_is_finished_as_far_as_the_spec_says(
     image, content = grain(2), np.zeros((40, 60, 3), np.uint8)
     asked = JobSpec(content="a" * 64, styles=["b" * 64], **fields)
 
-    assert np.array_equal(finished(image, content, asked), smoothed(image, amount))
+    assert np.array_equal(finished(image, content, asked), smoothed(image, content, amount))
 
 
 def test_the_contents_colours_go_over_a_smooth_picture() -> None:
-    image, content = grain(2), grain(3)
+    image, content = grain(2), grain(3).astype(np.uint8)
     asked = JobSpec(content="a" * 64, styles=["b" * 64], original_colors="luminance")
 
     picture = finished(image, content, asked)
 
-    assert np.array_equal(picture, colors.with_colors_of(smoothed(image), content))
+    assert np.array_equal(picture, colors.with_colors_of(smoothed(image, content), content))
 
 
 def grain(seed: int) -> Rendered:

@@ -70,6 +70,32 @@ def test_the_photograph_loses_all_of_the_style_and_the_painting_all_of_the_conte
     assert at_painting.content == pytest.approx(1, rel=1e-3)
 
 
+@pytest.mark.parametrize("strength", [0.0, 0.25, 0.5, 1.0])
+def test_total_variation_counts_as_a_share_of_the_paintings_and_at_neither_end(
+    vgg: Vgg, content: Tensor, strength: float
+) -> None:
+    plan = replace(HALF, strength=strength, tv_weight=0.05)
+    painting = content.flip(1)
+
+    for painted in (painting, (60 + painting / 2).to(torch.uint8)):
+        style_weight = 6 * strength * max(content.shape) / 512
+        told = started(plan, vgg, content, Style(painted), init=painted).progress
+        share = told.losses.tv * told.level.factors.tv_weight
+        assert share == pytest.approx(0.05 * style_weight * (1 - strength), rel=1e-4)
+
+
+def test_a_flat_painting_does_not_forbid_all_variation(vgg: Vgg, content: Tensor) -> None:
+    plan = replace(HALF, tv_weight=0.05)
+    flat = torch.full_like(content, 90)
+
+    told = started(plan, vgg, content, Style(flat), init=content).progress
+
+    height, width, _ = content.shape
+    style_weight = 6 * 0.5 * max(height, width) / 512
+    expected = 0.05 * style_weight * 0.5 / (50 * height * width)
+    assert told.level.factors.tv_weight == pytest.approx(expected)
+
+
 def test_it_is_so_at_every_size(vgg: Vgg, content: Tensor, style: Tensor) -> None:
     big = to_image(content)
     photograph = resized(big, 128, 128)[0].permute(1, 2, 0).round().to(torch.uint8)
