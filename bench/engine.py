@@ -42,17 +42,17 @@ from bench import vgg
 from bench.own import Renderer
 from bench.peers.same_loss import Tutorial, pastiche
 from bench.pictures import Pair, pairs
-from shared.pictures import codec
-from workers import images
-from workers.engine import passage
-from workers.engine.loop import Event, Loop
-from workers.engine.objective import evaluate
-from workers.engine.pictures import to_image
-from workers.engine.plan import Plan
-from workers.engine.render import COARSE_ITERATIONS, Render, Style
-from workers.engine.strips import blocks, whole_bytes
-from workers.engine.styles import StyleCache
-from workers.engine.vgg import CHANNELS, LAYERS, Precision, Vgg, resolve_precision
+from impasto.shared.pictures import codec
+from impasto.workers import images
+from impasto.workers.engine import passage
+from impasto.workers.engine.loop import Event, Loop
+from impasto.workers.engine.objective import evaluate
+from impasto.workers.engine.pictures import to_image
+from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.render import COARSE_ITERATIONS, Render, Style
+from impasto.workers.engine.strips import blocks, whole_bytes
+from impasto.workers.engine.styles import StyleCache
+from impasto.workers.engine.vgg import CHANNELS, LAYERS, Precision, Vgg, resolve_precision
 
 RESULTS = Path(__file__).parent / "results"
 PASTICHE_ITERATIONS = 260

@@ -21,7 +21,7 @@ from bench.judge.judge import Judge, Pixels, Subject, Trunks, Verdict, mean, rea
 from bench.own import Renderer
 from bench.pictures import Pair, twelve
 from bench.sheet import sheet
-from shared.spec import STRENGTH
+from impasto.shared.spec import STRENGTH
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 EQUAL_WEIGHT = 10_000.0  # at 256 px: strokes on all pairs, as by half strength

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 
 from bench.vgg import original_weights
-from shared.object_keys import digest
-from shared.pictures.codec import Decoded, Picture
-from shared.pictures.pool import Decoders
-from shared.spec import JobSpec
-from workers import images
-from workers.engine.render import Render
-from workers.engine.styles import StyleCache
-from workers.engine.vgg import Vgg, resolve_precision
-from workers.spec_to_plan import finished, in_styles_colors, plan_of, style_of
+from impasto.shared.object_keys import digest
+from impasto.shared.pictures.codec import Decoded, Picture
+from impasto.shared.pictures.pool import Decoders
+from impasto.shared.spec import JobSpec
+from impasto.workers import images
+from impasto.workers.engine.render import Render
+from impasto.workers.engine.styles import StyleCache
+from impasto.workers.engine.vgg import Vgg, resolve_precision
+from impasto.workers.spec_to_plan import finished, in_styles_colors, plan_of, style_of
 
 
 @dataclass

@@ -14,9 +14,9 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from services.client import Client, Order
-from services.embedded import Embedded
-from shared import logs, settings
+from impasto.services.client import Client, Order
+from impasto.services.embedded import Embedded
+from impasto.shared import logs, settings
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 PICTURES = SAMPLES / "skyline.jpg", SAMPLES / "brushstrokes.jpg"

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from workers import weights
-from workers.engine.vgg import LAYERS, POOLED, Weights, layer_of
+from impasto.workers import weights
+from impasto.workers.engine.vgg import LAYERS, POOLED, Weights, layer_of
 
 POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "max": partial(functional.max_pool2d, kernel_size=2),

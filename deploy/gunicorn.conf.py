@@ -3,8 +3,8 @@
 `--bind` says another address; WEB_CONCURRENCY another number of processes than one.
 """
 
-wsgi_app = "services.api.wsgi:application()"
-worker_class = "services.api.gunicorn_worker.Worker"  # gthread; refuses in problem+json
+wsgi_app = "impasto.services.api.wsgi:application()"
+worker_class = "impasto.services.api.gunicorn_worker.Worker"  # gthread; refuses in problem+json
 threads = 8  # requests wait for the database and the storage more than they compute
 timeout = 60  # a process that hangs for so long is replaced
 graceful_timeout = 20  # docker-compose.yml grants 30

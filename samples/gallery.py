@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from bench.own import Renderer
-from shared.recipes import NAMES
-from shared.spec import JobSpec
+from impasto.shared.recipes import NAMES
+from impasto.shared.spec import JobSpec
 
 SAMPLES = Path(__file__).parent
 SHEETS = SAMPLES.parent / "docs" / "gallery"

@@ -17,16 +17,16 @@ from celery import Celery
 from celery.worker import state as worker_state
 from waitress import wasyncore
 
-from services.api import create_app
-from services.api.waitress_server import create_server
-from services.reconciler import Reconciler
-from shared import logs, urls, wakeups
-from shared.database import jobs, open_database, schema
-from shared.errors import InvalidSetting, Unavailable
-from shared.pictures.pool import Decoders
-from shared.settings import Settings
-from shared.storage import open_storage
-from workers.presence import Presence
+from impasto.services.api import create_app
+from impasto.services.api.waitress_server import create_server
+from impasto.services.reconciler import Reconciler
+from impasto.shared import logs, urls, wakeups
+from impasto.shared.database import jobs, open_database, schema
+from impasto.shared.errors import InvalidSetting, Unavailable
+from impasto.shared.pictures.pool import Decoders
+from impasto.shared.settings import Settings
+from impasto.shared.storage import open_storage
+from impasto.workers.presence import Presence
 
 _log = structlog.get_logger(__name__)
 
@@ -163,8 +163,8 @@ class Embedded:
             opened.callback(presence.close)
             try:
                 # Torch takes seconds to import, and the API does not need it.
-                from workers.bootstrap import open_context, open_worker
-                from workers.tasks import register
+                from impasto.workers.bootstrap import open_context, open_worker
+                from impasto.workers.tasks import register
 
                 context = open_context(self._settings, self._decoders)
                 opened.callback(context.database.close)

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
-from shared.database.jobs import JobWarning
-from shared.sizes import canvas
-from shared.spec import SIZE, STRENGTH, STYLE_WEIGHT, JobSpec
+from impasto.shared.database.jobs import JobWarning
+from impasto.shared.sizes import canvas
+from impasto.shared.spec import SIZE, STRENGTH, STYLE_WEIGHT, JobSpec
 
 # As the samples look: enlarged 8 times from 32 px they still show what they are, 16 times hardly.
 ENLARGED_MAX = 8

@@ -9,18 +9,18 @@ from typing import Any
 from celery import Celery
 from pydantic import ValidationError
 
-from services.job_warnings import find_warnings
-from services.uploads import Inspections, Upload
-from shared import object_keys, wakeups
-from shared.database import Database, assets, jobs
-from shared.database.assets import Asset
-from shared.database.jobs import Job
-from shared.errors import AssetNotFound, InvalidSpec, ObjectNotFound, Violation
-from shared.pictures.codec import Facts
-from shared.sizes import canvas
-from shared.spec import PICTURE_SIDE_MIN, SHORT_SIDE_MIN, JobSpec
-from shared.storage import Storage
-from shared.violations import presentable, violations
+from impasto.services.job_warnings import find_warnings
+from impasto.services.uploads import Inspections, Upload
+from impasto.shared import object_keys, wakeups
+from impasto.shared.database import Database, assets, jobs
+from impasto.shared.database.assets import Asset
+from impasto.shared.database.jobs import Job
+from impasto.shared.errors import AssetNotFound, InvalidSpec, ObjectNotFound, Violation
+from impasto.shared.pictures.codec import Facts
+from impasto.shared.sizes import canvas
+from impasto.shared.spec import PICTURE_SIDE_MIN, SHORT_SIDE_MIN, JobSpec
+from impasto.shared.storage import Storage
+from impasto.shared.violations import presentable, violations
 
 
 @dataclass(frozen=True)

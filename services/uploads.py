@@ -7,10 +7,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from shared import object_keys
-from shared.errors import DecoderKilled, InvalidImage, Unavailable, Violation
-from shared.pictures.codec import Facts
-from shared.pictures.pool import Decoders
+from impasto.shared import object_keys
+from impasto.shared.errors import DecoderKilled, InvalidImage, Unavailable, Violation
+from impasto.shared.pictures.codec import Facts
+from impasto.shared.pictures.pool import Decoders
 
 _REMEMBERED = 1000
 

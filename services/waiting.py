@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import isqrt
 
-from shared.database.jobs import Job
-from shared.database.workers import Fleet, Group
-from shared.errors import DeviceStalled, StorageFull, Unavailable
-from shared.states import Wait, WorkerState
+from impasto.shared.database.jobs import Job
+from impasto.shared.database.workers import Fleet, Group
+from impasto.shared.errors import DeviceStalled, StorageFull, Unavailable
+from impasto.shared.states import Wait, WorkerState
 
 # What keeps a worker from being ready, without what only an operator may read: paths, addresses.
 _NOT_READY = {

@@ -13,8 +13,8 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
 
-from shared import urls
-from shared.errors import InvalidSetting
+from impasto.shared import urls
+from impasto.shared.errors import InvalidSetting
 
 WAKE = "impasto.wake"
 QUEUE = "impasto"

@@ -11,7 +11,7 @@ def decoders_of(parent: int | None = None) -> set[int]:
     return {
         pid
         for pid, state, command in _children(os.getpid() if parent is None else parent)
-        if state == "Z" or "shared.pictures.child" in command
+        if state == "Z" or "impasto.shared.pictures.child" in command
     }
 
 

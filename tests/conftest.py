@@ -22,7 +22,7 @@ import pytest
 from tests.servers.server import LOCALHOST, Server, UnavailableError
 
 if TYPE_CHECKING:  # what they import takes two seconds, which most tests can do without
-    from shared.pictures.pool import Decoders
+    from impasto.shared.pictures.pool import Decoders
     from tests.servers.postgres import PostgresAt
     from tests.servers.swift import S3At
     from tests.servers.valkey import ValkeyAt
@@ -57,7 +57,7 @@ def swift(request: pytest.FixtureRequest) -> "Iterator[S3At]":
 @pytest.fixture(scope="session")
 def decoders() -> "Iterator[Decoders]":
     """Children that decode, kept for all tests that do not spoil them."""
-    from shared.pictures.pool import Decoders
+    from impasto.shared.pictures.pool import Decoders
 
     with Decoders() as decoders:
         yield decoders

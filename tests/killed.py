@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 _PUT = """
 import os, signal, sys
 from botocore import httpsession
-from shared.storage import open_storage
+from impasto.shared.storage import open_storage
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)

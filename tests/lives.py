@@ -6,12 +6,12 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, Table, delete, select, text, update
 
-from shared import object_keys
-from shared.database import Database, assets, jobs, tables
-from shared.database.clock import Instant
-from shared.database.jobs import Checkpoint, Claim, Job
-from shared.spec import JobSpec
-from shared.storage import Storage
+from impasto.shared import object_keys
+from impasto.shared.database import Database, assets, jobs, tables
+from impasto.shared.database.clock import Instant
+from impasto.shared.database.jobs import Checkpoint, Claim, Job
+from impasto.shared.spec import JobSpec
+from impasto.shared.storage import Storage
 
 BYTES = b"a picture"
 ASSET = object_keys.digest(BYTES)

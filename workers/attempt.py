@@ -19,27 +19,27 @@ import structlog
 import torch
 from torch import Tensor
 
-from shared import errors, object_keys
-from shared.database import Database, jobs
-from shared.errors import HandedBack, Unavailable
-from shared.pictures.codec import Decoded, Picture, Plane
-from shared.pictures.pool import Decoders
-from shared.spec import JobSpec
-from shared.states import Phase
-from shared.storage import Storage
-from workers import checkpoints, images
-from workers.checkpoints import Checkpoints, Provenance, Saved, Unusable
-from workers.engine import memory
-from workers.engine.errors import OutOfMemory, RunOver
-from workers.engine.loop import Event, Loop, Run, Stepped
-from workers.engine.memory_estimate import fitting_side
-from workers.engine.plan import Plan
-from workers.engine.render import Render, Style
-from workers.engine.styles import StyleCache
-from workers.engine.vgg import Vgg, resolve_precision
-from workers.lease import Lease, LeaseTimings, pauses
-from workers.loss_history import LossHistory
-from workers.spec_to_plan import finished, in_styles_colors, plan_of, style_of
+from impasto.shared import errors, object_keys
+from impasto.shared.database import Database, jobs
+from impasto.shared.errors import HandedBack, Unavailable
+from impasto.shared.pictures.codec import Decoded, Picture, Plane
+from impasto.shared.pictures.pool import Decoders
+from impasto.shared.spec import JobSpec
+from impasto.shared.states import Phase
+from impasto.shared.storage import Storage
+from impasto.workers import checkpoints, images
+from impasto.workers.checkpoints import Checkpoints, Provenance, Saved, Unusable
+from impasto.workers.engine import memory
+from impasto.workers.engine.errors import OutOfMemory, RunOver
+from impasto.workers.engine.loop import Event, Loop, Run, Stepped
+from impasto.workers.engine.memory_estimate import fitting_side
+from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.render import Render, Style
+from impasto.workers.engine.styles import StyleCache
+from impasto.workers.engine.vgg import Vgg, resolve_precision
+from impasto.workers.lease import Lease, LeaseTimings, pauses
+from impasto.workers.loss_history import LossHistory
+from impasto.workers.spec_to_plan import finished, in_styles_colors, plan_of, style_of
 
 _log = structlog.get_logger(__name__)
 

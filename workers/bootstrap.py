@@ -5,19 +5,19 @@ from urllib.parse import urlsplit
 
 import torch
 
-from shared.database import open_database, schema
-from shared.pictures.pool import Decoders
-from shared.settings import Settings
-from shared.storage import open_storage
-from workers import weights
-from workers.attempt import WorkerContext
-from workers.engine import memory, memory_estimate
-from workers.engine.loop import Loop
-from workers.engine.vgg import Vgg
-from workers.lease import LeaseTimings
-from workers.outcomes import JobRunner
-from workers.presence import Presence
-from workers.worker import Worker
+from impasto.shared.database import open_database, schema
+from impasto.shared.pictures.pool import Decoders
+from impasto.shared.settings import Settings
+from impasto.shared.storage import open_storage
+from impasto.workers import weights
+from impasto.workers.attempt import WorkerContext
+from impasto.workers.engine import memory, memory_estimate
+from impasto.workers.engine.loop import Loop
+from impasto.workers.engine.vgg import Vgg
+from impasto.workers.lease import LeaseTimings
+from impasto.workers.outcomes import JobRunner
+from impasto.workers.presence import Presence
+from impasto.workers.worker import Worker
 
 
 def open_context(settings: Settings, decoders: Decoders | None = None) -> WorkerContext:

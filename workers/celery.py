@@ -1,29 +1,29 @@
-"""The entry point of a worker process: `celery -A workers worker`."""
+"""The entry point of a worker process: `celery -A impasto.workers worker`."""
 
 import atexit
 import os
 import socket
 
-from shared import logs, settings
-from shared.errors import ImpastoError
-from shared.wakeups import open_wakeups
-from workers.bootstrap import announce, open_context, open_worker
-from workers.engine.errors import WeightsError
-from workers.tasks import bind_to_celery_signals, refuse_other_pools, register
+from impasto.shared import logs, settings
+from impasto.shared.errors import ImpastoError
+from impasto.shared.wakeups import open_wakeups
+from impasto.workers.bootstrap import announce, open_context, open_worker
+from impasto.workers.engine.errors import WeightsError
+from impasto.workers.tasks import bind_to_celery_signals, refuse_other_pools, register
 
 try:
     _settings = settings.load()
     logs.configure(_settings)
     _presence = announce(_settings, name=f"{socket.gethostname()}:{os.getpid()}")
     atexit.register(_presence.close)
-    _studio = open_context(_settings)
+    _context = open_context(_settings)
 except (ImpastoError, WeightsError) as error:
     raise SystemExit(f"worker: {error}") from None  # a line, where Celery would show a traceback
 
 app = open_wakeups(_settings.broker_url)
 app.conf.update(worker_pool="threads", worker_concurrency=_settings.slots)
 
-_node = open_worker(_settings, _studio, _presence)
-register(app, _node)
+_worker = open_worker(_settings, _context, _presence)
+register(app, _worker)
 refuse_other_pools(_settings.slots)
-bind_to_celery_signals(app, _node, _settings.drain_seconds, close=_studio.close)
+bind_to_celery_signals(app, _worker, _settings.drain_seconds, close=_context.close)

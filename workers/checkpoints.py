@@ -19,14 +19,14 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from shared import object_keys
-from shared.database import Database, jobs
-from shared.errors import ImpastoError, LeaseLost, ObjectNotFound, Unavailable
-from shared.storage import Storage
-from workers.engine.balance import Factors
-from workers.engine.objective import Losses
-from workers.engine.render import Level, Progress
-from workers.engine.vgg import Precision
+from impasto.shared import object_keys
+from impasto.shared.database import Database, jobs
+from impasto.shared.errors import ImpastoError, LeaseLost, ObjectNotFound, Unavailable
+from impasto.shared.storage import Storage
+from impasto.workers.engine.balance import Factors
+from impasto.workers.engine.objective import Losses
+from impasto.workers.engine.render import Level, Progress
+from impasto.workers.engine.vgg import Precision
 
 _log = structlog.get_logger(__name__)
 

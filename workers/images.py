@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from shared.pictures.codec import Plane
-from shared.spec import Format
-from workers import png
+from impasto.shared.pictures.codec import Plane
+from impasto.shared.spec import Format
+from impasto.workers import png
 
 Rendered = NDArray[np.float32]
 """(H, W, 3)"""

@@ -10,8 +10,8 @@ from typing import Self
 
 import structlog
 
-from shared.database import Database, jobs
-from shared.errors import (
+from impasto.shared.database import Database, jobs
+from impasto.shared.errors import (
     Cancelled,
     DeadlineExceeded,
     HandedBack,

@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
-from shared.database import jobs
-from shared.states import Phase
-from workers.engine.balance import Factors
-from workers.engine.render import Progress
+from impasto.shared.database import jobs
+from impasto.shared.states import Phase
+from impasto.workers.engine.balance import Factors
+from impasto.workers.engine.render import Progress
 
 COLUMNS = (
     *("iteration", "total", "content", "style", "tv", "seconds"),

@@ -6,12 +6,12 @@ import threading
 import pydantic
 import structlog
 
-from shared import errors
-from shared.database import jobs
-from workers.attempt import Attempt, WorkerContext
-from workers.engine.errors import Diverged, EngineError, LoopClosed, OutOfMemory
-from workers.engine.memory import is_exhausted
-from workers.lease import Lease
+from impasto.shared import errors
+from impasto.shared.database import jobs
+from impasto.workers.attempt import Attempt, WorkerContext
+from impasto.workers.engine.errors import Diverged, EngineError, LoopClosed, OutOfMemory
+from impasto.workers.engine.memory import is_exhausted
+from impasto.workers.lease import Lease
 
 _log = structlog.get_logger(__name__)
 

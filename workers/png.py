@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.pictures.chunks import SIGNATURE
+from impasto.shared.pictures.chunks import SIGNATURE
 
 _COLOR_TYPES = {3: 2, 4: 6}  # by the number of channels: RGB, RGBA
 _SUB = 1  # the filter: what is kept of a byte is its difference to the pixel on the left

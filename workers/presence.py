@@ -12,10 +12,10 @@ from typing import Any, Self
 
 import structlog
 
-from shared.database import Database, workers
-from shared.database.workers import Condition, Identity
-from shared.errors import Unavailable
-from shared.states import WorkerState
+from impasto.shared.database import Database, workers
+from impasto.shared.database.workers import Condition, Identity
+from impasto.shared.errors import Unavailable
+from impasto.shared.states import WorkerState
 
 _log = structlog.get_logger(__name__)
 

@@ -4,16 +4,16 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from shared.pictures.codec import Picture
-from shared.pictures.pool import Decoders
-from shared.spec import JobSpec
-from shared.spec import Style as Painting
-from workers import colors
-from workers.engine.plan import Plan
-from workers.engine.render import Style
-from workers.engine.vgg import Precision
-from workers.images import Rendered
-from workers.smoothing import smoothed
+from impasto.shared.pictures.codec import Picture
+from impasto.shared.pictures.pool import Decoders
+from impasto.shared.spec import JobSpec
+from impasto.shared.spec import Style as Painting
+from impasto.workers import colors
+from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.render import Style
+from impasto.workers.engine.vgg import Precision
+from impasto.workers.images import Rendered
+from impasto.workers.smoothing import smoothed
 
 
 def plan_of(spec: JobSpec, precision: Precision) -> Plan:

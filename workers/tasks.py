@@ -12,8 +12,8 @@ from typing import Any
 import structlog
 from celery import Celery, bootsteps, concurrency, signals
 
-from shared.wakeups import WAKE
-from workers.worker import Worker
+from impasto.shared.wakeups import WAKE
+from impasto.workers.worker import Worker
 
 _log = structlog.get_logger(__name__)
 

@@ -11,9 +11,9 @@ from typing import Self
 
 import structlog
 
-from shared.database import Database, jobs
-from shared.errors import Unavailable
-from shared.states import WorkerState
+from impasto.shared.database import Database, jobs
+from impasto.shared.errors import Unavailable
+from impasto.shared.states import WorkerState
 
 _log = structlog.get_logger(__name__)
 

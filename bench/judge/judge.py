@@ -24,7 +24,7 @@ from bench.judge.distances import (
     lab_distance,
     self_similarity_distance,
 )
-from shared.pictures import codec
+from impasto.shared.pictures import codec
 
 VGG_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")  # no recipe compares these
 SIMILAR = 3  # AlexNet's relu4: which place is like which

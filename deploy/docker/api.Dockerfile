@@ -9,6 +9,7 @@ COPY pyproject.toml constraints.txt README.md ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     pip install --constraint constraints.txt ".[api,s3,postgres,client]"
+COPY impasto impasto
 COPY services services
 COPY shared shared
 RUN --mount=type=cache,target=/root/.cache/pip \

@@ -19,6 +19,7 @@ RUN if [ "$DEVICE" = cpu ]; then \
         && python without_gpu.py && python -c "import torch" \
         && rm -rf /var/lib/apt/lists/*; \
     fi
+COPY impasto impasto
 COPY shared shared
 COPY workers workers
 RUN --mount=type=cache,target=/root/.cache/pip \
@@ -40,4 +41,4 @@ WORKDIR /home/impasto
 USER 10001:10001
 HEALTHCHECK --interval=30s --timeout=5s --start-period=120s --start-interval=2s \
     CMD ["sh", "-c", "find $IMPASTO_ALIVE_FILE -mmin -1 | grep -q ."]
-CMD ["celery", "-A", "workers", "worker", "--loglevel", "INFO"]
+CMD ["celery", "-A", "impasto.workers", "worker", "--loglevel", "INFO"]

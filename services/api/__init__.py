@@ -4,14 +4,14 @@ from importlib.metadata import version
 
 from apiflask import APIFlask
 
-from services.api import bodies, inputs, openapi, tracing
-from services.api.assets import assets
-from services.api.connections import Connections
-from services.api.health import health
-from services.api.jobs import jobs
-from services.api.problems import problems
-from shared.pictures.pool import Decoders
-from shared.settings import Settings
+from impasto.services.api import bodies, inputs, openapi, tracing
+from impasto.services.api.assets import assets
+from impasto.services.api.connections import Connections
+from impasto.services.api.health import health
+from impasto.services.api.jobs import jobs
+from impasto.services.api.problems import problems
+from impasto.shared.pictures.pool import Decoders
+from impasto.shared.settings import Settings
 
 __all__ = ["create_app"]
 
@@ -23,7 +23,7 @@ def create_app(settings: Settings, decoders: Decoders | None = None) -> APIFlask
     `app.extensions["impasto"].close()` lets go of them, and of the database.
     """
     app = APIFlask(
-        "services.api",
+        "impasto.services.api",
         title="Impasto",
         version=version("impasto"),
         docs_path=None,  # APIFlask's pages load scripts from other people's servers

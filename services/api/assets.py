@@ -3,20 +3,20 @@
 from apiflask import APIBlueprint
 from flask import Response
 
-from services import submission
-from services.api import bodies, objects, openapi
-from services.api.connections import connections
-from services.schemas import AssetDocument, Located, asset_url
-from shared import object_keys
-from shared.database import assets as table
-from shared.errors import (
+from impasto.services import submission
+from impasto.services.api import bodies, objects, openapi
+from impasto.services.api.connections import connections
+from impasto.services.schemas import AssetDocument, Located, asset_url
+from impasto.shared import object_keys
+from impasto.shared.database import assets as table
+from impasto.shared.errors import (
     AssetNotFound,
     BodyTooLarge,
     InvalidImage,
     InvalidRequest,
     UnsupportedMediaType,
 )
-from shared.pictures.codec import MEDIA_TYPES
+from impasto.shared.pictures.codec import MEDIA_TYPES
 
 assets = APIBlueprint("assets", __name__, url_prefix="/v1/assets", tag="Assets")
 

@@ -9,18 +9,18 @@ from pydantic_core import from_json
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from services.submission import Order
-from services.uploads import Upload
-from shared.errors import (
+from impasto.services.submission import Order
+from impasto.services.uploads import Upload
+from impasto.shared.errors import (
     BodyTooLarge,
     InvalidRequest,
     MalformedRequest,
     UnsupportedMediaType,
     Violation,
 )
-from shared.pictures.codec import MEDIA_TYPES
-from shared.spec import STYLES_MAX
-from shared.violations import presentable
+from impasto.shared.pictures.codec import MEDIA_TYPES
+from impasto.shared.spec import STYLES_MAX
+from impasto.shared.violations import presentable
 
 JSON = "application/json"
 FORM = "multipart/form-data"

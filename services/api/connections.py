@@ -6,12 +6,12 @@ from typing import Self, cast
 from celery import Celery
 from flask import current_app
 
-from services.uploads import Inspections
-from shared.database import Database, open_database
-from shared.pictures.pool import Decoders
-from shared.settings import Settings
-from shared.storage import Storage, open_storage
-from shared.wakeups import open_wakeups
+from impasto.services.uploads import Inspections
+from impasto.shared.database import Database, open_database
+from impasto.shared.pictures.pool import Decoders
+from impasto.shared.settings import Settings
+from impasto.shared.storage import Storage, open_storage
+from impasto.shared.wakeups import open_wakeups
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from gunicorn import util
 from gunicorn.http import errors
 from gunicorn.workers.gthread import ThreadWorker
 
-from services.api.problems import MEDIA_TYPE
-from shared.errors import (
+from impasto.services.api.problems import MEDIA_TYPE
+from impasto.shared.errors import (
     ExpectationFailed,
     HeadersTooLarge,
     ImpastoError,

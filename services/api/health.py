@@ -6,12 +6,12 @@ from importlib.metadata import version
 from apiflask import APIBlueprint
 from flask import Response
 
-from services.api import openapi, problems
-from services.api.connections import connections
-from services.schemas import Index, Liveness, Readiness, Workers
-from shared import wakeups
-from shared.database import schema, workers
-from shared.errors import ImpastoError, Unavailable, Violation
+from impasto.services.api import openapi, problems
+from impasto.services.api.connections import connections
+from impasto.services.schemas import Index, Liveness, Readiness, Workers
+from impasto.shared import wakeups
+from impasto.shared.database import schema, workers
+from impasto.shared.errors import ImpastoError, Unavailable, Violation
 
 health = APIBlueprint("health", __name__, tag="Health")
 

@@ -9,7 +9,7 @@ from apiflask.schema_adapters.pydantic import PydanticAdapter
 from flask import Request, current_app, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from shared.errors import (
+from impasto.shared.errors import (
     AssetNotFound,
     ImpastoError,
     InvalidRequest,
@@ -18,9 +18,9 @@ from shared.errors import (
     NotFound,
     Violation,
 )
-from shared.spec import LABEL_NAME, LABEL_VALUE
-from shared.states import State
-from shared.violations import presentable, violations
+from impasto.shared.spec import LABEL_NAME, LABEL_VALUE
+from impasto.shared.states import State
+from impasto.shared.violations import presentable, violations
 
 PAGE_MAX = 200
 _HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")

@@ -6,15 +6,23 @@ import structlog
 from apiflask import APIBlueprint
 from flask import Response
 
-from services import submission
-from services.api import bodies, objects, openapi
-from services.api.connections import connections
-from services.api.inputs import JobFilters, SubmitHeaders
-from services.schemas import JobDocument, JobPage, JobSummary, Located, Manifest, Tagged, job_url
-from shared import object_keys
-from shared.database import jobs as table
-from shared.database.jobs import Job
-from shared.errors import (
+from impasto.services import submission
+from impasto.services.api import bodies, objects, openapi
+from impasto.services.api.connections import connections
+from impasto.services.api.inputs import JobFilters, SubmitHeaders
+from impasto.services.schemas import (
+    JobDocument,
+    JobPage,
+    JobSummary,
+    Located,
+    Manifest,
+    Tagged,
+    job_url,
+)
+from impasto.shared import object_keys
+from impasto.shared.database import jobs as table
+from impasto.shared.database.jobs import Job
+from impasto.shared.errors import (
     AssetNotFound,
     BodyTooLarge,
     IdempotencyConflict,
@@ -28,7 +36,7 @@ from shared.errors import (
     SnapshotNotFound,
     UnsupportedMediaType,
 )
-from shared.states import TERMINAL
+from impasto.shared.states import TERMINAL
 
 _log = structlog.get_logger(__name__)
 

@@ -9,9 +9,9 @@ from apiflask import APIFlask
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from services.api import inputs, tracing
-from services.api.problems import MEDIA_TYPE
-from services.schemas import (
+from impasto.services.api import inputs, tracing
+from impasto.services.api.problems import MEDIA_TYPE
+from impasto.services.schemas import (
     AssetDocument,
     Index,
     JobDocument,
@@ -21,7 +21,7 @@ from services.schemas import (
     Problem,
     Readiness,
 )
-from shared.errors import (
+from impasto.shared.errors import (
     ExpectationFailed,
     HeadersTooLarge,
     ImpastoError,
@@ -30,7 +30,7 @@ from shared.errors import (
     Unavailable,
     UriTooLong,
 )
-from shared.spec import JobSpec
+from impasto.shared.spec import JobSpec
 
 _ANSWERS = (AssetDocument, Index, JobDocument, JobPage, Liveness, Manifest, Problem, Readiness)
 _REFERENCE = "#/components/schemas/{model}"

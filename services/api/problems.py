@@ -10,8 +10,8 @@ from apiflask import APIBlueprint
 from flask import Response, current_app, json, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
-from shared.errors import BodyTooLarge, ImpastoError, Unavailable, Violation
-from shared.violations import presentable
+from impasto.shared.errors import BodyTooLarge, ImpastoError, Unavailable, Violation
+from impasto.shared.violations import presentable
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2

@@ -19,8 +19,14 @@ from waitress.server import BaseWSGIServer
 from waitress.task import ErrorTask
 from waitress.utilities import BadRequest, RequestEntityTooLarge
 
-from services.api.problems import MEDIA_TYPE
-from shared.errors import BodyTooLarge, HeadersTooLarge, ImpastoError, MalformedRequest, Violation
+from impasto.services.api.problems import MEDIA_TYPE
+from impasto.shared.errors import (
+    BodyTooLarge,
+    HeadersTooLarge,
+    ImpastoError,
+    MalformedRequest,
+    Violation,
+)
 
 _ERRORS = {error.status: error for error in (MalformedRequest, BodyTooLarge, HeadersTooLarge)}
 _LINE_BYTES_MAX = 8190  # of a chunk's size or a trailer, as gunicorn has it

@@ -1,10 +1,10 @@
-"""Where a WSGI server finds the API: `gunicorn 'services.api.wsgi:application()'`."""
+"""Where a WSGI server finds the API: `gunicorn 'impasto.services.api.wsgi:application()'`."""
 
 from apiflask import APIFlask
 
-from services.api import create_app
-from shared import logs, settings
-from shared.pictures.pool import Decoders
+from impasto.services.api import create_app
+from impasto.shared import logs, settings
+from impasto.shared.pictures.pool import Decoders
 
 
 def application() -> APIFlask:

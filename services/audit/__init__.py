@@ -7,12 +7,12 @@ themselves; the service may go on meanwhile.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from services.audit.history import History, histories
-from services.audit.job_checks import LIVES, Bounds
-from services.audit.objects import Objects
-from shared.database import Database, workers
-from shared.states import WorkerState
-from shared.storage import Storage
+from impasto.services.audit.history import History, histories
+from impasto.services.audit.job_checks import LIVES, Bounds
+from impasto.services.audit.objects import Objects
+from impasto.shared.database import Database, workers
+from impasto.shared.states import WorkerState
+from impasto.shared.storage import Storage
 
 __all__ = ["INVARIANTS", "Bounds", "Broken", "check"]
 

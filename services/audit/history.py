@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, select, text
 
-from shared import object_keys
-from shared.database import Database
-from shared.database.clock import now
-from shared.database.jobs import Job
-from shared.database.tables import attempts, checkpoints, jobs, snapshots, transitions
+from impasto.shared import object_keys
+from impasto.shared.database import Database
+from impasto.shared.database.clock import now
+from impasto.shared.database.jobs import Job
+from impasto.shared.database.tables import attempts, checkpoints, jobs, snapshots, transitions
 
 _CHUNK = 200  # jobs that are read in one transaction
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from services.audit.history import History
-from shared import object_keys
-from shared.errors import Unavailable
-from shared.states import MOVES, TERMINAL, End, State
+from impasto.services.audit.history import History
+from impasto.shared import object_keys
+from impasto.shared.errors import Unavailable
+from impasto.shared.states import MOVES, TERMINAL, End, State
 
 _CANCEL_SECONDS = 5  # on top of a lease and a reconcile interval
 

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 from sqlalchemy import select
 
-from services.audit.history import History, history
-from services.audit.job_checks import Bounds
-from shared import object_keys
-from shared.database import Database
-from shared.database.clock import now
-from shared.database.tables import assets
-from shared.errors import ObjectNotFound
-from shared.states import State
-from shared.storage import Storage
+from impasto.services.audit.history import History, history
+from impasto.services.audit.job_checks import Bounds
+from impasto.shared import object_keys
+from impasto.shared.database import Database
+from impasto.shared.database.clock import now
+from impasto.shared.database.tables import assets
+from impasto.shared.errors import ObjectNotFound
+from impasto.shared.states import State
+from impasto.shared.storage import Storage
 
 _CHUNK_BYTES = 2**20
 

@@ -9,12 +9,12 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from shared.errors import ImpastoError, InvalidSetting
+from impasto.shared.errors import ImpastoError, InvalidSetting
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from shared.settings import Settings
+    from impasto.shared.settings import Settings
 
 PANELS = PICTURES, JOBS, SERVICE, REFERENCE = "Pictures", "Jobs", "Service", "Reference"
 REFUSED = 2  # the exit status of arguments, settings or pictures that are not accepted
@@ -73,7 +73,7 @@ def _options(
 
 
 def settings_of_environment(**given: Any) -> "Settings":
-    from shared import settings
+    from impasto.shared import settings
 
     return settings.load(**given)
 
@@ -95,7 +95,7 @@ def print_json(value: Any) -> None:
 
 def exit_status(error: Exception) -> int:
     """`REFUSED` for what whoever typed the command can mend there, else 1."""
-    from services.client.errors import JobFailed  # a job's own error, whatever it was
+    from impasto.services.client.errors import JobFailed  # a job's own error, whatever it was
 
     is_refusal = isinstance(error, ImpastoError) and error.status == HTTPStatus.UNPROCESSABLE_ENTITY
     is_argument = isinstance(error, InvalidSetting) or is_refusal

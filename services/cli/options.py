@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 if TYPE_CHECKING:
-    from services.client.options import Option
+    from impasto.services.client.options import Option
 
 
 class LazyOptionsCommand(TyperCommand):
@@ -18,7 +18,7 @@ class LazyOptionsCommand(TyperCommand):
     """
 
     def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> Any:
-        from services.client import options
+        from impasto.services.client import options
 
         complete = typer.Typer(add_completion=False, rich_markup_mode="rich")
         own: Any = self.callback
@@ -32,8 +32,8 @@ class LazyOptionsCommand(TyperCommand):
 
 class TakesSpec(LazyOptionsCommand):
     def options(self) -> list["Option"]:
-        from services.client import options
-        from shared.spec import JobSpec, RenderSpec
+        from impasto.services.client import options
+        from impasto.shared.spec import JobSpec, RenderSpec
 
         arguments = {"content", "styles"}
         return [
@@ -44,8 +44,8 @@ class TakesSpec(LazyOptionsCommand):
 
 class TakesSettings(LazyOptionsCommand):
     def options(self) -> list["Option"]:
-        from services.client import options
-        from shared.settings import Settings
+        from impasto.services.client import options
+        from impasto.shared.settings import Settings
 
         return options.of(Settings, panel="Settings")
 

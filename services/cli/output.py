@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from services.cli.app import console, say
-from shared.errors import ImpastoError, InvalidRequest, ResultExpired
+from impasto.services.cli.app import console, say
+from impasto.shared.errors import ImpastoError, InvalidRequest, ResultExpired
 
 if TYPE_CHECKING:
-    from services.client import Job, JobDocument
+    from impasto.services.client import Job, JobDocument
 
 STANDARD_OUTPUT = Path("-")
 
@@ -26,7 +26,7 @@ def check_outputs(
     output: Path | None, report: Path | None, *, inputs: Collection[Path] = (), json: bool = False
 ) -> None:
     """Raise InvalidRequest now for what would otherwise be found after the work."""
-    from services.client import files
+    from impasto.services.client import files
 
     if output == STANDARD_OUTPUT:
         if json:
@@ -52,7 +52,7 @@ def check_outputs(
 
 def follow(job: "Job") -> None:
     """Show the job's progress until it has ended, however that may be."""
-    from services.client import progress
+    from impasto.services.client import progress
 
     with progress.shown(console(stderr=True)) as show:
         for status in job.watch():
@@ -64,8 +64,8 @@ def keep(job: "Job", output: Path | None, report: Path | None, *, json: bool = F
 
     Raises JobFailed, Cancelled, ResultExpired, or NotWritten, which says how to fetch it.
     """
-    from services.client.tables import size, took
-    from shared.object_keys import SUFFIXES
+    from impasto.services.client.tables import size, took
+    from impasto.shared.object_keys import SUFFIXES
 
     status = job.wait()
     if status.result is None:
@@ -92,7 +92,7 @@ def print_status(status: "JobDocument", **more: str) -> None:
 
 
 def _write(job: "Job", output: Path, report: Path | None) -> None:
-    from services.client import report as reports
+    from impasto.services.client import report as reports
 
     if output == STANDARD_OUTPUT:
         sys.stdout.buffer.write(job.result())

@@ -2,16 +2,16 @@
 
 import typer
 
-from services.cli.app import REFERENCE, app, console, print_json
-from services.cli.options import Json
+from impasto.services.cli.app import REFERENCE, app, console, print_json
+from impasto.services.cli.options import Json
 
 
 @app.command(rich_help_panel=REFERENCE)
 def spec(json: Json = False) -> None:
     """List the fields of a spec: what they accept and mean."""
-    from services.client import tables
-    from services.client.fields import fields
-    from shared.spec import JobSpec
+    from impasto.services.client import tables
+    from impasto.services.client.fields import fields
+    from impasto.shared.spec import JobSpec
 
     if json:
         print_json(JobSpec.model_json_schema())
@@ -22,8 +22,8 @@ def spec(json: Json = False) -> None:
 @app.command(rich_help_panel=REFERENCE)
 def recipes(json: Json = False) -> None:
     """List the recipes: settings that go together, for --recipe."""
-    from services.client import tables
-    from shared.recipes import RECIPES
+    from impasto.services.client import tables
+    from impasto.shared.recipes import RECIPES
 
     if json:
         print_json({name: vars(recipe) for name, recipe in RECIPES.items()})

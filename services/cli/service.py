@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli.app import SERVICE, app, console, print_json, say, settings_of_environment
-from services.cli.options import Json, TakesSettings
+from impasto.services.cli.app import SERVICE, app, console, print_json, say, settings_of_environment
+from impasto.services.cli.options import Json, TakesSettings
 
 
 @app.command(cls=TakesSettings, rich_help_panel=SERVICE)
@@ -17,7 +17,7 @@ def up(**given: Any) -> None:
     API, worker and reconciler are one process; what they know lies in one folder.
     """
     settings = settings_of_environment(**given)
-    from services import embedded
+    from impasto.services import embedded
 
     def announce(url: str) -> None:
         say(f"Impasto serves on {url}, from {settings.home}; Ctrl-C stops it")
@@ -29,8 +29,8 @@ def up(**given: Any) -> None:
 def migrate() -> None:
     """Bring the database up to date, and make the storage."""
     settings = settings_of_environment()
-    from shared.database import open_database, schema
-    from shared.storage import open_storage
+    from impasto.shared.database import open_database, schema
+    from impasto.shared.storage import open_storage
 
     with closing(open_database(settings.database_url)) as database:
         schema.upgrade(database)
@@ -50,10 +50,10 @@ def doctor(
 
     It only reads, and the service may go on.
     """
-    from services import audit
-    from services.client import tables
-    from shared.database import open_database, schema, workers
-    from shared.storage import open_storage
+    from impasto.services import audit
+    from impasto.services.client import tables
+    from impasto.shared.database import open_database, schema, workers
+    from impasto.shared.storage import open_storage
 
     settings = settings_of_environment()
     bounds = audit.Bounds(settings.lease_seconds, settings.reconcile_seconds)
@@ -78,10 +78,10 @@ def doctor(
 @app.command("settings", rich_help_panel=SERVICE)
 def show_settings(json: Json = False) -> None:
     """List the settings: their values and what they mean."""
-    from services.client import tables
-    from services.client.fields import fields
-    from shared import urls
-    from shared.settings import PREFIX, Settings
+    from impasto.services.client import tables
+    from impasto.services.client.fields import fields
+    from impasto.shared import urls
+    from impasto.shared.settings import PREFIX, Settings
 
     settings = settings_of_environment()
     values = {

@@ -3,13 +3,13 @@
 It needs neither the server's packages nor torch.
 """
 
-from services.client.client import Client, Job
-from services.client.connection import Backoff
-from services.client.documents import JobDocument, JobSummary
-from services.client.errors import ApiError, JobFailed, NotServed, Unreachable
-from services.client.orders import Order, Picture
-from shared.errors import Cancelled, ImpastoError, InvalidSpec
-from shared.spec import JobSpec
+from impasto.services.client.client import Client, Job
+from impasto.services.client.connection import Backoff
+from impasto.services.client.documents import JobDocument, JobSummary
+from impasto.services.client.errors import ApiError, JobFailed, NotServed, Unreachable
+from impasto.services.client.orders import Order, Picture
+from impasto.shared.errors import Cancelled, ImpastoError, InvalidSpec
+from impasto.shared.spec import JobSpec
 
 __all__ = [
     "ApiError",

@@ -12,12 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from services.client import files
-from services.client.connection import Backoff, Connection, read
-from services.client.documents import Index, JobDocument, JobPage, JobSummary
-from services.client.errors import ApiError, JobFailed, NotServed, Unreachable
-from services.client.orders import Order, Picture, Styles
-from shared.errors import (
+from impasto.services.client import files
+from impasto.services.client.connection import Backoff, Connection, read
+from impasto.services.client.documents import Index, JobDocument, JobPage, JobSummary
+from impasto.services.client.errors import ApiError, JobFailed, NotServed, Unreachable
+from impasto.services.client.orders import Order, Picture, Styles
+from impasto.shared.errors import (
     AssetNotFound,
     Cancelled,
     ImpastoError,
@@ -25,10 +25,10 @@ from shared.errors import (
     InvalidRequest,
     Violation,
 )
-from shared.object_keys import digest
-from shared.spec import JobSpec
-from shared.states import State, Wait
-from shared.violations import presentable
+from impasto.shared.object_keys import digest
+from impasto.shared.spec import JobSpec
+from impasto.shared.states import State, Wait
+from impasto.shared.violations import presentable
 
 DEFAULT_URL = "http://127.0.0.1:7777"
 PATIENT = Backoff()

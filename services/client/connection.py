@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import httpx2
 from pydantic import BaseModel, ValidationError
 
-from services.client.errors import ApiError, Unreachable
-from shared.errors import InvalidSetting
+from impasto.services.client.errors import ApiError, Unreachable
+from impasto.shared.errors import InvalidSetting
 
 _PASSING = {
     HTTPStatus.TOO_MANY_REQUESTS,

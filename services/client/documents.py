@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from shared.states import TERMINAL, State
+from impasto.shared.states import TERMINAL, State
 
 
 class _Document(BaseModel):
@@ -50,7 +50,7 @@ class Loss(_Document):
 class Queue(_Document):
     position: int  # 1 is next
     runnable: bool  # whether a worker that is alive may take it now
-    code: str | None = None  # why not, for programs: of `shared.states.Wait`, or an error's
+    code: str | None = None  # why not, for programs: of `impasto.shared.states.Wait`, or an error's
     why_not: str | None = None
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from shared.errors import ImpastoError, Violation
+from impasto.shared.errors import ImpastoError, Violation
 
 
 class RemoteProblem(ImpastoError):

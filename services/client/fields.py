@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from shared.spec import RenderSpec
+from impasto.shared.spec import RenderSpec
 
 _ASSET_PATTERN = RenderSpec.model_json_schema()["properties"]["content"]["pattern"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from shared.errors import InvalidRequest
+from impasto.shared.errors import InvalidRequest
 
 FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}  # by suffix
 _QUALITY = 92  # of JPEG and WebP: brush strokes are fine detail

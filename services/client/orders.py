@@ -8,10 +8,10 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from shared.errors import InvalidSpec, Violation
-from shared.object_keys import digest
-from shared.spec import JobSpec
-from shared.violations import presentable, violations
+from impasto.shared.errors import InvalidSpec, Violation
+from impasto.shared.object_keys import digest
+from impasto.shared.spec import JobSpec
+from impasto.shared.violations import presentable, violations
 
 Picture = str | os.PathLike[str] | bytes
 """The path of a picture, or the bytes of one."""

@@ -7,12 +7,12 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from services.client.documents import JobDocument, JobSummary
-from services.client.fields import Field, written
-from services.client.progress import described
-from shared.recipes import Recipe, RecipeName
-from shared.settings import PREFIX
-from shared.states import State
+from impasto.services.client.documents import JobDocument, JobSummary
+from impasto.services.client.fields import Field, written
+from impasto.services.client.progress import described
+from impasto.shared.recipes import Recipe, RecipeName
+from impasto.shared.settings import PREFIX
+from impasto.shared.states import State
 
 QUIET, LOUD = "bright_black", "dark_orange"
 _COLORS = {
@@ -97,7 +97,7 @@ def of_settings(fields: Iterable[Field], values: Mapping[str, Any], given: Set[s
 
 
 def of_workers(workers: Iterable[Any]) -> Table:
-    """workers: rows of `shared.database.workers.list_workers`."""
+    """workers: rows of `impasto.shared.database.workers.list_workers`."""
     table = _grid()
     for worker in workers:
         state = worker.state.value.replace("_", " ") if worker.is_alive else "gone"

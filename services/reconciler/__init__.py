@@ -8,12 +8,12 @@ from pathlib import Path
 import structlog
 from celery import Celery
 
-from services.reconciler.garbage import GarbageCollector
-from services.reconciler.leases import Leases
-from shared.database import Database
-from shared.database.leader import hold_leadership
-from shared.errors import Unavailable
-from shared.storage import Storage
+from impasto.services.reconciler.garbage import GarbageCollector
+from impasto.services.reconciler.leases import Leases
+from impasto.shared.database import Database
+from impasto.shared.database.leader import hold_leadership
+from impasto.shared.errors import Unavailable
+from impasto.shared.storage import Storage
 
 __all__ = ["DAY_SECONDS", "Reconciler"]
 

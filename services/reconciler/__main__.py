@@ -1,14 +1,14 @@
-"""The entry point of a reconciler process: `python -m services.reconciler`."""
+"""The entry point of a reconciler process: `python -m impasto.services.reconciler`."""
 
 import signal
 import threading
 
-from services.reconciler import Reconciler
-from shared import logs, settings
-from shared.database import open_database, schema
-from shared.errors import ImpastoError
-from shared.storage import open_storage
-from shared.wakeups import open_wakeups
+from impasto.services.reconciler import Reconciler
+from impasto.shared import logs, settings
+from impasto.shared.database import open_database, schema
+from impasto.shared.errors import ImpastoError
+from impasto.shared.storage import open_storage
+from impasto.shared.wakeups import open_wakeups
 
 
 def main() -> None:

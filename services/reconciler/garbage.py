@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
-from shared import object_keys
-from shared.database import Database, assets, retention
-from shared.storage import Storage
+from impasto.shared import object_keys
+from impasto.shared.database import Database, assets, retention
+from impasto.shared.storage import Storage
 
 _log = structlog.get_logger(__name__)
 

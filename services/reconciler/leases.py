@@ -5,9 +5,9 @@ from collections.abc import Callable
 import structlog
 from celery import Celery
 
-from shared import wakeups
-from shared.database import Database, jobs, workers
-from shared.states import State
+from impasto.shared import wakeups
+from impasto.shared.database import Database, jobs, workers
+from impasto.shared.states import State
 
 _log = structlog.get_logger(__name__)
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, fields
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from shared.database.clock import now
-from shared.database.connection import Database
-from shared.database.tables import DEFAULT_OWNER, asset_grants, assets
-from shared.errors import AssetNotFound, Unavailable
+from impasto.shared.database.clock import now
+from impasto.shared.database.connection import Database
+from impasto.shared.database.tables import DEFAULT_OWNER, asset_grants, assets
+from impasto.shared.errors import AssetNotFound, Unavailable
 
 
 @dataclass(frozen=True)

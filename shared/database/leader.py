@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from shared.database.connection import Database
-from shared.errors import Unavailable
+from impasto.shared.database.connection import Database
+from impasto.shared.errors import Unavailable
 
 _LOCKS = {"leases": 0x1A9A571, "storage": 0x1A9A572}  # advisory locks of Postgres
 

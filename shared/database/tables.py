@@ -24,8 +24,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from shared.database.clock import Instant
-from shared.states import End, Phase, State, WorkerState
+from impasto.shared.database.clock import Instant
+from impasto.shared.states import End, Phase, State, WorkerState
 
 
 def _words(of: type[StrEnum]) -> Enum:

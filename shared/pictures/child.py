@@ -1,4 +1,4 @@
-"""The process that decodes: `python -m shared.pictures.child`, on a socket as its stdin.
+"""The process that decodes: `python -m impasto.shared.pictures.child`, on a socket as its stdin.
 
 One picture after the other, each within its bounds. Too much processor time ends the process,
 whatever code it is in, and so does the end of its parent.
@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from shared.errors import InvalidImage
-from shared.pictures import codec, costs, frames
+from impasto.shared.errors import InvalidImage
+from impasto.shared.pictures import codec, costs, frames
 
 PICTURES_MAX = 1000  # then a fresh process takes over, whatever leaked
 _GROWN_BYTES = 64 * 2**20  # so does it where the allocator gave so much not back

@@ -18,9 +18,9 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from shared.pictures import declared, levels
-from shared.pictures.declared import Declared
-from shared.pictures.formats import (
+from impasto.shared.pictures import declared, levels
+from impasto.shared.pictures.declared import Declared
+from impasto.shared.pictures.formats import (
     ACCEPTED,
     FORMATS,
     MEDIA_TYPES,
@@ -29,7 +29,7 @@ from shared.pictures.formats import (
     format_of,
     invalid,
 )
-from shared.sizes import canvas
+from impasto.shared.sizes import canvas
 
 __all__ = [
     "ACCEPTED",

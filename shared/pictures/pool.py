@@ -24,9 +24,9 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from shared.errors import Busy, DecoderKilled, InvalidImage, Unavailable, Violation
-from shared.pictures import frames
-from shared.pictures.codec import Decoded, Facts
+from impasto.shared.errors import Busy, DecoderKilled, InvalidImage, Unavailable, Violation
+from impasto.shared.pictures import frames
+from impasto.shared.pictures.codec import Decoded, Facts
 
 _log = structlog.get_logger(__name__)
 
@@ -59,7 +59,7 @@ SMALL_CPU_SECONDS = 0.3  # 4 megapixels take 0.1; whatever takes longer goes on 
 # What the child inherits: nothing of what is secret, nor of what tunes its parent.
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-_ROOT = Path(__file__).parents[2]  # where a child finds this package
+_ROOT = Path(__file__).parents[3]  # where a child finds this package
 _CRASHES = {
     -number
     for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
@@ -260,7 +260,7 @@ class _Child:
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "shared.pictures.child"],
+                    [sys.executable, "-m", "impasto.shared.pictures.child"],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     cwd=_ROOT,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import httpx2
 
-from services import audit
-from shared.states import TERMINAL, State
+from impasto.services import audit
+from impasto.shared.states import TERMINAL, State
 from tests.chaos.fleet import Fleet
 from tests.chaos.verdict import BOUNDS, Verdict
 from tests.chaos.world import World

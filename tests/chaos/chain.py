@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared.object_keys import digest
-from shared.pictures import codec
-from shared.pictures.codec import Picture
-from shared.spec import JobSpec
-from workers import images
-from workers.engine.balance import Factors, explicit
-from workers.engine.objective import Losses
-from workers.engine.plan import Plan
-from workers.engine.render import Level, Progress, Style
+from impasto.shared.object_keys import digest
+from impasto.shared.pictures import codec
+from impasto.shared.pictures.codec import Picture
+from impasto.shared.spec import JobSpec
+from impasto.workers import images
+from impasto.workers.engine.balance import Factors, explicit
+from impasto.workers.engine.objective import Losses
+from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.render import Level, Progress, Style
 
 LINK = "optimizer.link"  # in the state, beside the image as the engine's optimisers are
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from shared.database.tables import jobs
-from shared.states import End, State
+from impasto.shared.database.tables import jobs
+from impasto.shared.states import End, State
 from tests.chaos.fleet import Fleet
 from tests.chaos.processes import Process
 from tests.chaos.verdict import Verdict, verdict

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from sqlalchemy import select
 
-from shared.database.tables import attempts
+from impasto.shared.database.tables import attempts
 from tests.chaos.fleet import Fleet
 from tests.chaos.verdict import Verdict, verdict
 from tests.chaos.world import World

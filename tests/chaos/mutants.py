@@ -10,16 +10,16 @@ from typing import Any
 
 from sqlalchemy import literal
 
-from shared import object_keys
-from shared.database import jobs
-from shared.database.clock import Instant
-from shared.database.jobs import attempts, clients, expiry, fence, waiting
-from shared.database.tables import jobs as table
-from shared.errors import RenderFailed
-from shared.states import State
-from shared.storage import s3
+from impasto.shared import object_keys
+from impasto.shared.database import jobs
+from impasto.shared.database.clock import Instant
+from impasto.shared.database.jobs import attempts, clients, expiry, fence, waiting
+from impasto.shared.database.tables import jobs as table
+from impasto.shared.errors import RenderFailed
+from impasto.shared.states import State
+from impasto.shared.storage import s3
+from impasto.workers import lease
 from tests.chaos.chain import LINK, Chain
-from workers import lease
 
 
 def no_fence() -> None:

@@ -6,9 +6,9 @@ from collections import Counter
 
 from sqlalchemy import select
 
-from shared.database.tables import jobs
-from shared.spec import JobSpec
-from shared.states import State
+from impasto.shared.database.tables import jobs
+from impasto.shared.spec import JobSpec
+from impasto.shared.states import State
 from tests.chaos.fleet import Fleet
 from tests.chaos.verdict import Verdict, verdict
 from tests.chaos.world import World

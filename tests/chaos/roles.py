@@ -25,13 +25,13 @@ import kombu.transport.redis  # noqa: F401
 import psycopg  # noqa: F401
 import waitress
 
-import services.reconciler.__main__
-import workers.tasks  # noqa: F401
-from services.api import wsgi
-from shared import settings
+import impasto.services.reconciler.__main__
+import impasto.workers.tasks
+from impasto.services.api import wsgi
+from impasto.shared import settings
+from impasto.workers import bootstrap, weights
 from tests.chaos import mutants, tells
 from tests.chaos.chain import Chain
-from workers import bootstrap, weights
 
 
 def play(
@@ -71,12 +71,12 @@ def warm() -> None:
 
 
 def _worker() -> None:
-    sys.argv = ["celery", "-A", "workers", "worker"]
+    sys.argv = ["celery", "-A", "impasto.workers", "worker"]
     celery.__main__.main()
 
 
 def _reconciler() -> None:
-    services.reconciler.__main__.main()
+    impasto.services.reconciler.__main__.main()
 
 
 def _api() -> None:

@@ -14,10 +14,10 @@ from functools import partial
 import redis
 from sqlalchemy import exists, select
 
-from shared import wakeups
-from shared.database.tables import checkpoints, jobs
-from shared.errors import Unavailable
-from shared.states import State
+from impasto.shared import wakeups
+from impasto.shared.database.tables import checkpoints, jobs
+from impasto.shared.errors import Unavailable
+from impasto.shared.states import State
 from tests.chaos.fleet import Fleet
 from tests.chaos.processes import Process
 from tests.chaos.verdict import Verdict, verdict

@@ -3,7 +3,7 @@
 import socket
 from contextlib import suppress
 
-from shared.storage import s3
+from impasto.shared.storage import s3
 
 TELLS = "CHAOS_TELLS"  # the variable that names the datagram socket
 

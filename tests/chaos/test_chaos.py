@@ -12,6 +12,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.render import Style
 from tests.chaos import clocks
 from tests.chaos.cancels import cancels
 from tests.chaos.chain import LINK, Chain
@@ -25,8 +27,6 @@ from tests.servers.postgres import PostgresAt
 from tests.servers.server import Server
 from tests.servers.swift import S3At
 from tests.servers.valkey import ValkeyAt
-from workers.engine.plan import Plan
-from workers.engine.render import Style
 
 SEED = 4
 SHOWER = Weather(

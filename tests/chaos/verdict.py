@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from services import audit
-from shared.states import End, State
+from impasto.services import audit
+from impasto.shared.states import End, State
 from tests.chaos.fleet import Blow
 from tests.chaos.world import LEASE_SECONDS, RECONCILE_SECONDS, World
 

@@ -15,16 +15,16 @@ import httpx2
 from celery import Celery
 from sqlalchemy import select
 
-from services.client import Client
-from services.client.connection import Backoff
-from shared import wakeups
-from shared.database import Database, open_database, schema
-from shared.database.jobs import FAILURES_MAX
-from shared.database.tables import attempts, jobs
-from shared.errors import Unavailable
-from shared.spec import JobSpec
-from shared.states import TERMINAL, State
-from shared.storage import Storage, open_storage
+from impasto.services.client import Client
+from impasto.services.client.connection import Backoff
+from impasto.shared import wakeups
+from impasto.shared.database import Database, open_database, schema
+from impasto.shared.database.jobs import FAILURES_MAX
+from impasto.shared.database.tables import attempts, jobs
+from impasto.shared.errors import Unavailable
+from impasto.shared.spec import JobSpec
+from impasto.shared.states import TERMINAL, State
+from impasto.shared.storage import Storage, open_storage
 from tests.chaos.chain import undisturbed
 from tests.chaos.processes import Process, Zygote, Zygotes
 from tests.chaos.tells import TELLS

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from shared.database import Database, jobs, tables
-from shared.database.clock import now
-from shared.database.jobs import Checkpoint, Claim, Job, Progress
-from shared.errors import Diverged, LeaseLost
-from shared.spec import JobSpec
-from shared.states import Phase
+from impasto.shared.database import Database, jobs, tables
+from impasto.shared.database.clock import now
+from impasto.shared.database.jobs import Checkpoint, Claim, Job, Progress
+from impasto.shared.errors import Diverged, LeaseLost
+from impasto.shared.spec import JobSpec
+from impasto.shared.states import Phase
 
 ASSET = "a" * 64
 CANVAS = (512, 384)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import settings
 from sqlalchemy import delete
 
-from shared.database import Database, open_database, schema
-from shared.database.tables import metadata
+from impasto.shared.database import Database, open_database, schema
+from impasto.shared.database.tables import metadata
 
 settings.register_profile("deep")  # what `make test-deep` asks for
 

@@ -7,7 +7,7 @@ import sys
 
 from celery import signals
 
-from shared.wakeups import WAKE, open_wakeups
+from impasto.shared.wakeups import WAKE, open_wakeups
 
 
 def main(broker_url: str) -> None:

@@ -6,10 +6,10 @@ from threading import Barrier
 import pytest
 from sqlalchemy import select, update
 
-from shared.database import Database, assets, tables
-from shared.database.assets import Asset
-from shared.database.clock import now
-from shared.errors import AssetNotFound, Unavailable
+from impasto.shared.database import Database, assets, tables
+from impasto.shared.database.assets import Asset
+from impasto.shared.database.clock import now
+from impasto.shared.errors import AssetNotFound, Unavailable
 
 DAY = 86400
 ONE, OTHER, MISSING = "1" * 64, "2" * 64, "3" * 64

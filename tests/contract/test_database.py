@@ -24,11 +24,11 @@ from sqlalchemy import (
     update,
 )
 
-from shared.database import Database, jobs, open_database, schema, tables
-from shared.database import postgres as impatient
-from shared.database.clock import Instant, now
-from shared.errors import InvalidSetting, StorageFull, Unavailable
-from shared.spec import JobSpec
+from impasto.shared.database import Database, jobs, open_database, schema, tables
+from impasto.shared.database import postgres as impatient
+from impasto.shared.database.clock import Instant, now
+from impasto.shared.errors import InvalidSetting, StorageFull, Unavailable
+from impasto.shared.spec import JobSpec
 from tests.servers.postgres import Postgres, PostgresAt
 from tests.servers.proxy import Proxy
 from tests.servers.server import LOCALHOST, Server, free_port

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared import settings
-from shared.database import open_database, schema
-from shared.storage import open_storage
-from shared.wakeups import check, notify_worker, open_wakeups
+from impasto.shared import settings
+from impasto.shared.database import open_database, schema
+from impasto.shared.storage import open_storage
+from impasto.shared.wakeups import check, notify_worker, open_wakeups
 from tests.servers.proxy import Proxy
 from tests.servers.server import LOCALHOST_6, has_ipv6
 

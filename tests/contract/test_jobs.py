@@ -8,18 +8,18 @@ from functools import partial
 
 import pytest
 
-from shared.database import Database, jobs
-from shared.database.clock import now
-from shared.database.jobs import ATTEMPTS_MAX, FAILURES_MAX, Claim, Job, Progress
-from shared.errors import (
+from impasto.shared.database import Database, jobs
+from impasto.shared.database.clock import now
+from impasto.shared.database.jobs import ATTEMPTS_MAX, FAILURES_MAX, Claim, Job, Progress
+from impasto.shared.errors import (
     Diverged,
     IdempotencyConflict,
     JobNotFound,
     LeaseLost,
     RenderFailed,
 )
-from shared.spec import JobSpec
-from shared.states import MOVES, TERMINAL, End, Phase, State
+from impasto.shared.spec import JobSpec
+from impasto.shared.states import MOVES, TERMINAL, End, Phase, State
 from tests.contract.arrange import (
     A_MOMENT,
     CANVAS,

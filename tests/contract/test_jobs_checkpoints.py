@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from shared.database import Database, jobs
-from shared.database.clock import now
-from shared.database.jobs import FAILURES_MAX, Claim, Job
-from shared.database.tables import checkpoints
-from shared.errors import Diverged, RenderFailed
-from shared.states import State
+from impasto.shared.database import Database, jobs
+from impasto.shared.database.clock import now
+from impasto.shared.database.jobs import FAILURES_MAX, Claim, Job
+from impasto.shared.database.tables import checkpoints
+from impasto.shared.errors import Diverged, RenderFailed
+from impasto.shared.states import State
 from tests.contract.arrange import (
     WRITES,
     Write,

@@ -9,13 +9,13 @@ import pytest
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from shared.database import Database, jobs
-from shared.database.clock import now
-from shared.database.jobs import Job
-from shared.database.tables import jobs as table
-from shared.database.tables import transitions
-from shared.errors import Diverged
-from shared.states import MOVES, TERMINAL, State
+from impasto.shared.database import Database, jobs
+from impasto.shared.database.clock import now
+from impasto.shared.database.jobs import Job
+from impasto.shared.database.tables import jobs as table
+from impasto.shared.database.tables import transitions
+from impasto.shared.errors import Diverged
+from impasto.shared.states import MOVES, TERMINAL, State
 from tests.contract.arrange import RESULT, WRITES, change, claim, expire, running, submit
 
 ENDS = {

@@ -28,10 +28,17 @@ from hypothesis.stateful import (
 from sqlalchemy import Connection, Table, delete, select, text, update
 from sqlalchemy.ext.compiler import compiles
 
-from shared.database import Database, clock, jobs, open_database, schema, tables
-from shared.database.jobs import ATTEMPTS_MAX, FAILURES_MAX, Checkpoint, Claim, Job, Progress
-from shared.errors import Diverged, LeaseLost
-from shared.states import TERMINAL, End, Phase, State
+from impasto.shared.database import Database, clock, jobs, open_database, schema, tables
+from impasto.shared.database.jobs import (
+    ATTEMPTS_MAX,
+    FAILURES_MAX,
+    Checkpoint,
+    Claim,
+    Job,
+    Progress,
+)
+from impasto.shared.errors import Diverged, LeaseLost
+from impasto.shared.states import TERMINAL, End, Phase, State
 from tests.contract.arrange import CANVAS, RESULT, checkpoint, spec
 
 LEASE_SECONDS = 60

@@ -9,11 +9,11 @@ import psycopg
 import pytest
 from sqlalchemy import func, select
 
-from shared.database import Database, jobs, open_database, schema
-from shared.database.leader import hold_leadership
-from shared.errors import Unavailable
-from shared.spec import JobSpec
-from shared.states import State
+from impasto.shared.database import Database, jobs, open_database, schema
+from impasto.shared.database.leader import hold_leadership
+from impasto.shared.errors import Unavailable
+from impasto.shared.spec import JobSpec
+from impasto.shared.states import State
 from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgres import PostgresAt
 from tests.servers.server import UnavailableError

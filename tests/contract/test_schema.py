@@ -12,11 +12,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import ColumnElement, MetaData, insert, select
 
-from shared.database import Database, assets, jobs, open_database, schema, tables
-from shared.database.tables import metadata
-from shared.errors import SchemaOutdated
-from shared.spec import JobSpec
-from shared.states import End, State
+from impasto.shared.database import Database, assets, jobs, open_database, schema, tables
+from impasto.shared.database.tables import metadata
+from impasto.shared.errors import SchemaOutdated
+from impasto.shared.spec import JobSpec
+from impasto.shared.states import End, State
 
 ASSET = "a" * 64
 THEN = datetime.datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=datetime.UTC)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.errors import InvalidSetting, ObjectNotFound, StorageFull, Unavailable
-from shared.storage import Storage, open_storage
+from impasto.shared.errors import InvalidSetting, ObjectNotFound, StorageFull, Unavailable
+from impasto.shared.storage import Storage, open_storage
 from tests.killed import killed_put, parts
 from tests.servers.proxy import Proxy
 from tests.servers.s3_policy import GRANTED, S3Policy
@@ -239,8 +239,8 @@ def test_wrong_keys_are_said_to_be_wrong(
 def test_a_put_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     put = f"""
 import resource
-from shared.errors import StorageFull
-from shared.storage import open_storage
+from impasto.shared.errors import StorageFull
+from impasto.shared.storage import open_storage
 storage = open_storage({tmp_path.as_uri()!r})
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # as good as a disk that is full
 storage.put("a/b", bytes(1000), "image/png")

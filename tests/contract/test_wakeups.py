@@ -20,8 +20,8 @@ import redis
 from celery import Celery
 from celery.worker import state as worker_state
 
-from shared.errors import InvalidSetting
-from shared.wakeups import WAKE, check, notify_worker, open_wakeups
+from impasto.shared.errors import InvalidSetting
+from impasto.shared.wakeups import WAKE, check, notify_worker, open_wakeups
 from tests.servers.proxy import Proxy
 from tests.servers.server import LOCALHOST, Server, free_port
 from tests.servers.tls import Authority, Tls

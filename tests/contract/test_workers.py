@@ -7,10 +7,10 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import Connection, event, func, select, update
 
-from shared.database import Database, jobs, tables, workers
-from shared.database.clock import now
-from shared.database.workers import Condition, Identity
-from shared.states import WorkerState
+from impasto.shared.database import Database, jobs, tables, workers
+from impasto.shared.database.clock import now
+from impasto.shared.database.workers import Condition, Identity
+from impasto.shared.states import WorkerState
 from tests.contract import arrange
 from tests.contract.arrange import A_MOMENT
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from shared.pictures.pool import Decoders
+from impasto.shared.pictures.pool import Decoders
 from tests.children import children_of
 from tests.fuzz import runs
 from tests.fuzz.bombs import BOMBS

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from shared.errors import ImpastoError, InvalidImage
-from shared.pictures.pool import Decoders
+from impasto.shared.errors import ImpastoError, InvalidImage
+from impasto.shared.pictures.pool import Decoders
 from tests.children import decoders_of
 from tests.fuzz.mutations import mutated
 from tests.pictures import paint
@@ -110,7 +110,7 @@ def children(parent: int) -> set[int]:
 
 def _decodes(pid: int) -> bool:
     try:
-        return b"shared.pictures.child" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"impasto.shared.pictures.child" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
 

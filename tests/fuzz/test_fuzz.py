@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.pictures.pool import Decoders, Limits
+from impasto.shared.pictures.pool import Decoders, Limits
 from tests.fuzz import runs
 from tests.fuzz.bombs import BOMBS, zeros
 from tests.fuzz.runs import Verdict, Watch

@@ -20,8 +20,8 @@ DIGESTS = """
 import hashlib, json
 import bench.own
 from samples import gallery
-from shared.recipes import NAMES
-from shared.spec import JobSpec
+from impasto.shared.recipes import NAMES
+from impasto.shared.spec import JobSpec
 
 pictures = gallery.Pictures()
 renderer = (getattr(bench.own, "Renderer", None) or bench.own.Studio)(files=pictures.files)

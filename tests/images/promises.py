@@ -17,8 +17,8 @@ from typing import Any
 import httpx2 as httpx
 from PIL import Image
 
-from services.client import Client, Job
-from shared.states import State
+from impasto.services.client import Client, Job
+from impasto.shared.states import State
 from tests.deployment import SECRETS, guide
 from tests.images.engine import Stack
 

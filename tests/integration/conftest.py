@@ -14,15 +14,15 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
-from services import audit
-from services.api import create_app
-from services.api.connections import Connections
-from shared import object_keys
-from shared.database import jobs, schema
-from shared.database.jobs import Claim
-from shared.database.tables import metadata
-from shared.errors import RenderFailed
-from shared.settings import Settings
+from impasto.services import audit
+from impasto.services.api import create_app
+from impasto.services.api.connections import Connections
+from impasto.shared import object_keys
+from impasto.shared.database import jobs, schema
+from impasto.shared.database.jobs import Claim
+from impasto.shared.database.tables import metadata
+from impasto.shared.errors import RenderFailed
+from impasto.shared.settings import Settings
 from tests.pictures import paint
 
 

@@ -15,13 +15,13 @@ from flask.testing import FlaskClient
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from services.uploads import Inspections
-from shared import object_keys, wakeups
-from shared.database import jobs, schema
-from shared.database.jobs import Progress
-from shared.errors import RenderFailed
-from shared.pictures.pool import Decoders
-from shared.states import Phase
+from impasto.services.uploads import Inspections
+from impasto.shared import object_keys, wakeups
+from impasto.shared.database import jobs, schema
+from impasto.shared.database.jobs import Progress
+from impasto.shared.errors import RenderFailed
+from impasto.shared.pictures.pool import Decoders
+from impasto.shared.states import Phase
 from tests.integration.conftest import (
     CLOSED,
     Api,

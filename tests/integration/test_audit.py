@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Table, delete, update
 
-from services.audit import INVARIANTS, Bounds, check
-from shared import object_keys
-from shared.database import Database, assets, jobs, open_database, schema, tables, workers
-from shared.database.clock import now
-from shared.database.jobs import Job
-from shared.errors import Unavailable
-from shared.states import WorkerState
-from shared.storage import Storage, open_storage
+from impasto.services.audit import INVARIANTS, Bounds, check
+from impasto.shared import object_keys
+from impasto.shared.database import Database, assets, jobs, open_database, schema, tables, workers
+from impasto.shared.database.clock import now
+from impasto.shared.database.jobs import Job
+from impasto.shared.errors import Unavailable
+from impasto.shared.states import WorkerState
+from impasto.shared.storage import Storage, open_storage
 from tests.lives import (
     ASSET,
     BYTES,

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from services import cli
-from services.client import Client
-from shared.object_keys import digest
+from impasto.services import cli
+from impasto.services.client import Client
+from impasto.shared.object_keys import digest
 from tests.pictures import paint
 from tests.servers.server import free_port
 from tests.system.stacks import BIN, EmbeddedStack

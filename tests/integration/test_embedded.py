@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from kombu.transport.memory import Channel
 
-from services.client import Client
-from services.embedded import Embedded
-from shared.errors import InvalidSetting
-from shared.settings import Settings
+from impasto.services.client import Client
+from impasto.services.embedded import Embedded
+from impasto.shared.errors import InvalidSetting
+from impasto.shared.settings import Settings
+from impasto.workers.engine.errors import WeightsError
 from tests.pictures import paint
 from tests.servers.server import has_ipv6
-from workers.engine.errors import WeightsError
 
 LOCALHOST = "127.0.0.1"
 

@@ -6,8 +6,8 @@ import subprocess
 from contextlib import closing
 from pathlib import Path
 
-from shared.database import jobs, open_database
-from shared.states import State
+from impasto.shared.database import jobs, open_database
+from impasto.shared.states import State
 from tests.pictures import paint
 from tests.servers.server import free_port
 from tests.system.stacks import BIN

@@ -14,11 +14,11 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from services.client import Client
-from services.embedded import Embedded
-from shared import object_keys
-from shared.pictures.codec import MEDIA_TYPES
-from shared.settings import Settings
+from impasto.services.client import Client
+from impasto.services.embedded import Embedded
+from impasto.shared import object_keys
+from impasto.shared.pictures.codec import MEDIA_TYPES
+from impasto.shared.settings import Settings
 from tests.pictures import paint
 from tests.system.stacks import BIN, ROOT
 

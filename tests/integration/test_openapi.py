@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schemathesis import APIOperation, Case, GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from shared.database import schema
+from impasto.shared.database import schema
 from tests.integration.conftest import Api, finish, spec, submit
 from tests.pictures import paint
 

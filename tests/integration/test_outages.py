@@ -15,21 +15,21 @@ import pytest
 from sqlalchemy import delete
 from werkzeug.test import TestResponse
 
-from shared.database import Database, jobs, open_database, schema
-from shared.database.jobs import Job
-from shared.database.tables import metadata
-from shared.errors import RenderFailed, StorageFull
-from shared.settings import Settings
-from shared.states import TERMINAL, State
-from shared.storage import open_storage
-from shared.wakeups import open_wakeups
+from impasto.shared.database import Database, jobs, open_database, schema
+from impasto.shared.database.jobs import Job
+from impasto.shared.database.tables import metadata
+from impasto.shared.errors import RenderFailed, StorageFull
+from impasto.shared.settings import Settings
+from impasto.shared.states import TERMINAL, State
+from impasto.shared.storage import open_storage
+from impasto.shared.wakeups import open_wakeups
+from impasto.workers.bootstrap import open_context, open_worker
+from impasto.workers.presence import Presence
+from impasto.workers.worker import Worker
 from tests.integration.conftest import Api, refused, spec, submit, upload
 from tests.pictures import paint
 from tests.servers.proxy import Proxy
 from tests.servers.server import LOCALHOST
-from workers.bootstrap import open_context, open_worker
-from workers.presence import Presence
-from workers.worker import Worker
 
 if TYPE_CHECKING:
     from tests.servers.postgres import PostgresAt

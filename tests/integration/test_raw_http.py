@@ -14,10 +14,10 @@ from typing import NamedTuple
 import h11
 import pytest
 
-from services.embedded import Embedded
-from shared.database import open_database, schema
-from shared.settings import Settings
-from shared.storage import open_storage
+from impasto.services.embedded import Embedded
+from impasto.shared.database import open_database, schema
+from impasto.shared.settings import Settings
+from impasto.shared.storage import open_storage
 from tests.system.stacks import Api
 
 MAX_BYTES = 1_000_000

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from sqlalchemy import Table, select, update
 
-from services.audit import Bounds, check
-from services.reconciler import Reconciler
-from shared import object_keys
-from shared.database import Database, assets, jobs, open_database, schema, tables, workers
-from shared.database.clock import now
-from shared.database.jobs import Job
-from shared.database.leader import hold_leadership
-from shared.errors import RenderFailed
-from shared.settings import Settings
-from shared.states import State
-from shared.storage import Storage, open_storage
-from shared.wakeups import open_wakeups
+from impasto.services.audit import Bounds, check
+from impasto.services.reconciler import Reconciler
+from impasto.shared import object_keys
+from impasto.shared.database import Database, assets, jobs, open_database, schema, tables, workers
+from impasto.shared.database.clock import now
+from impasto.shared.database.jobs import Job
+from impasto.shared.database.leader import hold_leadership
+from impasto.shared.errors import RenderFailed
+from impasto.shared.settings import Settings
+from impasto.shared.states import State
+from impasto.shared.storage import Storage, open_storage
+from impasto.shared.wakeups import open_wakeups
 from tests.integration.conftest import Api, finish, refused
 from tests.integration.conftest import submit as submit_to_api
 from tests.killed import killed_put, parts

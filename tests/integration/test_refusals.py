@@ -9,7 +9,7 @@ import pytest
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.test import TestResponse
 
-from shared.spec import LAYERS
+from impasto.shared.spec import LAYERS
 from tests.integration.conftest import Api, form, refused, spec
 from tests.pictures import animated, enlarged, paint
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from services.embedded import Embedded
-from shared import object_keys
-from shared.database import open_database, schema
-from shared.settings import Settings
-from shared.storage import open_storage
+from impasto.services.embedded import Embedded
+from impasto.shared import object_keys
+from impasto.shared.database import open_database, schema
+from impasto.shared.settings import Settings
+from impasto.shared.storage import open_storage
 from tests.pictures import paint
 from tests.system.stacks import Api
 
@@ -102,8 +102,8 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 
-from services.api.wsgi import application
-from shared.database import schema
+from impasto.services.api.wsgi import application
+from impasto.shared.database import schema
 from tests.pictures import paint
 
 app = application()

@@ -6,9 +6,9 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import delete
 
-from shared.database import tables, workers
-from shared.database.workers import Condition, Identity
-from shared.states import WorkerState
+from impasto.shared.database import tables, workers
+from impasto.shared.database.workers import Condition, Identity
+from impasto.shared.states import WorkerState
 from tests.integration.conftest import Api, submit
 
 READY = Condition(WorkerState.READY)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.client import Client
-from shared.database import Database, open_database, schema
-from shared.storage import open_storage
+from impasto.services.client import Client
+from impasto.shared.database import Database, open_database, schema
+from impasto.shared.storage import open_storage
 from tests.servers.postgres import PostgresAt
 from tests.servers.swift import S3At
 from tests.servers.valkey import ValkeyAt

@@ -1,7 +1,7 @@
 """`celery -A tests.system.pools worker`: ours but for what it renders with, which takes seconds."""
 
-from shared.wakeups import open_wakeups
-from workers.tasks import refuse_other_pools
+from impasto.shared.wakeups import open_wakeups
+from impasto.workers.tasks import refuse_other_pools
 
 app = open_wakeups("memory://")
 app.conf.update(worker_pool="threads", worker_concurrency=2)

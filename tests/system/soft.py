@@ -1,5 +1,5 @@
 """`celery -A tests.system.soft worker`: ours, with Celery's soft shutdown before a cold one."""
 
-from workers.celery import app
+from impasto.workers.celery import app
 
 app.conf.worker_soft_shutdown_timeout = 2.0

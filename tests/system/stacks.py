@@ -75,14 +75,14 @@ class Api(Process):
 
 
 class Worker(Process):
-    arguments: ClassVar = [str(BIN / "celery"), "-A", "workers", "worker"]
+    arguments: ClassVar = [str(BIN / "celery"), "-A", "impasto.workers", "worker"]
 
     def answers(self) -> bool:
         return "worker_ready" in self.output()
 
 
 class Reconciler(Process):
-    arguments: ClassVar = [sys.executable, "-m", "services.reconciler"]
+    arguments: ClassVar = [sys.executable, "-m", "impasto.services.reconciler"]
 
 
 def is_ready(url: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.client import Client
+from impasto.services.client import Client
 from tests.deployment import BIN, DOCKERFILES, ROOT, Dockerfile, module_of, services
 from tests.servers.server import LOCALHOST
 from tests.system.stacks import Process, is_ready

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.client import Client, Job
-from services.client.documents import JobDocument
+from impasto.services.client import Client, Job
+from impasto.services.client.documents import JobDocument
 from tests.system.stacks import ClusterStack, EmbeddedStack
 
 Pictures = tuple[Path, Path]

@@ -13,7 +13,7 @@ STATUS = {"api": 3, "reconciler": 1, "impasto": 2}  # gunicorn has its own
 CONFIGURATION = ROOT / "deploy" / "gunicorn.conf.py"
 COMMANDS = {
     "api": [BIN / "gunicorn", "--config", CONFIGURATION, "--bind", "127.0.0.1:0"],
-    "reconciler": [sys.executable, "-m", "services.reconciler"],
+    "reconciler": [sys.executable, "-m", "impasto.services.reconciler"],
     "impasto": [BIN / "impasto", "up"],
 }
 

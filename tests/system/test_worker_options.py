@@ -58,7 +58,7 @@ def test_a_worker_that_has_loaded_ends_when_its_pool_is_refused(tmp_path: Path) 
     subprocess.run([BIN / "impasto", "migrate"], env=os.environ | environment, check=True)
 
     ended = subprocess.run(
-        [BIN / "celery", "-A", "workers", "worker", "-P", "processes", "-c", "2"],
+        [BIN / "celery", "-A", "impasto.workers", "worker", "-P", "processes", "-c", "2"],
         env=os.environ | environment,
         cwd=ROOT,
         capture_output=True,

@@ -9,16 +9,16 @@ from typing import Any, ClassVar
 import pytest
 from sqlalchemy import Row
 
-from services import submission
-from services.submission import Order
-from services.uploads import Inspections, Upload
-from shared.database import Database, jobs, open_database, schema, workers
-from shared.database.jobs import Job
-from shared.pictures.pool import Decoders
-from shared.settings import Settings
-from shared.states import TERMINAL, End, State, WorkerState
-from shared.storage import open_storage
-from shared.wakeups import open_wakeups
+from impasto.services import submission
+from impasto.services.submission import Order
+from impasto.services.uploads import Inspections, Upload
+from impasto.shared.database import Database, jobs, open_database, schema, workers
+from impasto.shared.database.jobs import Job
+from impasto.shared.pictures.pool import Decoders
+from impasto.shared.settings import Settings
+from impasto.shared.states import TERMINAL, End, State, WorkerState
+from impasto.shared.storage import open_storage
+from impasto.shared.wakeups import open_wakeups
 from tests.pictures import paint
 from tests.servers.proxy import Proxy
 from tests.servers.valkey import ValkeyAt

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.settings import PREFIX, Settings
-from shared.spec import JobSpec
+from impasto.shared.settings import PREFIX, Settings
+from impasto.shared.spec import JobSpec
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from workers.engine.optimizers import (
+from impasto.workers.engine.optimizers import (
     SHORTENED,
     TINY,
     Evaluation,

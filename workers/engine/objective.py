@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from workers.engine import operators
-from workers.engine.alignment import dot
-from workers.engine.errors import PlanError
-from workers.engine.graphs import StreamFork, parallel_streams
-from workers.engine.losses import (
+from impasto.workers.engine import operators
+from impasto.workers.engine.alignment import dot
+from impasto.workers.engine.errors import PlanError
+from impasto.workers.engine.graphs import StreamFork, parallel_streams
+from impasto.workers.engine.losses import (
     add_content_gradient,
     add_style_gradient,
     content_loss,
@@ -20,11 +20,11 @@ from workers.engine.losses import (
     style_losses,
     tv_loss,
 )
-from workers.engine.passage import NetworkPass
-from workers.engine.plan import Plan
-from workers.engine.strips import blocks
-from workers.engine.styles import StyleTarget, guides
-from workers.engine.vgg import CHANNELS, DTYPES, Vgg, layer_of
+from impasto.workers.engine.passage import NetworkPass
+from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.strips import blocks
+from impasto.workers.engine.styles import StyleTarget, guides
+from impasto.workers.engine.vgg import CHANNELS, DTYPES, Vgg, layer_of
 
 TINY = 1e-30  # keeps a gradient of zeros from being divided by zero
 

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from workers.engine.balance import Factors, balanced, explicit, factors
-from workers.engine.errors import Diverged, PlanError, ShapeError
-from workers.engine.losses import tv_loss
-from workers.engine.memory_estimate import STEP_IMAGES, make_optimizer
-from workers.engine.objective import Losses, Objective, Region, evaluate, look
-from workers.engine.optimizers import Evaluation, Optimizer, stacked
-from workers.engine.pictures import (
+from impasto.workers.engine.balance import Factors, balanced, explicit, factors
+from impasto.workers.engine.errors import Diverged, PlanError, ShapeError
+from impasto.workers.engine.losses import tv_loss
+from impasto.workers.engine.memory_estimate import STEP_IMAGES, make_optimizer
+from impasto.workers.engine.objective import Losses, Objective, Region, evaluate, look
+from impasto.workers.engine.optimizers import Evaluation, Optimizer, stacked
+from impasto.workers.engine.pictures import (
     SCALE_SIDE_MIN,
     clamped,
     resized,
@@ -28,11 +28,11 @@ from workers.engine.pictures import (
     to_mask,
     to_picture,
 )
-from workers.engine.plan import Plan
-from workers.engine.pools import Pooling
-from workers.engine.strips import blocks, whole_bytes
-from workers.engine.styles import StyleCache, StyleTarget, style_target
-from workers.engine.vgg import Precision, Vgg
+from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.pools import Pooling
+from impasto.workers.engine.strips import blocks, whole_bytes
+from impasto.workers.engine.styles import StyleCache, StyleTarget, style_target
+from impasto.workers.engine.vgg import Precision, Vgg
 
 OPTIMIZER = "optimizer."  # prefix of the optimiser's tensors in a render's state
 # At one of the coarser sizes, at most, without a strength: more led some pairs astray. By strength

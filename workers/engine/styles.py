@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from workers.engine.losses import gram_sum
-from workers.engine.passage import NetworkPass
-from workers.engine.pools import Pooling
-from workers.engine.strips import blocks
-from workers.engine.vgg import Precision, Vgg, layer_of
+from impasto.workers.engine.losses import gram_sum
+from impasto.workers.engine.passage import NetworkPass
+from impasto.workers.engine.pools import Pooling
+from impasto.workers.engine.strips import blocks
+from impasto.workers.engine.vgg import Precision, Vgg, layer_of
 
 _POSITIONS_MIN = 1e-6  # a painting may be transparent everywhere
 

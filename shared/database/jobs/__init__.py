@@ -1,11 +1,11 @@
-"""The life of a job: each legal move of `shared.states` as one conditional statement.
+"""The life of a job: each legal move of `impasto.shared.states` as one conditional statement.
 
 clients submit jobs, look at them, and wish them away
 attempts claim them, report, point to what they stored, and end
 expiry requeues those whose worker is gone
 """
 
-from shared.database.jobs.attempts import (
+from impasto.shared.database.jobs.attempts import (
     acknowledge_cancel,
     add_checkpoint,
     add_snapshot,
@@ -21,7 +21,7 @@ from shared.database.jobs.attempts import (
     retry,
     succeed,
 )
-from shared.database.jobs.clients import (
+from impasto.shared.database.jobs.clients import (
     find_by_idempotency_key,
     get,
     list_jobs,
@@ -29,9 +29,9 @@ from shared.database.jobs.clients import (
     submit,
     view,
 )
-from shared.database.jobs.expiry import fail_overdue, requeue_expired, requeue_from
-from shared.database.jobs.fence import ATTEMPTS_MAX, FAILURES_MAX
-from shared.database.jobs.records import (
+from impasto.shared.database.jobs.expiry import fail_overdue, requeue_expired, requeue_from
+from impasto.shared.database.jobs.fence import ATTEMPTS_MAX, FAILURES_MAX
+from impasto.shared.database.jobs.records import (
     Attempt,
     Checkpoint,
     Claim,
@@ -41,7 +41,7 @@ from shared.database.jobs.records import (
     Snapshot,
     View,
 )
-from shared.database.jobs.waiting import count_runnable
+from impasto.shared.database.jobs.waiting import count_runnable
 
 __all__ = [
     "ATTEMPTS_MAX",

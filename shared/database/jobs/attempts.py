@@ -18,9 +18,9 @@ from sqlalchemy import (
     update,
 )
 
-from shared.database.clock import now
-from shared.database.connection import Database
-from shared.database.jobs.fence import (
+from impasto.shared.database.clock import now
+from impasto.shared.database.connection import Database
+from impasto.shared.database.jobs.fence import (
     FAILURES_MAX,
     end,
     ending,
@@ -30,12 +30,12 @@ from shared.database.jobs.fence import (
     requeue,
     tombstone_checkpoints,
 )
-from shared.database.jobs.records import Checkpoint, Claim, Job, Progress
-from shared.database.jobs.waiting import is_runnable
-from shared.database.tables import attempts, jobs, snapshots
-from shared.database.tables import checkpoints as checkpoints_table
-from shared.errors import ImpastoError
-from shared.states import End, Phase, State
+from impasto.shared.database.jobs.records import Checkpoint, Claim, Job, Progress
+from impasto.shared.database.jobs.waiting import is_runnable
+from impasto.shared.database.tables import attempts, jobs, snapshots
+from impasto.shared.database.tables import checkpoints as checkpoints_table
+from impasto.shared.errors import ImpastoError
+from impasto.shared.states import End, Phase, State
 
 _CHECKPOINTS_KEPT = 2  # the newest may prove corrupt
 

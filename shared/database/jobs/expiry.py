@@ -2,13 +2,19 @@
 
 from sqlalchemy import ColumnElement, select, update
 
-from shared.database.clock import now
-from shared.database.connection import Database
-from shared.database.jobs.fence import FAILURES_MAX, end, fenced, requeue, tombstone_checkpoints
-from shared.database.jobs.records import Job
-from shared.database.tables import checkpoints, jobs
-from shared.errors import AttemptsExhausted, DeadlineExceeded
-from shared.states import End, State
+from impasto.shared.database.clock import now
+from impasto.shared.database.connection import Database
+from impasto.shared.database.jobs.fence import (
+    FAILURES_MAX,
+    end,
+    fenced,
+    requeue,
+    tombstone_checkpoints,
+)
+from impasto.shared.database.jobs.records import Job
+from impasto.shared.database.tables import checkpoints, jobs
+from impasto.shared.errors import AttemptsExhausted, DeadlineExceeded
+from impasto.shared.states import End, State
 
 
 def requeue_expired(database: Database, *, count_failure: bool = True) -> list[Job]:

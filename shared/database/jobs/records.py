@@ -7,8 +7,8 @@ from typing import Any, Self
 
 from sqlalchemy import Row
 
-from shared.database.workers import Fleet
-from shared.states import End, Phase, State
+from impasto.shared.database.workers import Fleet
+from impasto.shared.states import End, Phase, State
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Tuple, and_, func, or_, select, tuple_
 
-from shared.database.clock import now
-from shared.database.connection import Database
-from shared.database.jobs.records import Job
-from shared.database.tables import jobs
-from shared.states import State
+from impasto.shared.database.clock import now
+from impasto.shared.database.connection import Database
+from impasto.shared.database.jobs.records import Job
+from impasto.shared.database.tables import jobs
+from impasto.shared.states import State
 
 
 def count_runnable(database: Database) -> int:

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from shared.database.tables import metadata
+from impasto.shared.database.tables import metadata
 
 # Not as a batch, although SQLite can alter little in place: a batch drops the old table, and
 # with each of its jobs the snapshots and attempts that refer to it.

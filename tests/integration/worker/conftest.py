@@ -13,25 +13,25 @@ import pytest
 from sqlalchemy import delete
 from torch import Tensor
 
-from services import submission
-from services.submission import Order
-from services.uploads import Inspections, Upload
-from shared.database import Database, jobs, open_database, schema
-from shared.database.jobs import Job
-from shared.database.tables import metadata
-from shared.pictures.pool import Decoders
-from shared.settings import Settings
-from shared.storage import Storage, open_storage
-from shared.wakeups import open_wakeups
+from impasto.services import submission
+from impasto.services.submission import Order
+from impasto.services.uploads import Inspections, Upload
+from impasto.shared.database import Database, jobs, open_database, schema
+from impasto.shared.database.jobs import Job
+from impasto.shared.database.tables import metadata
+from impasto.shared.pictures.pool import Decoders
+from impasto.shared.settings import Settings
+from impasto.shared.storage import Storage, open_storage
+from impasto.shared.wakeups import open_wakeups
+from impasto.workers import weights
+from impasto.workers.attempt import WorkerContext
+from impasto.workers.engine.loop import Loop
+from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.render import Render, Style
+from impasto.workers.engine.vgg import Vgg
+from impasto.workers.lease import LeaseTimings
+from impasto.workers.outcomes import JobRunner
 from tests.pictures import paint
-from workers import weights
-from workers.attempt import WorkerContext
-from workers.engine.loop import Loop
-from workers.engine.plan import Plan
-from workers.engine.render import Render, Style
-from workers.engine.vgg import Vgg
-from workers.lease import LeaseTimings
-from workers.outcomes import JobRunner
 
 SIZE = (64, 48)
 CONTENT, STYLE = (Upload(paint(seed, size=SIZE)) for seed in (1, 2))

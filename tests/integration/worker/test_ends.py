@@ -17,17 +17,32 @@ from PIL import Image
 from sqlalchemy import Connection, select
 from torch import Tensor
 
-from services.uploads import Upload
-from shared import object_keys
-from shared.database import Database, jobs
-from shared.database.jobs import Job
-from shared.database.tables import attempts
-from shared.errors import DeadlineExceeded, DecoderKilled, InvalidImage, StorageFull, Unavailable
-from shared.pictures.codec import Decoded
-from shared.pictures.pool import Decoders
-from shared.spec import JobSpec
-from shared.states import End, State
-from shared.storage import Storage, open_storage
+from impasto.services.uploads import Upload
+from impasto.shared import object_keys
+from impasto.shared.database import Database, jobs
+from impasto.shared.database.jobs import Job
+from impasto.shared.database.tables import attempts
+from impasto.shared.errors import (
+    DeadlineExceeded,
+    DecoderKilled,
+    InvalidImage,
+    StorageFull,
+    Unavailable,
+)
+from impasto.shared.pictures.codec import Decoded
+from impasto.shared.pictures.pool import Decoders
+from impasto.shared.spec import JobSpec
+from impasto.shared.states import End, State
+from impasto.shared.storage import Storage, open_storage
+from impasto.workers.attempt import Attempt, WorkerContext
+from impasto.workers.engine import memory
+from impasto.workers.engine.arena import Arena
+from impasto.workers.engine.loop import Loop
+from impasto.workers.engine.memory_estimate import fitting_side, min_render_bytes
+from impasto.workers.engine.vgg import Vgg
+from impasto.workers.lease import Lease, LeaseTimings
+from impasto.workers.outcomes import JobRunner
+from impasto.workers.spec_to_plan import plan_of
 from tests.integration.worker.conftest import (
     CONTENT,
     SIZE,
@@ -41,15 +56,6 @@ from tests.integration.worker.conftest import (
 )
 from tests.pictures import encode, noise, paint
 from tests.png import levels_of_png
-from workers.attempt import Attempt, WorkerContext
-from workers.engine import memory
-from workers.engine.arena import Arena
-from workers.engine.loop import Loop
-from workers.engine.memory_estimate import fitting_side, min_render_bytes
-from workers.engine.vgg import Vgg
-from workers.lease import Lease, LeaseTimings
-from workers.outcomes import JobRunner
-from workers.spec_to_plan import plan_of
 
 
 def test_a_render_that_succeeds_leaves_what_its_row_points_to(

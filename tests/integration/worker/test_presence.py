@@ -8,14 +8,14 @@ from contextlib import closing, contextmanager
 import pytest
 from sqlalchemy import Connection, Row
 
-from shared.database import Database, jobs, workers
-from shared.database.jobs import Job
-from shared.errors import StorageFull, Unavailable
-from shared.states import WorkerState
+from impasto.shared.database import Database, jobs, workers
+from impasto.shared.database.jobs import Job
+from impasto.shared.errors import StorageFull, Unavailable
+from impasto.shared.states import WorkerState
+from impasto.workers import presence
+from impasto.workers.presence import Presence
+from impasto.workers.worker import Worker
 from tests.integration.worker.conftest import wait_until
-from workers import presence
-from workers.presence import Presence
-from workers.worker import Worker
 
 CHANGE_SECONDS = 0.1
 

@@ -14,11 +14,15 @@ import torch
 from structlog.testing import capture_logs
 from torch import Tensor
 
-from services.uploads import Upload
-from shared.database import jobs
-from shared.database.jobs import Job
-from shared.errors import Unavailable
-from shared.states import End, State
+from impasto.services.uploads import Upload
+from impasto.shared.database import jobs
+from impasto.shared.database.jobs import Job
+from impasto.shared.errors import Unavailable
+from impasto.shared.states import End, State
+from impasto.workers.attempt import WorkerContext
+from impasto.workers.engine.loop import Loop, Run, Stepped
+from impasto.workers.engine.render import Render
+from impasto.workers.engine.vgg import Vgg
 from tests.integration.worker.conftest import (
     Store,
     acting,
@@ -30,10 +34,6 @@ from tests.integration.worker.conftest import (
     wait_until,
 )
 from tests.pictures import paint
-from workers.attempt import WorkerContext
-from workers.engine.loop import Loop, Run, Stepped
-from workers.engine.render import Render
-from workers.engine.vgg import Vgg
 
 SQUARE = Upload(paint(1, size=(64, 64)))  # room for two sizes of a pyramid
 NOISE = {"init": "noise", "iterations": 8, "snapshot_every": 2}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.settings import PREFIX, Settings
+from impasto.shared.settings import PREFIX, Settings
 from tests.deployment import (
     DOCKERFILES,
     EXAMPLE,

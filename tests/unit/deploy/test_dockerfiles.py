@@ -127,8 +127,8 @@ class Image:
 
 sys.meta_path.insert(0, Image())
 from kombu import Connection
-from shared.database import open_database
-from shared.storage import open_storage
+from impasto.shared.database import open_database
+from impasto.shared.storage import open_storage
 
 Connection("redis://valkey/0").get_transport_cls()
 open_database("postgresql+psycopg://impasto@postgres/impasto").close()

@@ -13,17 +13,17 @@ import pytest
 from rich.text import Text
 from typer.testing import CliRunner, Result
 
-from services import cli, client
-from services.audit import INVARIANTS
-from services.cli.app import in_one_line
-from services.cli.options import style
-from services.cli.pictures import described
-from shared.database import open_database, workers
-from shared.errors import InvalidImage, InvalidSetting, Violation
-from shared.object_keys import digest
-from shared.recipes import NAMES
-from shared.spec import JobSpec
-from shared.states import WorkerState
+from impasto.services import cli, client
+from impasto.services.audit import INVARIANTS
+from impasto.services.cli.app import in_one_line
+from impasto.services.cli.options import style
+from impasto.services.cli.pictures import described
+from impasto.shared.database import open_database, workers
+from impasto.shared.errors import InvalidImage, InvalidSetting, Violation
+from impasto.shared.object_keys import digest
+from impasto.shared.recipes import NAMES
+from impasto.shared.spec import JobSpec
+from impasto.shared.states import WorkerState
 from tests.pictures import paint
 
 HEAVY = ("PIL", "alembic", "boto3", "celery", "flask", "httpx2", "pydantic", "sqlalchemy", "torch")
@@ -59,13 +59,13 @@ def pictures(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_the_help_waits_for_nothing_that_it_does_not_need() -> None:
-    code = "from services.cli import app\napp(['--help'], standalone_mode=False)"
+    code = "from impasto.services.cli import app\napp(['--help'], standalone_mode=False)"
     assert loaded(code, HEAVY) == set()
 
 
 def test_the_client_needs_neither_server_nor_torch() -> None:
     modules = sorted(path.stem for path in Path(client.__file__).parent.glob("*.py"))
-    code = "\n".join(f"import services.client.{name}" for name in modules)
+    code = "\n".join(f"import impasto.services.client.{name}" for name in modules)
     assert loaded(code, (*NOT_THE_CLIENTS, "pydantic")) == {"pydantic"}
 
 

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from PIL import Image
 
-from services.uploads import Inspections, Upload
-from shared.errors import Busy, InvalidImage
-from shared.pictures.codec import Facts
-from shared.pictures.pool import Decoders
+from impasto.services.uploads import Inspections, Upload
+from impasto.shared.errors import Busy, InvalidImage
+from impasto.shared.pictures.codec import Facts
+from impasto.shared.pictures.pool import Decoders
 from tests.children import until
 from tests.pictures import encode, paint
 

@@ -1,9 +1,9 @@
 """Warnings that need pictures which no encoder here writes."""
 
-from services.job_warnings import find_warnings
-from shared.database.jobs import JobWarning
-from shared.pictures.codec import Facts
-from shared.spec import JobSpec
+from impasto.services.job_warnings import find_warnings
+from impasto.shared.database.jobs import JobWarning
+from impasto.shared.pictures.codec import Facts
+from impasto.shared.spec import JobSpec
 
 CONTENT, STYLE, MASK = "a" * 64, "b" * 64, "c" * 64
 PLAIN = Facts("image/png", 640, 480)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from shared.errors import InvalidImage
-from shared.pictures.codec import FORMATS, MEDIA_TYPES, Facts, decode, inspect
+from impasto.shared.errors import InvalidImage
+from impasto.shared.pictures.codec import FORMATS, MEDIA_TYPES, Facts, decode, inspect
 from tests.pictures import animated, encode, enlarged, noise
 
 CASES = Path(__file__).parents[2] / "cases"

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from services.waiting import Reason, why_not
-from shared.database.jobs import Job
-from shared.database.workers import Fleet, Group
-from shared.states import State, Wait, WorkerState
+from impasto.services.waiting import Reason, why_not
+from impasto.shared.database.jobs import Job
+from impasto.shared.database.workers import Fleet, Group
+from impasto.shared.states import State, Wait, WorkerState
 
 NOW = datetime(2026, 11, 27, 12, 0, 0, tzinfo=UTC)
 THEN = NOW - timedelta(hours=3, seconds=7)

@@ -6,8 +6,8 @@ from http import HTTPStatus
 
 import pytest
 
-from shared import errors
-from shared.errors import ImpastoError, InvalidSpec, Violation
+from impasto.shared import errors
+from impasto.shared.errors import ImpastoError, InvalidSpec, Violation
 
 
 def tree(root: type[ImpastoError] = ImpastoError) -> Iterator[type[ImpastoError]]:

@@ -8,8 +8,8 @@ from pathlib import Path
 SCRIPT = """
 import logging, sys, warnings
 import structlog
-from shared import logs
-from shared.settings import Settings
+from impasto.shared import logs
+from impasto.shared.settings import Settings
 
 logs.configure(Settings(log_format=sys.argv[1], log_level="info"))
 structlog.contextvars.bind_contextvars(request_id="r1")

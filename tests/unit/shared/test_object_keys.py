@@ -2,7 +2,7 @@
 
 import hashlib
 
-from shared import object_keys
+from impasto.shared import object_keys
 
 FOLDER = object_keys.attempt("job1", 2, "c0ffee")
 

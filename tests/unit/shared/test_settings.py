@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from shared import settings
-from shared.errors import InvalidSetting
-from shared.settings import PREFIX, Settings
-from shared.storage import open_storage
-from shared.urls import without_password
+from impasto.shared import settings
+from impasto.shared.errors import InvalidSetting
+from impasto.shared.settings import PREFIX, Settings
+from impasto.shared.storage import open_storage
+from impasto.shared.urls import without_password
 
 
 @pytest.fixture(autouse=True)

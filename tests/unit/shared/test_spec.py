@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared import recipes
-from shared.errors import Violation
-from shared.sizes import canvas
-from shared.spec import LAYERS, JobSpec, RenderSpec, digest, overridden
-from shared.violations import violations
+from impasto.shared import recipes
+from impasto.shared.errors import Violation
+from impasto.shared.sizes import canvas
+from impasto.shared.spec import LAYERS, JobSpec, RenderSpec, digest, overridden
+from impasto.shared.violations import violations
 
 PHOTO, PAINTING, SKETCH, MASK = "a" * 64, "b" * 64, "c" * 64, "d" * 64
 LEAST: dict[str, Any] = {"content": PHOTO, "styles": [PAINTING]}

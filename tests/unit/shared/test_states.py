@@ -1,6 +1,6 @@
 """The table of legal moves."""
 
-from shared.states import MOVES, TERMINAL, State
+from impasto.shared.states import MOVES, TERMINAL, State
 
 
 def test_the_moves_are_those_of_the_design() -> None:

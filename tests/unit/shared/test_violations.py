@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from shared.errors import Violation
-from shared.violations import presentable, violations
+from impasto.shared.errors import Violation
+from impasto.shared.violations import presentable, violations
 
 
 class Frame(BaseModel):

@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 import torch
 
-from workers import checkpoints
-from workers.checkpoints import Provenance, Saved, Unusable
-from workers.engine.balance import Factors
-from workers.engine.objective import Losses
-from workers.engine.render import Level, Progress
+from impasto.workers import checkpoints
+from impasto.workers.checkpoints import Provenance, Saved, Unusable
+from impasto.workers.engine.balance import Factors
+from impasto.workers.engine.objective import Losses
+from impasto.workers.engine.render import Level, Progress
 
 PROVENANCE = Provenance("spec", "weights", {"device": "cpu", "precision": "float32", "threads": 2})
 STATE = {

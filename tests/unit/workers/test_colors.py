@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workers import colors
+from impasto.workers import colors
 
 
 def cloud(seed: int, mean: tuple[int, ...], *mix: tuple[int, ...]) -> np.ndarray:

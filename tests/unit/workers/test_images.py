@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared.spec import Format
+from impasto.shared.spec import Format
+from impasto.workers import images
 from tests.pictures import noise
 from tests.png import levels_of_png
-from workers import images
 
 SIZE = (48, 36)
 ALPHA = noise(7).getchannel("R")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.database import Database, jobs, open_database, schema
-from shared.errors import Cancelled, HandedBack, LeaseLost, Unavailable
-from shared.spec import JobSpec
-from shared.states import Phase, State
-from workers.lease import Lease, LeaseTimings
+from impasto.shared.database import Database, jobs, open_database, schema
+from impasto.shared.errors import Cancelled, HandedBack, LeaseLost, Unavailable
+from impasto.shared.spec import JobSpec
+from impasto.shared.states import Phase, State
+from impasto.workers.lease import Lease, LeaseTimings
 
 TERMS = LeaseTimings(lease_seconds=60, heartbeat_seconds=0.05, progress_seconds=0.02)
 SPEC = JobSpec(content="a" * 64, styles=["b" * 64])

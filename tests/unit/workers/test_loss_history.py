@@ -1,10 +1,10 @@
 """What an attempt remembers of itself."""
 
-from shared.states import Phase
-from workers.engine.balance import Factors
-from workers.engine.objective import Losses
-from workers.engine.render import Level, Progress
-from workers.loss_history import LossHistory
+from impasto.shared.states import Phase
+from impasto.workers.engine.balance import Factors
+from impasto.workers.engine.objective import Losses
+from impasto.workers.engine.render import Level, Progress
+from impasto.workers.loss_history import LossHistory
 
 
 class Clock:

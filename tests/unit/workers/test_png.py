@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from impasto.workers import png
 from tests.png import levels_of_png
-from workers import png
 
 
 def levels(height: int, width: int, channels: int) -> np.ndarray:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from shared.pictures.codec import Picture
-from workers.colors import LUMA
-from workers.images import Rendered
-from workers.smoothing import BAND, smoothed
+from impasto.shared.pictures.codec import Picture
+from impasto.workers.colors import LUMA
+from impasto.workers.images import Rendered
+from impasto.workers.smoothing import BAND, smoothed
 
 
 def waves(period: float, color: tuple[float, float, float], shape: tuple[int, int]) -> Rendered:

@@ -9,17 +9,17 @@ import pytest
 import torch
 from PIL import Image
 
-from shared import object_keys
-from shared.pictures import codec
-from shared.pictures.pool import Decoders
-from shared.spec import JobSpec
+from impasto.shared import object_keys
+from impasto.shared.pictures import codec
+from impasto.shared.pictures.pool import Decoders
+from impasto.shared.spec import JobSpec
+from impasto.workers import colors
+from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.render import Style
+from impasto.workers.images import Rendered
+from impasto.workers.smoothing import smoothed
+from impasto.workers.spec_to_plan import finished, in_styles_colors, plan_of, style_of
 from tests.pictures import encode, noise
-from workers import colors
-from workers.engine.plan import Plan
-from workers.engine.render import Style
-from workers.images import Rendered
-from workers.smoothing import smoothed
-from workers.spec_to_plan import finished, in_styles_colors, plan_of, style_of
 
 CONTENT, PAINTING = encode(noise(1, (60, 40)), "PNG"), encode(noise(2, (50, 50)), "PNG")
 HALF = Image.new("L", (10, 10), 0)

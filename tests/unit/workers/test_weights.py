@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import VGG19_Weights, vgg19
 
-from workers import weights
-from workers.engine.errors import WeightsError
-from workers.engine.passage import NetworkPass
-from workers.engine.vgg import LAYERS, SHAPES, Vgg, Weights
+from impasto.workers import weights
+from impasto.workers.engine.errors import WeightsError
+from impasto.workers.engine.passage import NetworkPass
+from impasto.workers.engine.vgg import LAYERS, SHAPES, Vgg, Weights
 
 
 def fetch(address: str) -> bytes:

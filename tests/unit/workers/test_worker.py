@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from shared.database import Database, jobs, open_database, schema
-from shared.errors import Unavailable
-from shared.spec import JobSpec
-from shared.states import State
-from shared.storage import open_storage
-from workers.worker import Worker
+from impasto.shared.database import Database, jobs, open_database, schema
+from impasto.shared.errors import Unavailable
+from impasto.shared.spec import JobSpec
+from impasto.shared.states import State
+from impasto.shared.storage import open_storage
+from impasto.workers.worker import Worker
 
 SPEC = JobSpec(content="a" * 64, styles=["b" * 64])
 
@@ -162,7 +162,7 @@ def test_a_node_looks_when_it_is_told_to(database: Database, bench: Bench) -> No
 def test_a_node_that_is_ready_again_looks_at_once(
     database: Database, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.worker._READY_SECONDS", 0.05)
+    monkeypatch.setattr("impasto.workers.worker._READY_SECONDS", 0.05)
     is_away = threading.Event()
     is_away.set()
 

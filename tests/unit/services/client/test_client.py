@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from services.client import ApiError, Cancelled, Client, InvalidSpec, JobFailed, NotServed
-from services.client.client import POLL_FIRST_SECONDS, POLL_LONGEST_SECONDS
-from shared.object_keys import digest
+from impasto.services.client import ApiError, Cancelled, Client, InvalidSpec, JobFailed, NotServed
+from impasto.services.client.client import POLL_FIRST_SECONDS, POLL_LONGEST_SECONDS
+from impasto.shared.object_keys import digest
 from tests.pictures import paint
 from tests.unit.services.client.conftest import DROPPED, Answer, Script
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from services.client import ApiError, Backoff, Unreachable
-from services.client.connection import Connection, read
-from services.client.documents import Index
-from shared.errors import InvalidSetting
+from impasto.services.client import ApiError, Backoff, Unreachable
+from impasto.services.client.connection import Connection, read
+from impasto.services.client.documents import Index
+from impasto.shared.errors import InvalidSetting
 from tests.unit.services.client.conftest import DROPPED, Answer, Script
 
 BUSY = Answer(503, {"detail": "the database is away"}, "application/problem+json")

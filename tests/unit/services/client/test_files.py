@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from services.client import files
-from shared.errors import InvalidRequest
+from impasto.services.client import files
+from impasto.shared.errors import InvalidRequest
 from tests.pictures import encode, paint
 
 PNG = paint(1)

@@ -8,10 +8,10 @@ from pydantic import BaseModel, Field
 from rich.text import Text
 from typer.testing import CliRunner
 
-from services.client import InvalidSpec, Order, options
-from services.client.fields import fields
-from shared.settings import Settings
-from shared.spec import JobSpec
+from impasto.services.client import InvalidSpec, Order, options
+from impasto.services.client.fields import fields
+from impasto.shared.settings import Settings
+from impasto.shared.spec import JobSpec
 from tests.pictures import paint
 
 ARGUMENTS = {"content", "styles"}

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from services.client import InvalidSpec, Order
-from shared.object_keys import digest
-from shared.spec import JobSpec
+from impasto.services.client import InvalidSpec, Order
+from impasto.shared.object_keys import digest
+from impasto.shared.spec import JobSpec
 from tests.pictures import paint
 
 CONTENT, STYLE, OTHER, MASK = paint(1), paint(2), paint(3), paint(4)

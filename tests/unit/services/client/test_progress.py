@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from services.client import progress
-from services.client.documents import JobDocument
+from impasto.services.client import progress
+from impasto.services.client.documents import JobDocument
 
 
 def status(iteration: int = 0, state: str = "running", **more: Any) -> JobDocument:

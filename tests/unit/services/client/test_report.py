@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 from PIL import Image, ImageColor
 
-from services.client import report
+from impasto.services.client import report
 from tests.pictures import encode, paint
 
 SPEC = {"content_weight": 2.0, "style_weight": 1000.0, "tv_weight": 0.0}

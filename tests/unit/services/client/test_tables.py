@@ -4,11 +4,11 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from services.client import tables
-from services.client.documents import JobDocument
-from services.client.fields import fields
-from shared.settings import Settings
-from shared.spec import JobSpec
+from impasto.services.client import tables
+from impasto.services.client.documents import JobDocument
+from impasto.services.client.fields import fields
+from impasto.shared.settings import Settings
+from impasto.shared.spec import JobSpec
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 JOB = JobDocument.model_validate(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from shared.errors import InvalidImage
-from shared.pictures import codec
+from impasto.shared.errors import InvalidImage
+from impasto.shared.pictures import codec
 from tests.pictures import encode, noise
 
 SIZE = (48, 36)

@@ -18,8 +18,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from shared.errors import InvalidImage
-from shared.pictures import codec
+from impasto.shared.errors import InvalidImage
+from impasto.shared.pictures import codec
 from tests import pictures
 from tests.icc import ADOBE, BT709, P3, Space, decoded_srgb, encoded_srgb, gray_profile, tiff16
 from tests.pictures import chunk

@@ -2,8 +2,8 @@
 
 import pytest
 
-from shared.errors import InvalidImage
-from shared.pictures import codec, costs
+from impasto.shared.errors import InvalidImage
+from impasto.shared.pictures import codec, costs
 from tests.fuzz.bombs import BOMBS
 from tests.fuzz.mutations import seeds
 from tests.pictures import animated, chunk, encode, noise, paint, rescanned

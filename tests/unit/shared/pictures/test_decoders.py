@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.errors import Busy, DecoderKilled, InvalidImage
-from shared.pictures import child, codec
-from shared.pictures.pool import Decoders, Limits
+from impasto.shared.errors import Busy, DecoderKilled, InvalidImage
+from impasto.shared.pictures import child, codec
+from impasto.shared.pictures.pool import Decoders, Limits
 from tests.children import decoders_of, exists, until
 from tests.pictures import encode, flat, noise, paint, rescanned
 
@@ -163,7 +163,7 @@ def test_the_children_end_with_their_parent_however_it_ends(is_decoding: bool) -
     ours, theirs = socket.socketpair()
     program = f"""
 import socket, threading
-from shared.pictures.pool import Decoders
+from impasto.shared.pictures.pool import Decoders
 from tests.pictures import flat, paint
 decoders = Decoders()
 decoders.inspect(paint(), 10**9)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.pictures import frames
+from impasto.shared.pictures import frames
 
 
 @pytest.fixture

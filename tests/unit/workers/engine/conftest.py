@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from workers import weights
-from workers.engine.vgg import Vgg
+from impasto.workers import weights
+from impasto.workers.engine.vgg import Vgg
 
 SIDE = 64
 

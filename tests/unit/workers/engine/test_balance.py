@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from workers.engine.balance import Factors
-from workers.engine.pictures import resized, to_image
-from workers.engine.plan import Plan
-from workers.engine.render import Render, Style
-from workers.engine.vgg import Vgg
+from impasto.workers.engine.balance import Factors
+from impasto.workers.engine.pictures import resized, to_image
+from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.render import Render, Style
+from impasto.workers.engine.vgg import Vgg
 
 Layers = tuple[Mapping[str, float], Mapping[str, float]]  # of content and style
 

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tests.unit.workers.engine.reference import error
-from workers.engine import operators, winograd
-from workers.engine.arena import Arena
-from workers.engine.convolution import (
+from impasto.workers.engine import operators, winograd
+from impasto.workers.engine.arena import Arena
+from impasto.workers.engine.convolution import (
     SMALL_OUTPUT_BYTES,
     STEM_ROWS,
     Convolution,
@@ -22,7 +21,8 @@ from workers.engine.convolution import (
     UnfoldedStem,
     mask,
 )
-from workers.engine.winograd import POINTS, Winograd, transforms
+from impasto.workers.engine.winograd import POINTS, Winograd, transforms
+from tests.unit.workers.engine.reference import error
 
 INPUTS, OUTPUTS = 5, 7
 BUILDS: dict[str, Callable[[Tensor, Tensor], Convolution]] = {
@@ -67,7 +67,7 @@ def convolution(request: pytest.FixtureRequest, weight: Tensor, bias: Tensor) ->
 @pytest.fixture(params=[0, SMALL_OUTPUT_BYTES], ids=["in place", "memory of its own"])
 def _memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what oneDNN gives; others are always in place."""
-    monkeypatch.setattr("workers.engine.convolution.SMALL_OUTPUT_BYTES", request.param)
+    monkeypatch.setattr("impasto.workers.engine.convolution.SMALL_OUTPUT_BYTES", request.param)
 
 
 @pytest.fixture(params=[1, winograd.BAND_BYTES], ids=["many bands", "one band"])

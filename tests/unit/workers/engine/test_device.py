@@ -16,13 +16,13 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from impasto.workers.engine import graphs, pools, preconditioner
+from impasto.workers.engine.objective import evaluate
+from impasto.workers.engine.optimizers import Evaluation
+from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.render import Render, Style, _next_images, _step, _update_optimizers
+from impasto.workers.engine.vgg import SHAPES, Precision, Vgg, Weights
 from tests.unit.workers.engine.streams import Races, capturing
-from workers.engine import graphs, pools, preconditioner
-from workers.engine.objective import evaluate
-from workers.engine.optimizers import Evaluation
-from workers.engine.plan import Plan
-from workers.engine.render import Render, Style, _next_images, _step, _update_optimizers
-from workers.engine.vgg import SHAPES, Precision, Vgg, Weights
 
 PLAN = Plan(init="noise", pyramid=1, tv_weight=1.0)
 COMPANIES = {

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from impasto.workers.engine.graphs import STREAMS, StreamFork, parallel_streams
 from tests.unit.workers.engine.streams import Cuda, capturing
-from workers.engine.graphs import STREAMS, StreamFork, parallel_streams
 
 GPU = torch.device("cuda")
 

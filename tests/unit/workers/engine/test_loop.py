@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from workers.engine import loop as loops
-from workers.engine.arena import Arena
-from workers.engine.balance import Factors
-from workers.engine.errors import Diverged, LoopClosed, OutOfMemory, RunOver, ShapeError
-from workers.engine.loop import SWITCH_SECONDS, Event, Loop, Run
-from workers.engine.objective import Losses
-from workers.engine.plan import Init, Plan
-from workers.engine.render import Level, Progress, Render, Style
-from workers.engine.vgg import Vgg
+from impasto.workers.engine import loop as loops
+from impasto.workers.engine.arena import Arena
+from impasto.workers.engine.balance import Factors
+from impasto.workers.engine.errors import Diverged, LoopClosed, OutOfMemory, RunOver, ShapeError
+from impasto.workers.engine.loop import SWITCH_SECONDS, Event, Loop, Run
+from impasto.workers.engine.objective import Losses
+from impasto.workers.engine.plan import Init, Plan
+from impasto.workers.engine.render import Level, Progress, Render, Style
+from impasto.workers.engine.vgg import Vgg
 
 PLAN = Plan(
     iterations=6,

@@ -2,10 +2,10 @@ from typing import get_args
 
 import pytest
 
-from shared.spec import SIZE_MAX
-from workers.engine.memory_estimate import fitting_side, min_render_bytes, most_pixels
-from workers.engine.optimizers import OptimizerName
-from workers.engine.plan import Plan
+from impasto.shared.spec import SIZE_MAX
+from impasto.workers.engine.memory_estimate import fitting_side, min_render_bytes, most_pixels
+from impasto.workers.engine.optimizers import OptimizerName
+from impasto.workers.engine.plan import Plan
 
 
 @pytest.mark.parametrize("optimizer", get_args(OptimizerName))

@@ -18,14 +18,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from workers.engine.objective import Objective, Region, evaluate
-from workers.engine.optimizers import OptimizerName
-from workers.engine.pictures import resized, to_image
-from workers.engine.plan import Init, Plan
-from workers.engine.render import Render, Style
-from workers.engine.styles import style_target
-from workers.engine.vgg import Vgg
-from workers.loss_history import LossHistory
+from impasto.workers.engine.objective import Objective, Region, evaluate
+from impasto.workers.engine.optimizers import OptimizerName
+from impasto.workers.engine.pictures import resized, to_image
+from impasto.workers.engine.plan import Init, Plan
+from impasto.workers.engine.render import Render, Style
+from impasto.workers.engine.styles import style_target
+from impasto.workers.engine.vgg import Vgg
+from impasto.workers.loss_history import LossHistory
 
 SAMPLES = Path(__file__).parents[4] / "samples"
 KINDS = ("finished", "flat", "equal")

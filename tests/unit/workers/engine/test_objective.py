@@ -8,14 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from impasto.workers.engine.errors import PlanError, ShapeError
+from impasto.workers.engine.objective import Losses, Objective, Region, _losses, evaluate
+from impasto.workers.engine.pictures import noise, to_image
+from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.styles import style_target
+from impasto.workers.engine.vgg import CHANNELS, Vgg
 from tests.unit.workers.engine import reference
 from tests.unit.workers.engine.reference import Part, error
-from workers.engine.errors import PlanError, ShapeError
-from workers.engine.objective import Losses, Objective, Region, _losses, evaluate
-from workers.engine.pictures import noise, to_image
-from workers.engine.plan import Plan
-from workers.engine.styles import style_target
-from workers.engine.vgg import CHANNELS, Vgg
 
 PLAN = Plan(
     content_layers={"relu3_2": 0.5, "conv2_1": 2.0},

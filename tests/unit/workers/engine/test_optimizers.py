@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from impasto.workers.engine.adam import Adam
+from impasto.workers.engine.lbfgs import Lbfgs
+from impasto.workers.engine.optimizers import TINY, Evaluation, Optimizer
 from tests.unit.workers.engine.test_preconditioner import by_octaves
-from workers.engine.adam import Adam
-from workers.engine.lbfgs import Lbfgs
-from workers.engine.optimizers import TINY, Evaluation, Optimizer
 
 Function = Callable[[Tensor], Tensor]
 Make = Callable[[], Optimizer]

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from workers.engine.errors import PlanError
-from workers.engine.plan import Plan
+from impasto.workers.engine.errors import PlanError
+from impasto.workers.engine.plan import Plan
 
 
 def test_the_default_plan_is_the_reports() -> None:

@@ -9,19 +9,19 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from workers.engine.errors import Diverged, PlanError, ShapeError
-from workers.engine.objective import Objective, Region, evaluate
-from workers.engine.optimizers import OptimizerName
-from workers.engine.pictures import noise, resized, to_image, to_picture
-from workers.engine.plan import Init, Plan
-from workers.engine.render import (
+from impasto.workers.engine.errors import Diverged, PlanError, ShapeError
+from impasto.workers.engine.objective import Objective, Region, evaluate
+from impasto.workers.engine.optimizers import OptimizerName
+from impasto.workers.engine.pictures import noise, resized, to_image, to_picture
+from impasto.workers.engine.plan import Init, Plan
+from impasto.workers.engine.render import (
     Losses,
     Progress,
     Render,
     Style,
 )
-from workers.engine.styles import StyleCache, style_target
-from workers.engine.vgg import Vgg
+from impasto.workers.engine.styles import StyleCache, style_target
+from impasto.workers.engine.vgg import Vgg
 
 DEEP = Plan(init="noise", iterations=8, pyramid=1)
 NOISE = replace(  # three blocks: in the deeper two an evaluation takes most of its time

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.spec import JobSpec
+from impasto.shared.spec import JobSpec
+from impasto.workers.engine.memory_estimate import make_optimizer
+from impasto.workers.engine.optimizers import Evaluation
+from impasto.workers.engine.pictures import clamped, noise, to_image
+from impasto.workers.engine.render import Render, Style
+from impasto.workers.engine.vgg import Vgg
+from impasto.workers.spec_to_plan import plan_of
 from tests.unit.workers.engine import reference
-from workers.engine.memory_estimate import make_optimizer
-from workers.engine.optimizers import Evaluation
-from workers.engine.pictures import clamped, noise, to_image
-from workers.engine.render import Render, Style
-from workers.engine.vgg import Vgg
-from workers.spec_to_plan import plan_of
 
 ITERATIONS = 6
 

@@ -2,8 +2,8 @@ from collections import Counter
 
 import pytest
 
-from workers.engine.errors import ShapeError
-from workers.engine.strips import (
+from impasto.workers.engine.errors import ShapeError
+from impasto.workers.engine.strips import (
     HALO,
     STRIP_ROWS_MIN,
     STRIP_STEP,
@@ -14,7 +14,7 @@ from workers.engine.strips import (
     plan_strips,
     whole_bytes,
 )
-from workers.engine.vgg import CHANNELS, LAYERS
+from impasto.workers.engine.vgg import CHANNELS, LAYERS
 
 TAPS = ("1_2", "2_1", "3_1", "3_4")
 LITTLE = 1  # byte: the thinnest strips

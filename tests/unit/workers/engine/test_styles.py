@@ -2,14 +2,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from impasto.workers.engine import passage
+from impasto.workers.engine.errors import ShapeError
+from impasto.workers.engine.pictures import to_image
+from impasto.workers.engine.pools import Pooling
+from impasto.workers.engine.styles import StyleCache, StyleTarget, style_target
+from impasto.workers.engine.vgg import Vgg
 from tests.unit.workers.engine import reference
 from tests.unit.workers.engine.reference import error
-from workers.engine import passage
-from workers.engine.errors import ShapeError
-from workers.engine.pictures import to_image
-from workers.engine.pools import Pooling
-from workers.engine.styles import StyleCache, StyleTarget, style_target
-from workers.engine.vgg import Vgg
 
 
 def target(size_bytes: int) -> StyleTarget:

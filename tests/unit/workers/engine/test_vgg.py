@@ -9,18 +9,17 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import vgg19
 
-from tests.unit.workers.engine import reference
-from workers.engine import operators
-from workers.engine.convolution import (
+from impasto.workers.engine import operators
+from impasto.workers.engine.convolution import (
     Direct,
     Packed,
     PackedStem,
     UnfoldedStem,
 )
-from workers.engine.errors import PlanError, WeightsError
-from workers.engine.passage import NetworkPass
-from workers.engine.pools import Pooling
-from workers.engine.vgg import (
+from impasto.workers.engine.errors import PlanError, WeightsError
+from impasto.workers.engine.passage import NetworkPass
+from impasto.workers.engine.pools import Pooling
+from impasto.workers.engine.vgg import (
     CHANNELS,
     LAYERS,
     SHAPES,
@@ -31,6 +30,7 @@ from workers.engine.vgg import (
     layer_of,
     resolve_precision,
 )
+from tests.unit.workers.engine import reference
 
 
 def torchvision_model() -> nn.Sequential:
@@ -149,7 +149,8 @@ def is_limited() -> bool:
 )
 def test_auto_is_float32_where_bfloat16_would_be_slower() -> None:
     ask = (
-        "from workers.engine.vgg import resolve_precision; print(resolve_precision('auto', 'cpu'))"
+        "from impasto.workers.engine.vgg import resolve_precision as resolve;"
+        " print(resolve('auto', 'cpu'))"
     )
     without = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}  # has no bfloat16
     found = subprocess.check_output([sys.executable, "-c", ask], env=without, text=True)
