@@ -17,9 +17,6 @@ from celery import Celery
 from celery.worker import state as worker_state
 from waitress import wasyncore
 
-from impasto.services.api import create_app
-from impasto.services.api.waitress_server import create_server
-from impasto.services.reconciler import Reconciler
 from impasto.shared import logs, urls, wakeups
 from impasto.shared.database import jobs, open_database, schema
 from impasto.shared.errors import InvalidSetting, Unavailable
@@ -27,6 +24,10 @@ from impasto.shared.pictures.pool import Decoders
 from impasto.shared.settings import Settings
 from impasto.shared.storage import open_storage
 from impasto.workers.presence import Presence
+
+from .api import create_app
+from .api.waitress_server import create_server
+from .reconciler import Reconciler
 
 _log = structlog.get_logger(__name__)
 

@@ -9,12 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from impasto.services.waiting import why_not
 from impasto.shared.database.assets import Asset
 from impasto.shared.database.jobs import Attempt, Job, Snapshot, View
 from impasto.shared.object_keys import digest
 from impasto.shared.spec import JobSpec
 from impasto.shared.states import End, Phase, State
+
+from .waiting import why_not
 
 
 class _Document(BaseModel):

@@ -9,8 +9,6 @@ from typing import Any
 from celery import Celery
 from pydantic import ValidationError
 
-from impasto.services.job_warnings import find_warnings
-from impasto.services.uploads import Inspections, Upload
 from impasto.shared import object_keys, wakeups
 from impasto.shared.database import Database, assets, jobs
 from impasto.shared.database.assets import Asset
@@ -21,6 +19,9 @@ from impasto.shared.sizes import canvas
 from impasto.shared.spec import PICTURE_SIDE_MIN, SHORT_SIDE_MIN, JobSpec
 from impasto.shared.storage import Storage
 from impasto.shared.violations import presentable, violations
+
+from .job_warnings import find_warnings
+from .uploads import Inspections, Upload
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import sys
 import structlog
 from structlog.types import Processor
 
-from impasto.shared.settings import Settings
+from .settings import Settings
 
 # Said by the libraries at "info" for each job or request, where our own lines say more.
 _QUIETER = ("alembic", "botocore", "celery", "kombu", "waitress", "werkzeug")

@@ -20,9 +20,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from impasto.shared import urls
-from impasto.shared.errors import InvalidSetting, Violation
-from impasto.shared.violations import violations
+from . import urls
+from .errors import InvalidSetting, Violation
+from .violations import violations
 
 PREFIX = "IMPASTO_"
 # Variables that are read elsewhere: by the command line, and by the tests.

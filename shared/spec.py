@@ -22,8 +22,8 @@ from pydantic import (
     model_validator,
 )
 
-from impasto.shared import recipes
-from impasto.shared.recipes import RecipeName
+from . import recipes
+from .recipes import RecipeName
 
 SPEC_VERSION = 3  # part of the digest: raise it when the same fields start to mean another picture
 

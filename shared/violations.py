@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from impasto.shared.errors import Violation
+from .errors import Violation
 
 _SHOWN_CHARACTERS = 200
 _SHOWN_BELOW = 1e20

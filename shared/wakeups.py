@@ -13,8 +13,8 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
 
-from impasto.shared import urls
-from impasto.shared.errors import InvalidSetting
+from . import urls
+from .errors import InvalidSetting
 
 WAKE = "impasto.wake"
 QUEUE = "impasto"

@@ -27,19 +27,20 @@ from impasto.shared.pictures.pool import Decoders
 from impasto.shared.spec import JobSpec
 from impasto.shared.states import Phase
 from impasto.shared.storage import Storage
-from impasto.workers import checkpoints, images
-from impasto.workers.checkpoints import Checkpoints, Provenance, Saved, Unusable
-from impasto.workers.engine import memory
-from impasto.workers.engine.errors import OutOfMemory, RunOver
-from impasto.workers.engine.loop import Event, Loop, Run, Stepped
-from impasto.workers.engine.memory_estimate import fitting_side
-from impasto.workers.engine.plan import Plan
-from impasto.workers.engine.render import Render, Style
-from impasto.workers.engine.styles import StyleCache
-from impasto.workers.engine.vgg import Vgg, resolve_precision
-from impasto.workers.lease import Lease, LeaseTimings, pauses
-from impasto.workers.loss_history import LossHistory
-from impasto.workers.spec_to_plan import finished, in_styles_colors, plan_of, style_of
+
+from . import checkpoints, images
+from .checkpoints import Checkpoints, Provenance, Saved, Unusable
+from .engine import memory
+from .engine.errors import OutOfMemory, RunOver
+from .engine.loop import Event, Loop, Run, Stepped
+from .engine.memory_estimate import fitting_side
+from .engine.plan import Plan
+from .engine.render import Render, Style
+from .engine.styles import StyleCache
+from .engine.vgg import Vgg, resolve_precision
+from .lease import Lease, LeaseTimings, pauses
+from .loss_history import LossHistory
+from .spec_to_plan import finished, in_styles_colors, plan_of, style_of
 
 _log = structlog.get_logger(__name__)
 

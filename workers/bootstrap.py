@@ -9,15 +9,16 @@ from impasto.shared.database import open_database, schema
 from impasto.shared.pictures.pool import Decoders
 from impasto.shared.settings import Settings
 from impasto.shared.storage import open_storage
-from impasto.workers import weights
-from impasto.workers.attempt import WorkerContext
-from impasto.workers.engine import memory, memory_estimate
-from impasto.workers.engine.loop import Loop
-from impasto.workers.engine.vgg import Vgg
-from impasto.workers.lease import LeaseTimings
-from impasto.workers.outcomes import JobRunner
-from impasto.workers.presence import Presence
-from impasto.workers.worker import Worker
+
+from . import weights
+from .attempt import WorkerContext
+from .engine import memory, memory_estimate
+from .engine.loop import Loop
+from .engine.vgg import Vgg
+from .lease import LeaseTimings
+from .outcomes import JobRunner
+from .presence import Presence
+from .worker import Worker
 
 
 def open_context(settings: Settings, decoders: Decoders | None = None) -> WorkerContext:

@@ -7,9 +7,10 @@ import socket
 from impasto.shared import logs, settings
 from impasto.shared.errors import ImpastoError
 from impasto.shared.wakeups import open_wakeups
-from impasto.workers.bootstrap import announce, open_context, open_worker
-from impasto.workers.engine.errors import WeightsError
-from impasto.workers.tasks import bind_to_celery_signals, refuse_other_pools, register
+
+from .bootstrap import announce, open_context, open_worker
+from .engine.errors import WeightsError
+from .tasks import bind_to_celery_signals, refuse_other_pools, register
 
 try:
     _settings = settings.load()

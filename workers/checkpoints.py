@@ -23,10 +23,11 @@ from impasto.shared import object_keys
 from impasto.shared.database import Database, jobs
 from impasto.shared.errors import ImpastoError, LeaseLost, ObjectNotFound, Unavailable
 from impasto.shared.storage import Storage
-from impasto.workers.engine.balance import Factors
-from impasto.workers.engine.objective import Losses
-from impasto.workers.engine.render import Level, Progress
-from impasto.workers.engine.vgg import Precision
+
+from .engine.balance import Factors
+from .engine.objective import Losses
+from .engine.render import Level, Progress
+from .engine.vgg import Precision
 
 _log = structlog.get_logger(__name__)
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impasto.shared.pictures.codec import Picture, Plane
-from impasto.workers.images import Rendered
+
+from .images import Rendered
 
 LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # BT.601's, as in YCbCr
 _VARIANCE_MIN = 1.0  # a spread of less than a grey level is rounding, and not to be stretched

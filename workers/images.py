@@ -9,7 +9,8 @@ from PIL import Image
 
 from impasto.shared.pictures.codec import Plane
 from impasto.shared.spec import Format
-from impasto.workers import png
+
+from . import png
 
 Rendered = NDArray[np.float32]
 """(H, W, 3)"""

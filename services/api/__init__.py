@@ -4,14 +4,15 @@ from importlib.metadata import version
 
 from apiflask import APIFlask
 
-from impasto.services.api import bodies, inputs, openapi, tracing
-from impasto.services.api.assets import assets
-from impasto.services.api.connections import Connections
-from impasto.services.api.health import health
-from impasto.services.api.jobs import jobs
-from impasto.services.api.problems import problems
 from impasto.shared.pictures.pool import Decoders
 from impasto.shared.settings import Settings
+
+from . import bodies, inputs, openapi, tracing
+from .assets import assets
+from .connections import Connections
+from .health import health
+from .jobs import jobs
+from .problems import problems
 
 __all__ = ["create_app"]
 

@@ -3,10 +3,6 @@
 from apiflask import APIBlueprint
 from flask import Response
 
-from impasto.services import submission
-from impasto.services.api import bodies, objects, openapi
-from impasto.services.api.connections import connections
-from impasto.services.schemas import AssetDocument, Located, asset_url
 from impasto.shared import object_keys
 from impasto.shared.database import assets as table
 from impasto.shared.errors import (
@@ -17,6 +13,11 @@ from impasto.shared.errors import (
     UnsupportedMediaType,
 )
 from impasto.shared.pictures.codec import MEDIA_TYPES
+
+from .. import submission
+from ..schemas import AssetDocument, Located, asset_url
+from . import bodies, objects, openapi
+from .connections import connections
 
 assets = APIBlueprint("assets", __name__, url_prefix="/v1/assets", tag="Assets")
 

@@ -9,8 +9,6 @@ from pydantic_core import from_json
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from impasto.services.submission import Order
-from impasto.services.uploads import Upload
 from impasto.shared.errors import (
     BodyTooLarge,
     InvalidRequest,
@@ -21,6 +19,9 @@ from impasto.shared.errors import (
 from impasto.shared.pictures.codec import MEDIA_TYPES
 from impasto.shared.spec import STYLES_MAX
 from impasto.shared.violations import presentable
+
+from ..submission import Order
+from ..uploads import Upload
 
 JSON = "application/json"
 FORM = "multipart/form-data"

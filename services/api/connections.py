@@ -6,12 +6,13 @@ from typing import Self, cast
 from celery import Celery
 from flask import current_app
 
-from impasto.services.uploads import Inspections
 from impasto.shared.database import Database, open_database
 from impasto.shared.pictures.pool import Decoders
 from impasto.shared.settings import Settings
 from impasto.shared.storage import Storage, open_storage
 from impasto.shared.wakeups import open_wakeups
+
+from ..uploads import Inspections
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from gunicorn import util
 from gunicorn.http import errors
 from gunicorn.workers.gthread import ThreadWorker
 
-from impasto.services.api.problems import MEDIA_TYPE
 from impasto.shared.errors import (
     ExpectationFailed,
     HeadersTooLarge,
@@ -16,6 +15,8 @@ from impasto.shared.errors import (
     MalformedRequest,
     UriTooLong,
 )
+
+from .problems import MEDIA_TYPE
 
 _KINDS: dict[type[Exception], type[ImpastoError]] = {
     errors.LimitRequestLine: UriTooLong,

@@ -6,12 +6,13 @@ from importlib.metadata import version
 from apiflask import APIBlueprint
 from flask import Response
 
-from impasto.services.api import openapi, problems
-from impasto.services.api.connections import connections
-from impasto.services.schemas import Index, Liveness, Readiness, Workers
 from impasto.shared import wakeups
 from impasto.shared.database import schema, workers
 from impasto.shared.errors import ImpastoError, Unavailable, Violation
+
+from ..schemas import Index, Liveness, Readiness, Workers
+from . import openapi, problems
+from .connections import connections
 
 health = APIBlueprint("health", __name__, tag="Health")
 

@@ -6,19 +6,6 @@ import structlog
 from apiflask import APIBlueprint
 from flask import Response
 
-from impasto.services import submission
-from impasto.services.api import bodies, objects, openapi
-from impasto.services.api.connections import connections
-from impasto.services.api.inputs import JobFilters, SubmitHeaders
-from impasto.services.schemas import (
-    JobDocument,
-    JobPage,
-    JobSummary,
-    Located,
-    Manifest,
-    Tagged,
-    job_url,
-)
 from impasto.shared import object_keys
 from impasto.shared.database import jobs as table
 from impasto.shared.database.jobs import Job
@@ -37,6 +24,20 @@ from impasto.shared.errors import (
     UnsupportedMediaType,
 )
 from impasto.shared.states import TERMINAL
+
+from .. import submission
+from ..schemas import (
+    JobDocument,
+    JobPage,
+    JobSummary,
+    Located,
+    Manifest,
+    Tagged,
+    job_url,
+)
+from . import bodies, objects, openapi
+from .connections import connections
+from .inputs import JobFilters, SubmitHeaders
 
 _log = structlog.get_logger(__name__)
 

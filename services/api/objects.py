@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from flask import Response
 from werkzeug.wsgi import FileWrapper
 
-from impasto.services.api.connections import connections
+from .connections import connections
 
 CHUNK_BYTES = 64 * 2**10
 FOREVER_SECONDS = 365 * 86400

@@ -9,18 +9,6 @@ from apiflask import APIFlask
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from impasto.services.api import inputs, tracing
-from impasto.services.api.problems import MEDIA_TYPE
-from impasto.services.schemas import (
-    AssetDocument,
-    Index,
-    JobDocument,
-    JobPage,
-    Liveness,
-    Manifest,
-    Problem,
-    Readiness,
-)
 from impasto.shared.errors import (
     ExpectationFailed,
     HeadersTooLarge,
@@ -31,6 +19,19 @@ from impasto.shared.errors import (
     UriTooLong,
 )
 from impasto.shared.spec import JobSpec
+
+from ..schemas import (
+    AssetDocument,
+    Index,
+    JobDocument,
+    JobPage,
+    Liveness,
+    Manifest,
+    Problem,
+    Readiness,
+)
+from . import inputs, tracing
+from .problems import MEDIA_TYPE
 
 _ANSWERS = (AssetDocument, Index, JobDocument, JobPage, Liveness, Manifest, Problem, Readiness)
 _REFERENCE = "#/components/schemas/{model}"

@@ -19,7 +19,6 @@ from waitress.server import BaseWSGIServer
 from waitress.task import ErrorTask
 from waitress.utilities import BadRequest, RequestEntityTooLarge
 
-from impasto.services.api.problems import MEDIA_TYPE
 from impasto.shared.errors import (
     BodyTooLarge,
     HeadersTooLarge,
@@ -27,6 +26,8 @@ from impasto.shared.errors import (
     MalformedRequest,
     Violation,
 )
+
+from .problems import MEDIA_TYPE
 
 _ERRORS = {error.status: error for error in (MalformedRequest, BodyTooLarge, HeadersTooLarge)}
 _LINE_BYTES_MAX = 8190  # of a chunk's size or a trailer, as gunicorn has it

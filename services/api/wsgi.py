@@ -2,9 +2,10 @@
 
 from apiflask import APIFlask
 
-from impasto.services.api import create_app
 from impasto.shared import logs, settings
 from impasto.shared.pictures.pool import Decoders
+
+from . import create_app
 
 
 def application() -> APIFlask:

@@ -7,12 +7,13 @@ themselves; the service may go on meanwhile.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from impasto.services.audit.history import History, histories
-from impasto.services.audit.job_checks import LIVES, Bounds
-from impasto.services.audit.objects import Objects
 from impasto.shared.database import Database, workers
 from impasto.shared.states import WorkerState
 from impasto.shared.storage import Storage
+
+from .history import History, histories
+from .job_checks import LIVES, Bounds
+from .objects import Objects
 
 __all__ = ["INVARIANTS", "Bounds", "Broken", "check"]
 

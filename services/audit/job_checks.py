@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from impasto.services.audit.history import History
 from impasto.shared import object_keys
 from impasto.shared.errors import Unavailable
 from impasto.shared.states import MOVES, TERMINAL, End, State
+
+from .history import History
 
 _CANCEL_SECONDS = 5  # on top of a lease and a reconcile interval
 

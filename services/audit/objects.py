@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 from sqlalchemy import select
 
-from impasto.services.audit.history import History, history
-from impasto.services.audit.job_checks import Bounds
 from impasto.shared import object_keys
 from impasto.shared.database import Database
 from impasto.shared.database.clock import now
@@ -15,6 +13,9 @@ from impasto.shared.database.tables import assets
 from impasto.shared.errors import ObjectNotFound
 from impasto.shared.states import State
 from impasto.shared.storage import Storage
+
+from .history import History, history
+from .job_checks import Bounds
 
 _CHUNK_BYTES = 2**20
 

@@ -3,8 +3,8 @@
 A command imports what it needs when it runs, so that `impasto --help` is there at once.
 """
 
-from impasto.services.cli import jobs, pictures, reference, service  # they register their commands
-from impasto.services.cli.app import INTERRUPTED, REFUSED, app
+from . import jobs, pictures, reference, service  # they register their commands
+from .app import INTERRUPTED, REFUSED, app
 
 __all__ = ["INTERRUPTED", "REFUSED", "app", "jobs", "main", "pictures", "reference", "service"]
 

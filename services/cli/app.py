@@ -95,7 +95,7 @@ def print_json(value: Any) -> None:
 
 def exit_status(error: Exception) -> int:
     """`REFUSED` for what whoever typed the command can mend there, else 1."""
-    from impasto.services.client.errors import JobFailed  # a job's own error, whatever it was
+    from ..client.errors import JobFailed  # a job's own error, whatever it was
 
     is_refusal = isinstance(error, ImpastoError) and error.status == HTTPStatus.UNPROCESSABLE_ENTITY
     is_argument = isinstance(error, InvalidSetting) or is_refusal

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from impasto.services.cli.app import JOBS, app, console, print_json, say
-from impasto.services.cli.local_service import connected
-from impasto.services.cli.options import JobId, Json, Server
-from impasto.services.cli.output import follow, print_status
 from impasto.shared.states import State
+
+from .app import JOBS, app, console, print_json, say
+from .local_service import connected
+from .options import JobId, Json, Server
+from .output import follow, print_status
 
 
 @app.command(rich_help_panel=JOBS)
@@ -28,7 +29,7 @@ def watch(job: JobId, server: Server = None, json: Json = False) -> None:
 @app.command(rich_help_panel=JOBS)
 def status(job: JobId, server: Server = None, json: Json = False) -> None:
     """Show how a job stands."""
-    from impasto.services.client import tables
+    from ..client import tables
 
     with connected(server, starts_own=True) as client:
         document = client.job(job).status()
@@ -58,8 +59,8 @@ def jobs(
     json: Json = False,
 ) -> None:
     """List jobs, the newest first."""
-    from impasto.services.client import tables
-    from impasto.services.client.options import pair
+    from ..client import tables
+    from ..client.options import pair
 
     labels = dict(map(pair, label or []))
     with connected(server, starts_own=True) as client:
@@ -75,7 +76,7 @@ def jobs(
 @app.command(rich_help_panel=JOBS)
 def cancel(job: JobId, server: Server = None, json: Json = False) -> None:
     """Cancel a job; one that has ended stays as it is."""
-    from impasto.services.client.progress import activity
+    from ..client.progress import activity
 
     with connected(server, starts_own=True) as client:
         client.job(job).cancel()

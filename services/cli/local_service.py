@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from impasto.services.cli.app import console, say, settings_of_environment
+from .app import console, say, settings_of_environment
 
 if TYPE_CHECKING:
-    from impasto.services.client import Client
-    from impasto.services.embedded import Embedded
     from impasto.shared.settings import Settings
+
+    from ..client import Client
+    from ..embedded import Embedded
 
 T = TypeVar("T")
 
@@ -44,7 +45,7 @@ def connected(address: str | None, *, starts_own: bool = False) -> Iterator["Cli
 
     starts_own: whether a service that renders nothing is started to read what an earlier one left.
     """
-    from impasto.services.client import Client
+    from ..client import Client
 
     if address:
         with Client(address) as client:
@@ -63,7 +64,7 @@ def with_renderer(address: str | None, act: Callable[["Client"], T]) -> T:
 
     act: is begun again with another service where that of another command has ended with it.
     """
-    from impasto.services.client import Client, Unreachable
+    from ..client import Client, Unreachable
 
     if address:
         with Client(address) as client:
@@ -87,7 +88,7 @@ def _found_or_started(settings: "Settings", *, renders: bool) -> Iterator[_Servi
     if _answers(settings.local_url):
         yield _Service(settings.local_url)
         return
-    from impasto.services.embedded import HomeInUse
+    from ..embedded import HomeInUse
 
     give_up_at = time.monotonic() + _START_SECONDS
     with ExitStack() as stack:
@@ -112,7 +113,7 @@ def _found_or_started(settings: "Settings", *, renders: bool) -> Iterator[_Servi
 
 def _patience(service: _Service) -> dict[str, Any]:
     """How long a client waits for what may not come."""
-    from impasto.services.client import Backoff
+    from ..client import Backoff
 
     match service.kind:
         case _Kind.STANDING:
@@ -127,8 +128,9 @@ def _patience(service: _Service) -> dict[str, Any]:
 
 
 def _own(settings: "Settings", *, renders: bool) -> "Embedded":
-    from impasto.services.embedded import Embedded
     from impasto.shared import logs
+
+    from ..embedded import Embedded
 
     changes: dict[str, Any] = {"host": "127.0.0.1", "port": 0}
     if "log_level" not in settings.model_fields_set:
@@ -139,7 +141,7 @@ def _own(settings: "Settings", *, renders: bool) -> "Embedded":
 
 
 def _answers(url: str) -> bool:
-    from impasto.services.client import Client
+    from ..client import Client
 
     with Client(url) as client:
         return client.answers()

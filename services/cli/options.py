@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 if TYPE_CHECKING:
-    from impasto.services.client.options import Option
+    from ..client.options import Option
 
 
 class LazyOptionsCommand(TyperCommand):
@@ -18,7 +18,7 @@ class LazyOptionsCommand(TyperCommand):
     """
 
     def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> Any:
-        from impasto.services.client import options
+        from ..client import options
 
         complete = typer.Typer(add_completion=False, rich_markup_mode="rich")
         own: Any = self.callback
@@ -32,8 +32,9 @@ class LazyOptionsCommand(TyperCommand):
 
 class TakesSpec(LazyOptionsCommand):
     def options(self) -> list["Option"]:
-        from impasto.services.client import options
         from impasto.shared.spec import JobSpec, RenderSpec
+
+        from ..client import options
 
         arguments = {"content", "styles"}
         return [
@@ -44,8 +45,9 @@ class TakesSpec(LazyOptionsCommand):
 
 class TakesSettings(LazyOptionsCommand):
     def options(self) -> list["Option"]:
-        from impasto.services.client import options
         from impasto.shared.settings import Settings
+
+        from ..client import options
 
         return options.of(Settings, panel="Settings")
 

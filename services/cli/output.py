@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from impasto.services.cli.app import console, say
 from impasto.shared.errors import ImpastoError, InvalidRequest, ResultExpired
 
+from .app import console, say
+
 if TYPE_CHECKING:
-    from impasto.services.client import Job, JobDocument
+    from ..client import Job, JobDocument
 
 STANDARD_OUTPUT = Path("-")
 
@@ -26,7 +27,7 @@ def check_outputs(
     output: Path | None, report: Path | None, *, inputs: Collection[Path] = (), json: bool = False
 ) -> None:
     """Raise InvalidRequest now for what would otherwise be found after the work."""
-    from impasto.services.client import files
+    from ..client import files
 
     if output == STANDARD_OUTPUT:
         if json:
@@ -52,7 +53,7 @@ def check_outputs(
 
 def follow(job: "Job") -> None:
     """Show the job's progress until it has ended, however that may be."""
-    from impasto.services.client import progress
+    from ..client import progress
 
     with progress.shown(console(stderr=True)) as show:
         for status in job.watch():
@@ -64,8 +65,9 @@ def keep(job: "Job", output: Path | None, report: Path | None, *, json: bool = F
 
     Raises JobFailed, Cancelled, ResultExpired, or NotWritten, which says how to fetch it.
     """
-    from impasto.services.client.tables import size, took
     from impasto.shared.object_keys import SUFFIXES
+
+    from ..client.tables import size, took
 
     status = job.wait()
     if status.result is None:
@@ -92,7 +94,7 @@ def print_status(status: "JobDocument", **more: str) -> None:
 
 
 def _write(job: "Job", output: Path, report: Path | None) -> None:
-    from impasto.services.client import report as reports
+    from ..client import report as reports
 
     if output == STANDARD_OUTPUT:
         sys.stdout.buffer.write(job.result())

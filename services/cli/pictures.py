@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from impasto.services.cli.app import INTERRUPTED, PICTURES, app, console, say
-from impasto.services.cli.local_service import connected, with_renderer
-from impasto.services.cli.options import (
+from .app import INTERRUPTED, PICTURES, app, console, say
+from .local_service import connected, with_renderer
+from .options import (
     Content,
     JobId,
     Json,
@@ -25,10 +25,10 @@ from impasto.services.cli.options import (
     Styles,
     TakesSpec,
 )
-from impasto.services.cli.output import STANDARD_OUTPUT, check_outputs, follow, keep, print_status
+from .output import STANDARD_OUTPUT, check_outputs, follow, keep, print_status
 
 if TYPE_CHECKING:
-    from impasto.services.client import Client, Order
+    from ..client import Client, Order
 
 _PICTURES_OF_A_SPEC = ("content", "styles", "init_asset")
 
@@ -55,7 +55,7 @@ def render(
     inputs = [content, *(style.path for style in styles), *(masks or ())]
     check_outputs(output, report, inputs=inputs, json=json)
     if output and output != STANDARD_OUTPUT:
-        from impasto.services.client.files import format_of
+        from ..client.files import format_of
 
         fields.setdefault("format", format_of(output))
     order = _order(content, styles, masks, spec, fields)
@@ -90,7 +90,7 @@ def submit(
     **fields: Any,
 ) -> None:
     """Submit a picture, print the job's id and leave."""
-    from impasto.services.client import progress
+    from ..client import progress
 
     order = _order(content, styles, masks, spec, fields)
     say(described(content, styles, masks or ()))
@@ -124,8 +124,9 @@ def _order(
     spec: Path | None,
     fields: dict[str, Any],
 ) -> "Order":
-    from impasto.services.client import Order
     from impasto.shared.spec import overridden
+
+    from ..client import Order
 
     if spec:
         fields = overridden(_read_spec(spec), fields)

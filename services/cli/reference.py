@@ -2,16 +2,17 @@
 
 import typer
 
-from impasto.services.cli.app import REFERENCE, app, console, print_json
-from impasto.services.cli.options import Json
+from .app import REFERENCE, app, console, print_json
+from .options import Json
 
 
 @app.command(rich_help_panel=REFERENCE)
 def spec(json: Json = False) -> None:
     """List the fields of a spec: what they accept and mean."""
-    from impasto.services.client import tables
-    from impasto.services.client.fields import fields
     from impasto.shared.spec import JobSpec
+
+    from ..client import tables
+    from ..client.fields import fields
 
     if json:
         print_json(JobSpec.model_json_schema())
@@ -22,8 +23,9 @@ def spec(json: Json = False) -> None:
 @app.command(rich_help_panel=REFERENCE)
 def recipes(json: Json = False) -> None:
     """List the recipes: settings that go together, for --recipe."""
-    from impasto.services.client import tables
     from impasto.shared.recipes import RECIPES
+
+    from ..client import tables
 
     if json:
         print_json({name: vars(recipe) for name, recipe in RECIPES.items()})

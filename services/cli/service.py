@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from impasto.services.cli.app import SERVICE, app, console, print_json, say, settings_of_environment
-from impasto.services.cli.options import Json, TakesSettings
+from .app import SERVICE, app, console, print_json, say, settings_of_environment
+from .options import Json, TakesSettings
 
 
 @app.command(cls=TakesSettings, rich_help_panel=SERVICE)
@@ -17,7 +17,7 @@ def up(**given: Any) -> None:
     API, worker and reconciler are one process; what they know lies in one folder.
     """
     settings = settings_of_environment(**given)
-    from impasto.services import embedded
+    from .. import embedded
 
     def announce(url: str) -> None:
         say(f"Impasto serves on {url}, from {settings.home}; Ctrl-C stops it")
@@ -50,10 +50,11 @@ def doctor(
 
     It only reads, and the service may go on.
     """
-    from impasto.services import audit
-    from impasto.services.client import tables
     from impasto.shared.database import open_database, schema, workers
     from impasto.shared.storage import open_storage
+
+    from .. import audit
+    from ..client import tables
 
     settings = settings_of_environment()
     bounds = audit.Bounds(settings.lease_seconds, settings.reconcile_seconds)
@@ -78,10 +79,11 @@ def doctor(
 @app.command("settings", rich_help_panel=SERVICE)
 def show_settings(json: Json = False) -> None:
     """List the settings: their values and what they mean."""
-    from impasto.services.client import tables
-    from impasto.services.client.fields import fields
     from impasto.shared import urls
     from impasto.shared.settings import PREFIX, Settings
+
+    from ..client import tables
+    from ..client.fields import fields
 
     settings = settings_of_environment()
     values = {

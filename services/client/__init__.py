@@ -3,13 +3,14 @@
 It needs neither the server's packages nor torch.
 """
 
-from impasto.services.client.client import Client, Job
-from impasto.services.client.connection import Backoff
-from impasto.services.client.documents import JobDocument, JobSummary
-from impasto.services.client.errors import ApiError, JobFailed, NotServed, Unreachable
-from impasto.services.client.orders import Order, Picture
 from impasto.shared.errors import Cancelled, ImpastoError, InvalidSpec
 from impasto.shared.spec import JobSpec
+
+from .client import Client, Job
+from .connection import Backoff
+from .documents import JobDocument, JobSummary
+from .errors import ApiError, JobFailed, NotServed, Unreachable
+from .orders import Order, Picture
 
 __all__ = [
     "ApiError",

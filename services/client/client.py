@@ -12,11 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from impasto.services.client import files
-from impasto.services.client.connection import Backoff, Connection, read
-from impasto.services.client.documents import Index, JobDocument, JobPage, JobSummary
-from impasto.services.client.errors import ApiError, JobFailed, NotServed, Unreachable
-from impasto.services.client.orders import Order, Picture, Styles
 from impasto.shared.errors import (
     AssetNotFound,
     Cancelled,
@@ -29,6 +24,12 @@ from impasto.shared.object_keys import digest
 from impasto.shared.spec import JobSpec
 from impasto.shared.states import State, Wait
 from impasto.shared.violations import presentable
+
+from . import files
+from .connection import Backoff, Connection, read
+from .documents import Index, JobDocument, JobPage, JobSummary
+from .errors import ApiError, JobFailed, NotServed, Unreachable
+from .orders import Order, Picture, Styles
 
 DEFAULT_URL = "http://127.0.0.1:7777"
 PATIENT = Backoff()

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import httpx2
 from pydantic import BaseModel, ValidationError
 
-from impasto.services.client.errors import ApiError, Unreachable
 from impasto.shared.errors import InvalidSetting
+
+from .errors import ApiError, Unreachable
 
 _PASSING = {
     HTTPStatus.TOO_MANY_REQUESTS,

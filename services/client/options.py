@@ -12,7 +12,7 @@ import typer
 from pydantic import BaseModel
 from rich.markup import escape
 
-from impasto.services.client.fields import Field, Kind, fields
+from .fields import Field, Kind, fields
 
 Command = Callable[..., Any]
 

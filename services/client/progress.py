@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
 
-from impasto.services.client.documents import JobDocument
+from .documents import JobDocument
 
 LINE_SECONDS = 5.0
 _SPARKS = "▁▂▃▄▅▆▇█"

@@ -12,8 +12,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from impasto.services.client import files
-from impasto.services.client.client import Job
+from . import files
+from .client import Job
 
 STRIP_MAX = 8  # pictures; more would be too small to compare
 STRIP_HEIGHT = 240

@@ -7,12 +7,13 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from impasto.services.client.documents import JobDocument, JobSummary
-from impasto.services.client.fields import Field, written
-from impasto.services.client.progress import described
 from impasto.shared.recipes import Recipe, RecipeName
 from impasto.shared.settings import PREFIX
 from impasto.shared.states import State
+
+from .documents import JobDocument, JobSummary
+from .fields import Field, written
+from .progress import described
 
 QUIET, LOUD = "bright_black", "dark_orange"
 _COLORS = {

@@ -8,12 +8,13 @@ from pathlib import Path
 import structlog
 from celery import Celery
 
-from impasto.services.reconciler.garbage import GarbageCollector
-from impasto.services.reconciler.leases import Leases
 from impasto.shared.database import Database
 from impasto.shared.database.leader import hold_leadership
 from impasto.shared.errors import Unavailable
 from impasto.shared.storage import Storage
+
+from .garbage import GarbageCollector
+from .leases import Leases
 
 __all__ = ["DAY_SECONDS", "Reconciler"]
 

@@ -3,12 +3,13 @@
 import signal
 import threading
 
-from impasto.services.reconciler import Reconciler
 from impasto.shared import logs, settings
 from impasto.shared.database import open_database, schema
 from impasto.shared.errors import ImpastoError
 from impasto.shared.storage import open_storage
 from impasto.shared.wakeups import open_wakeups
+
+from . import Reconciler
 
 
 def main() -> None:

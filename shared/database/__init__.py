@@ -1,5 +1,5 @@
 """The database: the queue and the only truth. SQLite or Postgres; the URL decides."""
 
-from impasto.shared.database.connection import Database, open_database
+from .connection import Database, open_database
 
 __all__ = ["Database", "open_database"]

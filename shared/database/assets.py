@@ -13,10 +13,10 @@ from dataclasses import dataclass, fields
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from impasto.shared.database.clock import now
-from impasto.shared.database.connection import Database
-from impasto.shared.database.tables import DEFAULT_OWNER, asset_grants, assets
-from impasto.shared.errors import AssetNotFound, Unavailable
+from ..errors import AssetNotFound, Unavailable
+from .clock import now
+from .connection import Database
+from .tables import DEFAULT_OWNER, asset_grants, assets
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from impasto.shared.errors import StorageFull, Unavailable
+from ..errors import StorageFull, Unavailable
 
 _BUSY_SECONDS = 10.0  # how long a writer of SQLite waits for the one before it
 _BUSY_PAUSE_SECONDS = 0.02
@@ -83,7 +83,7 @@ def open_database(url: str) -> Database:
         event.listen(engine, "connect", lambda driver, _: _prepare_sqlite(driver, timeout))
         event.listen(engine, "begin", _begin_sqlite)
         return Database(engine)
-    from impasto.shared.database import postgres  # psycopg is an extra
+    from . import postgres  # psycopg is an extra
 
     engine = create_engine(
         parsed,

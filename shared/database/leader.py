@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from impasto.shared.database.connection import Database
-from impasto.shared.errors import Unavailable
+from ..errors import Unavailable
+from .connection import Database
 
 _LOCKS = {"leases": 0x1A9A571, "storage": 0x1A9A572}  # advisory locks of Postgres
 

@@ -9,7 +9,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 
-from impasto.shared.errors import InvalidSetting
+from ..errors import InvalidSetting
 
 _ANSWER_SECONDS = 5.0
 _QUIET_SECONDS = 30  # firewalls forget a connection on which nothing is said for minutes

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Table, and_, select, update
 
-from impasto.shared import object_keys
-from impasto.shared.database.clock import now
-from impasto.shared.database.connection import Database
-from impasto.shared.database.tables import attempts, checkpoints, jobs, snapshots
+from .. import object_keys
+from .clock import now
+from .connection import Database
+from .tables import attempts, checkpoints, jobs, snapshots
 
 
 @dataclass(frozen=True)

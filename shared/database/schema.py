@@ -8,8 +8,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from impasto.shared.database.connection import Database
-from impasto.shared.errors import SchemaOutdated
+from ..errors import SchemaOutdated
+from .connection import Database
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0x1A9A570  # one migration at a time: an advisory lock of Postgres

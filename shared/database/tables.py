@@ -24,8 +24,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from impasto.shared.database.clock import Instant
-from impasto.shared.states import End, Phase, State, WorkerState
+from ..states import End, Phase, State, WorkerState
+from .clock import Instant
 
 
 def _words(of: type[StrEnum]) -> Enum:

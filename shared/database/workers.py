@@ -11,10 +11,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, literal, select, update
 
-from impasto.shared.database.clock import now
-from impasto.shared.database.connection import Database
-from impasto.shared.database.tables import workers
-from impasto.shared.states import WorkerState
+from ..states import WorkerState
+from .clock import now
+from .connection import Database
+from .tables import workers
 
 _ANY_PIXELS = 2**62  # of a worker that does not know how large a render fits
 _IS_ALIVE = (workers.c.lease_expires_at > now()).label("is_alive")

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from impasto.shared.errors import InvalidImage
-from impasto.shared.pictures import codec, costs, frames
+from ..errors import InvalidImage
+from . import codec, costs, frames
 
 PICTURES_MAX = 1000  # then a fresh process takes over, whatever leaked
 _GROWN_BYTES = 64 * 2**20  # so does it where the allocator gave so much not back

@@ -18,9 +18,10 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from impasto.shared.pictures import declared, levels
-from impasto.shared.pictures.declared import Declared
-from impasto.shared.pictures.formats import (
+from ..sizes import canvas
+from . import declared, levels
+from .declared import Declared
+from .formats import (
     ACCEPTED,
     FORMATS,
     MEDIA_TYPES,
@@ -29,7 +30,6 @@ from impasto.shared.pictures.formats import (
     format_of,
     invalid,
 )
-from impasto.shared.sizes import canvas
 
 __all__ = [
     "ACCEPTED",

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from impasto.shared.errors import InvalidImage, Violation
-from impasto.shared.pictures import chunks
+from ..errors import InvalidImage, Violation
+from . import chunks
 
 SCANS_MAX = 100  # encoders make about ten
 SCANNED_PIXELS_MAX = 2_000_000_000  # of all scans together: 20 of the largest picture

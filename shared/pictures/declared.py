@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms
 
-from impasto.shared.pictures import chunks
+from . import chunks
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import re
 from pi_heif import register_heif_opener
 from PIL import Image
 
-from impasto.shared.errors import InvalidImage, Violation
+from ..errors import InvalidImage, Violation
 
 # By Pillow's name.
 FORMATS = {

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from impasto.shared.pictures import chunks
+from . import chunks
 
 Levels = NDArray[Any]
 

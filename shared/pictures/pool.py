@@ -24,9 +24,9 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from impasto.shared.errors import Busy, DecoderKilled, InvalidImage, Unavailable, Violation
-from impasto.shared.pictures import frames
-from impasto.shared.pictures.codec import Decoded, Facts
+from ..errors import Busy, DecoderKilled, InvalidImage, Unavailable, Violation
+from . import frames
+from .codec import Decoded, Facts
 
 _log = structlog.get_logger(__name__)
 

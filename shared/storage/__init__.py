@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
 from urllib.parse import urlsplit
 
-from impasto.shared.errors import InvalidSetting
+from ..errors import InvalidSetting
 
 
 class Storage(Protocol):
@@ -47,11 +47,11 @@ def open_storage(url: str) -> Storage:
     parts = urlsplit(url)
     match parts.scheme:
         case "file":
-            from impasto.shared.storage.folder import FolderStorage
+            from .folder import FolderStorage
 
             return FolderStorage(parts.path)
         case "s3":
-            from impasto.shared.storage.s3 import S3Storage  # boto3 is an extra
+            from .s3 import S3Storage  # boto3 is an extra
 
             return S3Storage(parts.netloc, parts.path)
     raise InvalidSetting(f"storage URL {url!r}: accepted: file:///FOLDER or s3://BUCKET/PREFIX")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote
 
-from impasto.shared.errors import ObjectNotFound, StorageFull, Unavailable
+from ..errors import ObjectNotFound, StorageFull, Unavailable
 
 _PART = ".part"  # the suffix of a file that is still being written
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

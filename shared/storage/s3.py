@@ -15,8 +15,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from impasto.shared import urls
-from impasto.shared.errors import InvalidSetting, ObjectNotFound, StorageFull, Unavailable
+from .. import urls
+from ..errors import InvalidSetting, ObjectNotFound, StorageFull, Unavailable
 
 # Whoever asks tries again in his own time, so nobody is held longer than two tries take: 9 s.
 _CONFIG = Config(

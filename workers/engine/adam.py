@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from impasto.workers.engine.optimizers import (
+from .optimizers import (
     SHORTENED,
     TINY,
     Evaluation,

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from impasto.workers.engine.errors import Diverged
-from impasto.workers.engine.objective import Objective, Region, look_by_layer
-from impasto.workers.engine.plan import Plan
-from impasto.workers.engine.vgg import Vgg, layer_of
+from .errors import Diverged
+from .objective import Objective, Region, look_by_layer
+from .plan import Plan
+from .vgg import Vgg, layer_of
 
 # At half strength, where both have their say, and at so many px; chosen by eye. On a larger canvas
 # the same layers hold on to finer parts of the photograph: what they keep must weigh less there.

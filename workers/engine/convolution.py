@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from impasto.workers.engine import operators
-from impasto.workers.engine.arena import Arena
-from impasto.workers.engine.graphs import parallel_streams
+from . import operators
+from .arena import Arena
+from .graphs import parallel_streams
 
 KERNEL = 3
 BFLOAT16_GAIN = 1.5  # a lesser one is made up for by Winograd's tiles, which float32 has alone

@@ -15,7 +15,7 @@ from weakref import ref
 import torch
 from torch import Tensor
 
-from impasto.workers.engine.arena import Arena
+from .arena import Arena
 
 KEPT = 8  # batches; the one that was stepped longest ago is dropped
 WARM = 2  # steps before one is recorded: by then all that stays has its place

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from impasto.workers.engine import operators
-from impasto.workers.engine.alignment import add_product, aligned, row_length
-from impasto.workers.engine.graphs import StreamFork, parallel_streams
-from impasto.workers.engine.optimizers import (
+from . import operators
+from .alignment import add_product, aligned, row_length
+from .graphs import StreamFork, parallel_streams
+from .optimizers import (
     SHORTENED,
     TINY,
     Evaluation,
@@ -19,7 +19,7 @@ from impasto.workers.engine.optimizers import (
     exact_dtype,
     stacked,
 )
-from impasto.workers.engine.preconditioner import dots, smooth, smoothed_squares
+from .preconditioner import dots, smooth, smoothed_squares
 
 CURVATURE_MIN = 1e-10  # the cosine between s and y below which a pair is noise
 REGAINED = 2  # times as long may be the one after a step that was not

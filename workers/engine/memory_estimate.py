@@ -5,13 +5,13 @@ from bisect import bisect_left
 import torch
 from torch import Tensor
 
-from impasto.workers.engine.adam import Adam
-from impasto.workers.engine.lbfgs import Lbfgs
-from impasto.workers.engine.optimizers import Optimizer
-from impasto.workers.engine.pictures import SCALE_SIDE_MIN
-from impasto.workers.engine.plan import Plan
-from impasto.workers.engine.strips import blocks, least_pass_bytes
-from impasto.workers.engine.vgg import CHANNELS, DTYPES, layer_of
+from .adam import Adam
+from .lbfgs import Lbfgs
+from .optimizers import Optimizer
+from .pictures import SCALE_SIDE_MIN
+from .plan import Plan
+from .strips import blocks, least_pass_bytes
+from .vgg import CHANNELS, DTYPES, layer_of
 
 # How much L-BFGS remembers depends on the canvas alone, not on a machine's memory: one plan is one
 # picture. Canvases of up to 1.6 million pixels get all of it.

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from impasto.workers.engine import operators
-from impasto.workers.engine.alignment import dot
-from impasto.workers.engine.errors import PlanError
-from impasto.workers.engine.graphs import StreamFork, parallel_streams
-from impasto.workers.engine.losses import (
+from . import operators
+from .alignment import dot
+from .errors import PlanError
+from .graphs import StreamFork, parallel_streams
+from .losses import (
     add_content_gradient,
     add_style_gradient,
     content_loss,
@@ -20,11 +20,11 @@ from impasto.workers.engine.losses import (
     style_losses,
     tv_loss,
 )
-from impasto.workers.engine.passage import NetworkPass
-from impasto.workers.engine.plan import Plan
-from impasto.workers.engine.strips import blocks
-from impasto.workers.engine.styles import StyleTarget, guides
-from impasto.workers.engine.vgg import CHANNELS, DTYPES, Vgg, layer_of
+from .passage import NetworkPass
+from .plan import Plan
+from .strips import blocks
+from .styles import StyleTarget, guides
+from .vgg import CHANNELS, DTYPES, Vgg, layer_of
 
 TINY = 1e-30  # keeps a gradient of zeros from being divided by zero
 

@@ -16,12 +16,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from impasto.workers.engine import relu_mask
-from impasto.workers.engine.convolution import Convolution, mask
-from impasto.workers.engine.graphs import StreamFork, parallel_streams
-from impasto.workers.engine.pools import Pooling, pool, unpool
-from impasto.workers.engine.strips import Strip, blocks, plan_strips
-from impasto.workers.engine.vgg import CHANNELS, DTYPES, Precision, Vgg
+from . import relu_mask
+from .convolution import Convolution, mask
+from .graphs import StreamFork, parallel_streams
+from .pools import Pooling, pool, unpool
+from .strips import Strip, blocks, plan_strips
+from .vgg import CHANNELS, DTYPES, Precision, Vgg
 
 FORWARD_ONLY_BYTES = 2**23  # for the strips of a pass that has no backward
 

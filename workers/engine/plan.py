@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from impasto.workers.engine.errors import PlanError
-from impasto.workers.engine.optimizers import OptimizerName
-from impasto.workers.engine.pools import Pooling
-from impasto.workers.engine.vgg import Precision, layer_of
+from .errors import PlanError
+from .optimizers import OptimizerName
+from .pools import Pooling
+from .vgg import Precision, layer_of
 
 Init = Literal["noise", "content", "style", "asset"]
 

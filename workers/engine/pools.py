@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from impasto.workers.engine import operators
-from impasto.workers.engine.convolution import cudnn
+from . import operators
+from .convolution import cudnn
 
 Pooling = Literal["max", "avg"]
 

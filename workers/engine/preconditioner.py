@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from impasto.workers.engine.alignment import dot
-from impasto.workers.engine.convolution import cudnn
-from impasto.workers.engine.graphs import parallel_streams
+from .alignment import dot
+from .convolution import cudnn
+from .graphs import parallel_streams
 
 SIDE_MIN = 4  # px; a smaller image is left as it is
 

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from impasto.workers.engine.balance import Factors, balanced, explicit, factors
-from impasto.workers.engine.errors import Diverged, PlanError, ShapeError
-from impasto.workers.engine.losses import tv_loss
-from impasto.workers.engine.memory_estimate import STEP_IMAGES, make_optimizer
-from impasto.workers.engine.objective import Losses, Objective, Region, evaluate, look
-from impasto.workers.engine.optimizers import Evaluation, Optimizer, stacked
-from impasto.workers.engine.pictures import (
+from .balance import Factors, balanced, explicit, factors
+from .errors import Diverged, PlanError, ShapeError
+from .losses import tv_loss
+from .memory_estimate import STEP_IMAGES, make_optimizer
+from .objective import Losses, Objective, Region, evaluate, look
+from .optimizers import Evaluation, Optimizer, stacked
+from .pictures import (
     SCALE_SIDE_MIN,
     clamped,
     resized,
@@ -28,11 +28,11 @@ from impasto.workers.engine.pictures import (
     to_mask,
     to_picture,
 )
-from impasto.workers.engine.plan import Plan
-from impasto.workers.engine.pools import Pooling
-from impasto.workers.engine.strips import blocks, whole_bytes
-from impasto.workers.engine.styles import StyleCache, StyleTarget, style_target
-from impasto.workers.engine.vgg import Precision, Vgg
+from .plan import Plan
+from .pools import Pooling
+from .strips import blocks, whole_bytes
+from .styles import StyleCache, StyleTarget, style_target
+from .vgg import Precision, Vgg
 
 OPTIMIZER = "optimizer."  # prefix of the optimiser's tensors in a render's state
 # At one of the coarser sizes, at most, without a strength: more led some pairs astray. By strength

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from impasto.workers.engine.losses import gram_sum
-from impasto.workers.engine.passage import NetworkPass
-from impasto.workers.engine.pools import Pooling
-from impasto.workers.engine.strips import blocks
-from impasto.workers.engine.vgg import Precision, Vgg, layer_of
+from .losses import gram_sum
+from .passage import NetworkPass
+from .pools import Pooling
+from .strips import blocks
+from .vgg import Precision, Vgg, layer_of
 
 _POSITIONS_MIN = 1e-6  # a painting may be transparent everywhere
 

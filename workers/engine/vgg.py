@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from impasto.workers.engine import operators
-from impasto.workers.engine.arena import Arena
-from impasto.workers.engine.convolution import (
+from . import operators
+from .arena import Arena
+from .convolution import (
     Convolution,
     Direct,
     DirectStem,
@@ -18,9 +18,9 @@ from impasto.workers.engine.convolution import (
     UnfoldedStem,
     has_fast_bfloat16,
 )
-from impasto.workers.engine.errors import PlanError, WeightsError
-from impasto.workers.engine.graphs import Graphs
-from impasto.workers.engine.winograd import Winograd
+from .errors import PlanError, WeightsError
+from .graphs import Graphs
+from .winograd import Winograd
 
 Precision = Literal["float32", "bfloat16"]
 DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -5,7 +5,7 @@ attempts claim them, report, point to what they stored, and end
 expiry requeues those whose worker is gone
 """
 
-from impasto.shared.database.jobs.attempts import (
+from .attempts import (
     acknowledge_cancel,
     add_checkpoint,
     add_snapshot,
@@ -21,7 +21,7 @@ from impasto.shared.database.jobs.attempts import (
     retry,
     succeed,
 )
-from impasto.shared.database.jobs.clients import (
+from .clients import (
     find_by_idempotency_key,
     get,
     list_jobs,
@@ -29,9 +29,9 @@ from impasto.shared.database.jobs.clients import (
     submit,
     view,
 )
-from impasto.shared.database.jobs.expiry import fail_overdue, requeue_expired, requeue_from
-from impasto.shared.database.jobs.fence import ATTEMPTS_MAX, FAILURES_MAX
-from impasto.shared.database.jobs.records import (
+from .expiry import fail_overdue, requeue_expired, requeue_from
+from .fence import ATTEMPTS_MAX, FAILURES_MAX
+from .records import (
     Attempt,
     Checkpoint,
     Claim,
@@ -41,7 +41,7 @@ from impasto.shared.database.jobs.records import (
     Snapshot,
     View,
 )
-from impasto.shared.database.jobs.waiting import count_runnable
+from .waiting import count_runnable
 
 __all__ = [
     "ATTEMPTS_MAX",

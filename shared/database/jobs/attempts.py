@@ -18,9 +18,13 @@ from sqlalchemy import (
     update,
 )
 
-from impasto.shared.database.clock import now
-from impasto.shared.database.connection import Database
-from impasto.shared.database.jobs.fence import (
+from ...errors import ImpastoError
+from ...states import End, Phase, State
+from ..clock import now
+from ..connection import Database
+from ..tables import attempts, jobs, snapshots
+from ..tables import checkpoints as checkpoints_table
+from .fence import (
     FAILURES_MAX,
     end,
     ending,
@@ -30,12 +34,8 @@ from impasto.shared.database.jobs.fence import (
     requeue,
     tombstone_checkpoints,
 )
-from impasto.shared.database.jobs.records import Checkpoint, Claim, Job, Progress
-from impasto.shared.database.jobs.waiting import is_runnable
-from impasto.shared.database.tables import attempts, jobs, snapshots
-from impasto.shared.database.tables import checkpoints as checkpoints_table
-from impasto.shared.errors import ImpastoError
-from impasto.shared.states import End, Phase, State
+from .records import Checkpoint, Claim, Job, Progress
+from .waiting import is_runnable
 
 _CHECKPOINTS_KEPT = 2  # the newest may prove corrupt
 

@@ -7,16 +7,16 @@ from dataclasses import asdict, fields
 from sqlalchemy import Connection, case, exists, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
-from impasto.shared.database.clock import now
-from impasto.shared.database.connection import Database
-from impasto.shared.database.jobs.fence import tombstone_checkpoints
-from impasto.shared.database.jobs.records import Attempt, Job, JobWarning, Snapshot, View
-from impasto.shared.database.jobs.waiting import age, ahead
-from impasto.shared.database.tables import DEFAULT_OWNER, attempts, checkpoints, jobs, snapshots
-from impasto.shared.database.workers import read_fleet
-from impasto.shared.errors import IdempotencyConflict, JobNotFound
-from impasto.shared.spec import JobSpec
-from impasto.shared.states import TERMINAL, State
+from ...errors import IdempotencyConflict, JobNotFound
+from ...spec import JobSpec
+from ...states import TERMINAL, State
+from ..clock import now
+from ..connection import Database
+from ..tables import DEFAULT_OWNER, attempts, checkpoints, jobs, snapshots
+from ..workers import read_fleet
+from .fence import tombstone_checkpoints
+from .records import Attempt, Job, JobWarning, Snapshot, View
+from .waiting import age, ahead
 
 
 def submit(

@@ -2,19 +2,19 @@
 
 from sqlalchemy import ColumnElement, select, update
 
-from impasto.shared.database.clock import now
-from impasto.shared.database.connection import Database
-from impasto.shared.database.jobs.fence import (
+from ...errors import AttemptsExhausted, DeadlineExceeded
+from ...states import End, State
+from ..clock import now
+from ..connection import Database
+from ..tables import checkpoints, jobs
+from .fence import (
     FAILURES_MAX,
     end,
     fenced,
     requeue,
     tombstone_checkpoints,
 )
-from impasto.shared.database.jobs.records import Job
-from impasto.shared.database.tables import checkpoints, jobs
-from impasto.shared.errors import AttemptsExhausted, DeadlineExceeded
-from impasto.shared.states import End, State
+from .records import Job
 
 
 def requeue_expired(database: Database, *, count_failure: bool = True) -> list[Job]:

@@ -10,12 +10,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select, update
 
-from impasto.shared.database.clock import now
-from impasto.shared.database.connection import Database
-from impasto.shared.database.jobs.records import Claim, Job
-from impasto.shared.database.tables import attempts, checkpoints, jobs
-from impasto.shared.errors import AttemptsExhausted, LeaseLost
-from impasto.shared.states import TERMINAL, End, State
+from ...errors import AttemptsExhausted, LeaseLost
+from ...states import TERMINAL, End, State
+from ..clock import now
+from ..connection import Database
+from ..tables import attempts, checkpoints, jobs
+from .records import Claim, Job
 
 FAILURES_MAX = 3  # how often attempts may fail or vanish without progress before their job does
 ATTEMPTS_MAX = 50  # how often a job is begun, whoever is to blame that it did not end

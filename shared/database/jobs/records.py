@@ -7,8 +7,8 @@ from typing import Any, Self
 
 from sqlalchemy import Row
 
-from impasto.shared.database.workers import Fleet
-from impasto.shared.states import End, Phase, State
+from ...states import End, Phase, State
+from ..workers import Fleet
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Tuple, and_, func, or_, select, tuple_
 
-from impasto.shared.database.clock import now
-from impasto.shared.database.connection import Database
-from impasto.shared.database.jobs.records import Job
-from impasto.shared.database.tables import jobs
-from impasto.shared.states import State
+from ...states import State
+from ..clock import now
+from ..connection import Database
+from ..tables import jobs
+from .records import Job
 
 
 def count_runnable(database: Database) -> int:
