@@ -44,15 +44,16 @@ from bench.peers.same_loss import Tutorial, pastiche
 from bench.pictures import Pair, pairs
 from impasto.shared.pictures import codec
 from impasto.workers import images
-from impasto.workers.engine import passage
+from impasto.workers.engine.layers import CHANNELS, LAYERS, Precision
 from impasto.workers.engine.loop import Event, Loop
-from impasto.workers.engine.objective import evaluate
-from impasto.workers.engine.pictures import to_image
+from impasto.workers.engine.network import passage
+from impasto.workers.engine.network.strips import blocks, whole_bytes
+from impasto.workers.engine.network.vgg import Vgg, resolve_precision
+from impasto.workers.engine.objective.objective import evaluate
+from impasto.workers.engine.objective.styles import StyleCache
 from impasto.workers.engine.plan import Plan
-from impasto.workers.engine.render import COARSE_ITERATIONS, Render, Style
-from impasto.workers.engine.strips import blocks, whole_bytes
-from impasto.workers.engine.styles import StyleCache
-from impasto.workers.engine.vgg import CHANNELS, LAYERS, Precision, Vgg, resolve_precision
+from impasto.workers.engine.render.pictures import to_image
+from impasto.workers.engine.render.render import COARSE_ITERATIONS, Render, Style
 
 RESULTS = Path(__file__).parent / "results"
 PASTICHE_ITERATIONS = 260

@@ -13,9 +13,9 @@ from impasto.shared.pictures.codec import Decoded, Picture
 from impasto.shared.pictures.pool import Decoders
 from impasto.shared.spec import JobSpec
 from impasto.workers import images
-from impasto.workers.engine.render import Render
-from impasto.workers.engine.styles import StyleCache
-from impasto.workers.engine.vgg import Vgg, resolve_precision
+from impasto.workers.engine.network.vgg import Vgg, resolve_precision
+from impasto.workers.engine.objective.styles import StyleCache
+from impasto.workers.engine.render.render import Render
 from impasto.workers.spec_to_plan import finished, in_styles_colors, plan_of, style_of
 
 

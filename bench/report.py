@@ -15,10 +15,10 @@ from bench.judge.judge import read, to_image
 from bench.own import Renderer
 from bench.pictures import twelve
 from bench.vgg import PlainVgg
-from impasto.workers.engine.memory_estimate import make_optimizer
-from impasto.workers.engine.optimizers import Evaluation
-from impasto.workers.engine.pictures import clamped, noise
+from impasto.workers.engine.optim.optimizers import Evaluation
 from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.render.memory_estimate import make_optimizer
+from impasto.workers.engine.render.pictures import clamped, noise
 
 
 class Plain:

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from impasto.workers import weights
-from impasto.workers.engine.vgg import LAYERS, POOLED, Weights, layer_of
+from impasto.workers.engine.layers import LAYERS, POOLED, layer_of
+from impasto.workers.engine.network.vgg import Weights
 
 POOLS: dict[str, Callable[[Tensor], Tensor]] = {
     "max": partial(functional.max_pool2d, kernel_size=2),

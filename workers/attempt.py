@@ -30,14 +30,14 @@ from impasto.shared.storage import Storage
 
 from . import checkpoints, images
 from .checkpoints import Checkpoints, Provenance, Saved, Unusable
-from .engine import memory
+from .engine.device import memory
 from .engine.errors import OutOfMemory, RunOver
 from .engine.loop import Event, Loop, Run, Stepped
-from .engine.memory_estimate import fitting_side
+from .engine.network.vgg import Vgg, resolve_precision
+from .engine.objective.styles import StyleCache
 from .engine.plan import Plan
-from .engine.render import Render, Style
-from .engine.styles import StyleCache
-from .engine.vgg import Vgg, resolve_precision
+from .engine.render.memory_estimate import fitting_side
+from .engine.render.render import Render, Style
 from .lease import Lease, LeaseTimings, pauses
 from .loss_history import LossHistory
 from .spec_to_plan import finished, in_styles_colors, plan_of, style_of

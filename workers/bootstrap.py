@@ -12,9 +12,10 @@ from impasto.shared.storage import open_storage
 
 from . import weights
 from .attempt import WorkerContext
-from .engine import memory, memory_estimate
+from .engine.device import memory
 from .engine.loop import Loop
-from .engine.vgg import Vgg
+from .engine.network.vgg import Vgg
+from .engine.render import memory_estimate
 from .lease import LeaseTimings
 from .outcomes import JobRunner
 from .presence import Presence

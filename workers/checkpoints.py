@@ -24,10 +24,10 @@ from impasto.shared.database import Database, jobs
 from impasto.shared.errors import ImpastoError, LeaseLost, ObjectNotFound, Unavailable
 from impasto.shared.storage import Storage
 
-from .engine.balance import Factors
-from .engine.objective import Losses
-from .engine.render import Level, Progress
-from .engine.vgg import Precision
+from .engine.layers import Precision
+from .engine.objective.balance import Factors
+from .engine.objective.objective import Losses
+from .engine.render.render import Level, Progress
 
 _log = structlog.get_logger(__name__)
 

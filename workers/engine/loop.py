@@ -17,9 +17,9 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor
 
-from . import memory
+from .device import memory
 from .errors import LoopClosed, OutOfMemory, RunOver
-from .render import Progress
+from .render.render import Progress
 
 LEAST_BYTES = 2**24  # no strip is so thin that less would do
 # For so long another thread may hold the interpreter while the loop waits for it, which hands it

@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from .errors import PlanError
-from .optimizers import OptimizerName
-from .pools import Pooling
-from .vgg import Precision, layer_of
+from .layers import OptimizerName, Pooling, Precision, layer_of
 
 Init = Literal["noise", "content", "style", "asset"]
 

@@ -35,11 +35,11 @@ from impasto.shared.spec import JobSpec
 from impasto.shared.states import End, State
 from impasto.shared.storage import Storage, open_storage
 from impasto.workers.attempt import Attempt, WorkerContext
-from impasto.workers.engine import memory
-from impasto.workers.engine.arena import Arena
+from impasto.workers.engine.device import memory
+from impasto.workers.engine.device.arena import Arena
 from impasto.workers.engine.loop import Loop
-from impasto.workers.engine.memory_estimate import fitting_side, min_render_bytes
-from impasto.workers.engine.vgg import Vgg
+from impasto.workers.engine.network.vgg import Vgg
+from impasto.workers.engine.render.memory_estimate import fitting_side, min_render_bytes
 from impasto.workers.lease import Lease, LeaseTimings
 from impasto.workers.outcomes import JobRunner
 from impasto.workers.spec_to_plan import plan_of

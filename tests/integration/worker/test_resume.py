@@ -21,8 +21,8 @@ from impasto.shared.errors import Unavailable
 from impasto.shared.states import End, State
 from impasto.workers.attempt import WorkerContext
 from impasto.workers.engine.loop import Loop, Run, Stepped
-from impasto.workers.engine.render import Render
-from impasto.workers.engine.vgg import Vgg
+from impasto.workers.engine.network.vgg import Vgg
+from impasto.workers.engine.render.render import Render
 from tests.integration.worker.conftest import (
     Store,
     acting,

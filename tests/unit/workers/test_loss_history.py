@@ -1,9 +1,9 @@
 """What an attempt remembers of itself."""
 
 from impasto.shared.states import Phase
-from impasto.workers.engine.balance import Factors
-from impasto.workers.engine.objective import Losses
-from impasto.workers.engine.render import Level, Progress
+from impasto.workers.engine.objective.balance import Factors
+from impasto.workers.engine.objective.objective import Losses
+from impasto.workers.engine.render.render import Level, Progress
 from impasto.workers.loss_history import LossHistory
 
 

@@ -9,8 +9,9 @@ from torchvision.models import VGG19_Weights, vgg19
 
 from impasto.workers import weights
 from impasto.workers.engine.errors import WeightsError
-from impasto.workers.engine.passage import NetworkPass
-from impasto.workers.engine.vgg import LAYERS, SHAPES, Vgg, Weights
+from impasto.workers.engine.layers import LAYERS, SHAPES
+from impasto.workers.engine.network.passage import NetworkPass
+from impasto.workers.engine.network.vgg import Vgg, Weights
 
 
 def fetch(address: str) -> bytes:

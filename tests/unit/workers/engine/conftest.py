@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from impasto.workers import weights
-from impasto.workers.engine.vgg import Vgg
+from impasto.workers.engine.network.vgg import Vgg
 
 SIDE = 64
 

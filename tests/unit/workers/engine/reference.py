@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from impasto.workers.engine.objective import Losses
+from impasto.workers.engine.layers import Pooling
+from impasto.workers.engine.network.vgg import Weights
+from impasto.workers.engine.objective.objective import Losses
 from impasto.workers.engine.plan import Plan
-from impasto.workers.engine.pools import Pooling
-from impasto.workers.engine.vgg import Weights
 
 DEPTHS = (2, 2, 4, 4, 4)  # convolutions between two pools, as the network's authors print them
 NAMES = [f"{b}_{i}" for b, depth in enumerate(DEPTHS, 1) for i in range(1, depth + 1)]

@@ -12,7 +12,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from impasto.workers.engine import graphs
+from impasto.workers.engine.device import graphs
 
 
 class Stream:

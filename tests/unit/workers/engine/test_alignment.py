@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from impasto.workers.engine.alignment import BOUNDARY_BYTES, dot
-from impasto.workers.engine.lbfgs import Lbfgs, _Curvature, _mean_sizes, _Pairs
-from impasto.workers.engine.losses import content_loss, style_losses, tv_loss
+from impasto.workers.engine.device.alignment import BOUNDARY_BYTES, dot
+from impasto.workers.engine.network.vgg import Vgg
+from impasto.workers.engine.objective.losses import content_loss, style_losses, tv_loss
+from impasto.workers.engine.optim.lbfgs import Lbfgs, _Curvature, _mean_sizes, _Pairs
+from impasto.workers.engine.optim.preconditioner import dots, smoothed_squares
 from impasto.workers.engine.plan import Plan
-from impasto.workers.engine.preconditioner import dots, smoothed_squares
-from impasto.workers.engine.render import Render, Style
-from impasto.workers.engine.vgg import Vgg
+from impasto.workers.engine.render.render import Render, Style
 
 HISTORY = 20
 # None leaves the next image of a batch on a boundary; the last two are shared by several threads.

@@ -2,7 +2,7 @@ from contextlib import suppress
 
 import torch
 
-from impasto.workers.engine.arena import Arena
+from impasto.workers.engine.device.arena import Arena
 
 
 def test_what_is_taken_again_is_the_same_memory_with_what_was_in_it() -> None:

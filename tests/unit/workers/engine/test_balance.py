@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from impasto.workers.engine.balance import Factors
-from impasto.workers.engine.pictures import resized, to_image
+from impasto.workers.engine.network.vgg import Vgg
+from impasto.workers.engine.objective.balance import Factors
 from impasto.workers.engine.plan import Plan
-from impasto.workers.engine.render import Render, Style
-from impasto.workers.engine.vgg import Vgg
+from impasto.workers.engine.render.pictures import resized, to_image
+from impasto.workers.engine.render.render import Render, Style
 
 Layers = tuple[Mapping[str, float], Mapping[str, float]]  # of content and style
 

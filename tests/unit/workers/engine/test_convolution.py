@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from impasto.workers.engine import operators, winograd
-from impasto.workers.engine.arena import Arena
-from impasto.workers.engine.convolution import (
+from impasto.workers.engine.device import operators
+from impasto.workers.engine.device.arena import Arena
+from impasto.workers.engine.network import winograd
+from impasto.workers.engine.network.convolution import (
     SMALL_OUTPUT_BYTES,
     STEM_ROWS,
     Convolution,
@@ -21,7 +22,7 @@ from impasto.workers.engine.convolution import (
     UnfoldedStem,
     mask,
 )
-from impasto.workers.engine.winograd import POINTS, Winograd, transforms
+from impasto.workers.engine.network.winograd import POINTS, Winograd, transforms
 from tests.unit.workers.engine.reference import error
 
 INPUTS, OUTPUTS = 5, 7
@@ -67,7 +68,9 @@ def convolution(request: pytest.FixtureRequest, weight: Tensor, bias: Tensor) ->
 @pytest.fixture(params=[0, SMALL_OUTPUT_BYTES], ids=["in place", "memory of its own"])
 def _memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what oneDNN gives; others are always in place."""
-    monkeypatch.setattr("impasto.workers.engine.convolution.SMALL_OUTPUT_BYTES", request.param)
+    monkeypatch.setattr(
+        "impasto.workers.engine.network.convolution.SMALL_OUTPUT_BYTES", request.param
+    )
 
 
 @pytest.fixture(params=[1, winograd.BAND_BYTES], ids=["many bands", "one band"])

@@ -13,18 +13,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from impasto.workers.engine.adam import Adam
+from impasto.workers.engine.device.graphs import WARM, Graphs
 from impasto.workers.engine.errors import Diverged
-from impasto.workers.engine.graphs import WARM, Graphs
-from impasto.workers.engine.lbfgs import Lbfgs
+from impasto.workers.engine.layers import Pooling, Precision
 from impasto.workers.engine.loop import Loop
-from impasto.workers.engine.objective import evaluate
-from impasto.workers.engine.optimizers import Evaluation, Optimizer
+from impasto.workers.engine.network.vgg import Vgg
+from impasto.workers.engine.objective.objective import evaluate
+from impasto.workers.engine.optim.adam import Adam
+from impasto.workers.engine.optim.lbfgs import Lbfgs
+from impasto.workers.engine.optim.optimizers import Evaluation, Optimizer
+from impasto.workers.engine.optim.preconditioner import smooth
 from impasto.workers.engine.plan import Plan
-from impasto.workers.engine.pools import Pooling
-from impasto.workers.engine.preconditioner import smooth
-from impasto.workers.engine.render import Render, Style
-from impasto.workers.engine.vgg import Precision, Vgg
+from impasto.workers.engine.render.render import Render, Style
 
 # A GPU that torch cannot use is a fault to be seen, and no reason to skip.
 HAS_GPU = torch.cuda.is_available() or Path("/dev/nvidiactl").exists()

@@ -16,12 +16,21 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from impasto.workers.engine import graphs, pools, preconditioner
-from impasto.workers.engine.objective import evaluate
-from impasto.workers.engine.optimizers import Evaluation
+from impasto.workers.engine.device import graphs
+from impasto.workers.engine.layers import SHAPES, Precision
+from impasto.workers.engine.network import pools
+from impasto.workers.engine.network.vgg import Vgg, Weights
+from impasto.workers.engine.objective.objective import evaluate
+from impasto.workers.engine.optim import preconditioner
+from impasto.workers.engine.optim.optimizers import Evaluation
 from impasto.workers.engine.plan import Plan
-from impasto.workers.engine.render import Render, Style, _next_images, _step, _update_optimizers
-from impasto.workers.engine.vgg import SHAPES, Precision, Vgg, Weights
+from impasto.workers.engine.render.render import (
+    Render,
+    Style,
+    _next_images,
+    _step,
+    _update_optimizers,
+)
 from tests.unit.workers.engine.streams import Races, capturing
 
 PLAN = Plan(init="noise", pyramid=1, tv_weight=1.0)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from impasto.workers.engine.graphs import STREAMS, StreamFork, parallel_streams
+from impasto.workers.engine.device.graphs import STREAMS, StreamFork, parallel_streams
 from tests.unit.workers.engine.streams import Cuda, capturing
 
 GPU = torch.device("cuda")

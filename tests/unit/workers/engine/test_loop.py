@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from impasto.workers.engine import loop as loops
-from impasto.workers.engine.arena import Arena
-from impasto.workers.engine.balance import Factors
+from impasto.workers.engine.device.arena import Arena
 from impasto.workers.engine.errors import Diverged, LoopClosed, OutOfMemory, RunOver, ShapeError
 from impasto.workers.engine.loop import SWITCH_SECONDS, Event, Loop, Run
-from impasto.workers.engine.objective import Losses
+from impasto.workers.engine.network.vgg import Vgg
+from impasto.workers.engine.objective.balance import Factors
+from impasto.workers.engine.objective.objective import Losses
 from impasto.workers.engine.plan import Init, Plan
-from impasto.workers.engine.render import Level, Progress, Render, Style
-from impasto.workers.engine.vgg import Vgg
+from impasto.workers.engine.render.render import Level, Progress, Render, Style
 
 PLAN = Plan(
     iterations=6,

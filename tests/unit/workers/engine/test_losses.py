@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from impasto.workers.engine.losses import (
+from impasto.workers.engine.objective.losses import (
     PIECE,
     add_content_gradient,
     add_style_gradient,

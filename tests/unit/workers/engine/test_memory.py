@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from impasto.workers.engine import memory
+from impasto.workers.engine.device import memory
 
 MORE_THAN_AN_ADDRESS_REACHES = 2**60
 

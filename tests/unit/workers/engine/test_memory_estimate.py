@@ -3,9 +3,13 @@ from typing import get_args
 import pytest
 
 from impasto.shared.spec import SIZE_MAX
-from impasto.workers.engine.memory_estimate import fitting_side, min_render_bytes, most_pixels
-from impasto.workers.engine.optimizers import OptimizerName
+from impasto.workers.engine.layers import OptimizerName
 from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.render.memory_estimate import (
+    fitting_side,
+    min_render_bytes,
+    most_pixels,
+)
 
 
 @pytest.mark.parametrize("optimizer", get_args(OptimizerName))

@@ -18,13 +18,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from impasto.workers.engine.objective import Objective, Region, evaluate
-from impasto.workers.engine.optimizers import OptimizerName
-from impasto.workers.engine.pictures import resized, to_image
+from impasto.workers.engine.layers import OptimizerName
+from impasto.workers.engine.network.vgg import Vgg
+from impasto.workers.engine.objective.objective import Objective, Region, evaluate
+from impasto.workers.engine.objective.styles import style_target
 from impasto.workers.engine.plan import Init, Plan
-from impasto.workers.engine.render import Render, Style
-from impasto.workers.engine.styles import style_target
-from impasto.workers.engine.vgg import Vgg
+from impasto.workers.engine.render.pictures import resized, to_image
+from impasto.workers.engine.render.render import Render, Style
 from impasto.workers.loss_history import LossHistory
 
 SAMPLES = Path(__file__).parents[4] / "samples"

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from impasto.workers.engine.errors import PlanError, ShapeError
-from impasto.workers.engine.objective import Losses, Objective, Region, _losses, evaluate
-from impasto.workers.engine.pictures import noise, to_image
+from impasto.workers.engine.layers import CHANNELS
+from impasto.workers.engine.network.vgg import Vgg
+from impasto.workers.engine.objective.objective import Losses, Objective, Region, _losses, evaluate
+from impasto.workers.engine.objective.styles import style_target
 from impasto.workers.engine.plan import Plan
-from impasto.workers.engine.styles import style_target
-from impasto.workers.engine.vgg import CHANNELS, Vgg
+from impasto.workers.engine.render.pictures import noise, to_image
 from tests.unit.workers.engine import reference
 from tests.unit.workers.engine.reference import Part, error
 

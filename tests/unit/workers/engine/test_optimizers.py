@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from impasto.workers.engine.adam import Adam
-from impasto.workers.engine.lbfgs import Lbfgs
-from impasto.workers.engine.optimizers import TINY, Evaluation, Optimizer
+from impasto.workers.engine.optim.adam import Adam
+from impasto.workers.engine.optim.lbfgs import Lbfgs
+from impasto.workers.engine.optim.optimizers import TINY, Evaluation, Optimizer
 from tests.unit.workers.engine.test_preconditioner import by_octaves
 
 Function = Callable[[Tensor], Tensor]

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from impasto.workers.engine.convolution import Convolution, OutputAllocator
-from impasto.workers.engine.passage import NetworkPass
-from impasto.workers.engine.pools import Pooling
-from impasto.workers.engine.strips import blocks, plan_strips, whole_bytes
-from impasto.workers.engine.vgg import CHANNELS, Precision, Vgg
+from impasto.workers.engine.layers import CHANNELS, Pooling, Precision
+from impasto.workers.engine.network.convolution import Convolution, OutputAllocator
+from impasto.workers.engine.network.passage import NetworkPass
+from impasto.workers.engine.network.strips import blocks, plan_strips, whole_bytes
+from impasto.workers.engine.network.vgg import Vgg
 from tests.unit.workers.engine import reference
 from tests.unit.workers.engine.reference import error
 from tests.unit.workers.engine.test_strips import DEEP, EARLY, LITTLE, TAPS, taken

@@ -4,7 +4,14 @@ import torch
 from torch import Tensor
 
 from impasto.workers.engine.errors import ShapeError
-from impasto.workers.engine.pictures import clamped, noise, resized, to_image, to_mask, to_picture
+from impasto.workers.engine.render.pictures import (
+    clamped,
+    noise,
+    resized,
+    to_image,
+    to_mask,
+    to_picture,
+)
 
 
 def test_a_picture_survives_the_way_in_and_out(content: Tensor) -> None:

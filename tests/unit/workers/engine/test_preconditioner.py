@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from impasto.workers.engine.preconditioner import smooth, smoothed_squares
+from impasto.workers.engine.optim.preconditioner import smooth, smoothed_squares
 
 
 def smoothed(images: Tensor, levels: int) -> Tensor:

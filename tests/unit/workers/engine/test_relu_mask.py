@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from impasto.workers.engine import relu_mask
+from impasto.workers.engine.network import relu_mask
 
 DTYPES = [torch.float32, torch.bfloat16]
 

@@ -10,18 +10,13 @@ import torch
 from torch import Tensor
 
 from impasto.workers.engine.errors import Diverged, PlanError, ShapeError
-from impasto.workers.engine.objective import Objective, Region, evaluate
-from impasto.workers.engine.optimizers import OptimizerName
-from impasto.workers.engine.pictures import noise, resized, to_image, to_picture
+from impasto.workers.engine.layers import OptimizerName
+from impasto.workers.engine.network.vgg import Vgg
+from impasto.workers.engine.objective.objective import Objective, Region, evaluate
+from impasto.workers.engine.objective.styles import StyleCache, style_target
 from impasto.workers.engine.plan import Init, Plan
-from impasto.workers.engine.render import (
-    Losses,
-    Progress,
-    Render,
-    Style,
-)
-from impasto.workers.engine.styles import StyleCache, style_target
-from impasto.workers.engine.vgg import Vgg
+from impasto.workers.engine.render.pictures import noise, resized, to_image, to_picture
+from impasto.workers.engine.render.render import Losses, Progress, Render, Style
 
 DEEP = Plan(init="noise", iterations=8, pyramid=1)
 NOISE = replace(  # three blocks: in the deeper two an evaluation takes most of its time

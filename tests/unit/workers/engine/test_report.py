@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from impasto.shared.spec import JobSpec
-from impasto.workers.engine.memory_estimate import make_optimizer
-from impasto.workers.engine.optimizers import Evaluation
-from impasto.workers.engine.pictures import clamped, noise, to_image
-from impasto.workers.engine.render import Render, Style
-from impasto.workers.engine.vgg import Vgg
+from impasto.workers.engine.network.vgg import Vgg
+from impasto.workers.engine.optim.optimizers import Evaluation
+from impasto.workers.engine.render.memory_estimate import make_optimizer
+from impasto.workers.engine.render.pictures import clamped, noise, to_image
+from impasto.workers.engine.render.render import Render, Style
 from impasto.workers.spec_to_plan import plan_of
 from tests.unit.workers.engine import reference
 

@@ -3,7 +3,8 @@ from collections import Counter
 import pytest
 
 from impasto.workers.engine.errors import ShapeError
-from impasto.workers.engine.strips import (
+from impasto.workers.engine.layers import CHANNELS, LAYERS
+from impasto.workers.engine.network.strips import (
     HALO,
     STRIP_ROWS_MIN,
     STRIP_STEP,
@@ -14,7 +15,6 @@ from impasto.workers.engine.strips import (
     plan_strips,
     whole_bytes,
 )
-from impasto.workers.engine.vgg import CHANNELS, LAYERS
 
 TAPS = ("1_2", "2_1", "3_1", "3_4")
 LITTLE = 1  # byte: the thinnest strips

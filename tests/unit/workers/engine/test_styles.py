@@ -2,12 +2,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from impasto.workers.engine import passage
 from impasto.workers.engine.errors import ShapeError
-from impasto.workers.engine.pictures import to_image
-from impasto.workers.engine.pools import Pooling
-from impasto.workers.engine.styles import StyleCache, StyleTarget, style_target
-from impasto.workers.engine.vgg import Vgg
+from impasto.workers.engine.layers import Pooling
+from impasto.workers.engine.network import passage
+from impasto.workers.engine.network.vgg import Vgg
+from impasto.workers.engine.objective.styles import StyleCache, StyleTarget, style_target
+from impasto.workers.engine.render.pictures import to_image
 from tests.unit.workers.engine import reference
 from tests.unit.workers.engine.reference import error
 

@@ -9,27 +9,20 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import vgg19
 
-from impasto.workers.engine import operators
-from impasto.workers.engine.convolution import (
-    Direct,
-    Packed,
-    PackedStem,
-    UnfoldedStem,
-)
+from impasto.workers.engine.device import operators
 from impasto.workers.engine.errors import PlanError, WeightsError
-from impasto.workers.engine.passage import NetworkPass
-from impasto.workers.engine.pools import Pooling
-from impasto.workers.engine.vgg import (
+from impasto.workers.engine.layers import (
     CHANNELS,
     LAYERS,
     SHAPES,
     TAPS,
+    Pooling,
     Precision,
-    Vgg,
-    Weights,
     layer_of,
-    resolve_precision,
 )
+from impasto.workers.engine.network.convolution import Direct, Packed, PackedStem, UnfoldedStem
+from impasto.workers.engine.network.passage import NetworkPass
+from impasto.workers.engine.network.vgg import Vgg, Weights, resolve_precision
 from tests.unit.workers.engine import reference
 
 
@@ -149,7 +142,7 @@ def is_limited() -> bool:
 )
 def test_auto_is_float32_where_bfloat16_would_be_slower() -> None:
     ask = (
-        "from impasto.workers.engine.vgg import resolve_precision as resolve;"
+        "from impasto.workers.engine.network.vgg import resolve_precision as resolve;"
         " print(resolve('auto', 'cpu'))"
     )
     without = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}  # has no bfloat16

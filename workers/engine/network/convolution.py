@@ -7,16 +7,16 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from . import operators
-from .arena import Arena
-from .graphs import parallel_streams
+from ..device import operators
+from ..device.arena import Arena
+from ..device.cudnn import cudnn
+from ..device.graphs import parallel_streams
 
 KERNEL = 3
 BFLOAT16_GAIN = 1.5  # a lesser one is made up for by Winograd's tiles, which float32 has alone
@@ -244,18 +244,6 @@ def mask(gradient: Tensor, y: Tensor) -> None:
         # widened and rounded on the way: a third of the time, the same bits.
         gradient, y = gradient.view(torch.int16), y.view(torch.int16)
     operators.mask_relu(gradient, y)
-
-
-def cudnn(dtype: torch.dtype) -> AbstractContextManager[None]:
-    """How cuDNN is told to convolve.
-
-    float32 is the reference: the same algorithm at each call, and no TF32, which drops 13 of the
-    mantissa's 23 bits. Nothing is tuned: to try all algorithms took 0.8 s at each new size, and
-    steps of 512 px were no shorter by the fastest (H200, bfloat16).
-    """
-    return torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=dtype == torch.float32, allow_tf32=False
-    )
 
 
 def _convolved(

@@ -1,4 +1,4 @@
-"""VGG19's layers and parameters."""
+"""VGG19 on a device: its parameters, brought to a precision."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,8 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from . import operators
-from .arena import Arena
+from ..device import operators
+from ..device.arena import Arena
+from ..device.graphs import Graphs
+from ..errors import WeightsError
+from ..layers import CHANNELS, DTYPES, LAYERS, SHAPES, Precision
 from .convolution import (
     Convolution,
     Direct,
@@ -18,44 +21,10 @@ from .convolution import (
     UnfoldedStem,
     has_fast_bfloat16,
 )
-from .errors import PlanError, WeightsError
-from .graphs import Graphs
 from .winograd import Winograd
 
-Precision = Literal["float32", "bfloat16"]
-DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-CHANNELS = {  # of each convolution: in, out. A pool stands before each block but the first.
-    "1_1": (3, 64),
-    "1_2": (64, 64),
-    "2_1": (64, 128),
-    "2_2": (128, 128),
-    "3_1": (128, 256),
-    "3_2": (256, 256),
-    "3_3": (256, 256),
-    "3_4": (256, 256),
-    "4_1": (256, 512),
-    "4_2": (512, 512),
-    "4_3": (512, 512),
-    "4_4": (512, 512),
-    "5_1": (512, 512),
-    "5_2": (512, 512),
-    "5_3": (512, 512),
-    "5_4": (512, 512),
-}
-LAYERS = tuple(CHANNELS)
-POOLED = ("2_1", "3_1", "4_1", "5_1")
-TAPS = tuple(f"relu{layer}" for layer in LAYERS)
 # From this many positions on, large tiles spare more than their larger kernels cost to read.
 WINOGRAD_LARGE = 1000
-SHAPES: dict[str, tuple[int, ...]] = {
-    name: shape
-    for layer, (before, after) in CHANNELS.items()
-    for name, shape in {
-        f"conv{layer}.weight": (after, before, 3, 3),
-        f"conv{layer}.bias": (after,),
-    }.items()
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,14 +108,6 @@ class Vgg:
         if self.device.type != "cpu" or precision != "float32" or min(CHANNELS[layer]) < 64:
             return 0
         return 4 if height * width >= WINOGRAD_LARGE else 2
-
-
-def layer_of(tap: str) -> str:
-    """`4_2` of `relu4_2` or `conv4_2`. Raises PlanError on any other name."""
-    layer = tap.removeprefix("relu").removeprefix("conv")
-    if layer not in LAYERS or tap not in {f"relu{layer}", f"conv{layer}"}:
-        raise PlanError(f"no layer is called {tap!r}; accepted: {', '.join(TAPS)}")
-    return layer
 
 
 def resolve_precision(asked: Literal["auto"] | Precision, device: torch.device | str) -> Precision:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import operators
+from ..device import operators
 
 PIECE = 2**18  # values; 1024 px, bfloat16: a content loss and its gradient in 8 ms instead of 30
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .arena import Arena
+from ..device.arena import Arena
 from .convolution import KERNEL, Convolution, OutputAllocator
 
 # Where polynomials are evaluated, beside infinity: small, so that float32 keeps its digits. The

@@ -4,16 +4,14 @@ Features lie channels last, (B, H, W, C). A pool leaves out an odd row or column
 """
 
 from functools import cache
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from . import operators
-from .convolution import cudnn
-
-Pooling = Literal["max", "avg"]
+from ..device import operators
+from ..device.cudnn import cudnn
+from ..layers import Pooling
 
 
 def pool(y: Tensor, out: Tensor, pooling: Pooling) -> None:

@@ -13,10 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .errors import Diverged
+from ..errors import Diverged
+from ..layers import layer_of
+from ..network.vgg import Vgg
+from ..plan import Plan
 from .objective import Objective, Region, look_by_layer
-from .plan import Plan
-from .vgg import Vgg, layer_of
 
 # At half strength, where both have their say, and at so many px; chosen by eye. On a larger canvas
 # the same layers hold on to finer parts of the photograph: what they keep must weigh less there.

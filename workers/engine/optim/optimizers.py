@@ -7,12 +7,10 @@ may project what it gives, because displacements are read from the images that a
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
-
-OptimizerName = Literal["lbfgs", "adam"]
 
 TINY = 1e-30  # keeps a gradient of zeros from being divided by zero
 SHORTENED = 1 / 4  # of a step that was taken back, the length of the next one

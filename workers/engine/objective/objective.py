@@ -7,10 +7,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import operators
-from .alignment import dot
-from .errors import PlanError
-from .graphs import StreamFork, parallel_streams
+from ..device import operators
+from ..device.alignment import dot
+from ..device.graphs import StreamFork, parallel_streams
+from ..errors import PlanError
+from ..layers import CHANNELS, DTYPES, layer_of
+from ..network.passage import NetworkPass
+from ..network.strips import blocks
+from ..network.vgg import Vgg
+from ..plan import Plan
 from .losses import (
     add_content_gradient,
     add_style_gradient,
@@ -20,11 +25,7 @@ from .losses import (
     style_losses,
     tv_loss,
 )
-from .passage import NetworkPass
-from .plan import Plan
-from .strips import blocks
 from .styles import StyleTarget, guides
-from .vgg import CHANNELS, DTYPES, Vgg, layer_of
 
 TINY = 1e-30  # keeps a gradient of zeros from being divided by zero
 

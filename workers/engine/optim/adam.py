@@ -5,15 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from .optimizers import (
-    SHORTENED,
-    TINY,
-    Evaluation,
-    Optimizer,
-    column,
-    exact_dtype,
-    stacked,
-)
+from .optimizers import SHORTENED, TINY, Evaluation, Optimizer, column, exact_dtype, stacked
 
 
 class Adam(Optimizer):

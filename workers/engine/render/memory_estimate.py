@@ -5,13 +5,13 @@ from bisect import bisect_left
 import torch
 from torch import Tensor
 
-from .adam import Adam
-from .lbfgs import Lbfgs
-from .optimizers import Optimizer
+from ..layers import CHANNELS, DTYPES, layer_of
+from ..network.strips import blocks, least_pass_bytes
+from ..optim.adam import Adam
+from ..optim.lbfgs import Lbfgs
+from ..optim.optimizers import Optimizer
+from ..plan import Plan
 from .pictures import SCALE_SIDE_MIN
-from .plan import Plan
-from .strips import blocks, least_pass_bytes
-from .vgg import CHANNELS, DTYPES, layer_of
 
 # How much L-BFGS remembers depends on the canvas alone, not on a machine's memory: one plan is one
 # picture. Canvases of up to 1.6 million pixels get all of it.

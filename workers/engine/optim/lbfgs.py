@@ -7,18 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from . import operators
-from .alignment import add_product, aligned, row_length
-from .graphs import StreamFork, parallel_streams
-from .optimizers import (
-    SHORTENED,
-    TINY,
-    Evaluation,
-    Optimizer,
-    column,
-    exact_dtype,
-    stacked,
-)
+from ..device import operators
+from ..device.alignment import add_product, aligned, row_length
+from ..device.graphs import StreamFork, parallel_streams
+from .optimizers import SHORTENED, TINY, Evaluation, Optimizer, column, exact_dtype, stacked
 from .preconditioner import dots, smooth, smoothed_squares
 
 CURVATURE_MIN = 1e-10  # the cosine between s and y below which a pair is noise

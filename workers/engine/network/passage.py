@@ -16,12 +16,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..device.graphs import StreamFork, parallel_streams
+from ..layers import CHANNELS, DTYPES, Pooling, Precision
 from . import relu_mask
 from .convolution import Convolution, mask
-from .graphs import StreamFork, parallel_streams
-from .pools import Pooling, pool, unpool
+from .pools import pool, unpool
 from .strips import Strip, blocks, plan_strips
-from .vgg import CHANNELS, DTYPES, Precision, Vgg
+from .vgg import Vgg
 
 FORWARD_ONLY_BYTES = 2**23  # for the strips of a pass that has no backward
 

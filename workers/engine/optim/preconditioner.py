@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .alignment import dot
-from .convolution import cudnn
-from .graphs import parallel_streams
+from ..device.alignment import dot
+from ..device.cudnn import cudnn
+from ..device.graphs import parallel_streams
 
 SIDE_MIN = 4  # px; a smaller image is left as it is
 

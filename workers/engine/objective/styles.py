@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
+from ..layers import Pooling, Precision, layer_of
+from ..network.passage import NetworkPass
+from ..network.strips import blocks
+from ..network.vgg import Vgg
 from .losses import gram_sum
-from .passage import NetworkPass
-from .pools import Pooling
-from .strips import blocks
-from .vgg import Precision, Vgg, layer_of
 
 _POSITIONS_MIN = 1e-6  # a painting may be transparent everywhere
 

@@ -8,9 +8,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ..errors import ShapeError
+from ..layers import CHANNELS, DTYPES, LAYERS, POOLED, Precision
 from . import relu_mask
-from .errors import ShapeError
-from .vgg import CHANNELS, DTYPES, LAYERS, POOLED, Precision
 
 HALO = 4  # each convolution of a block sees one row further, and no block has more than four
 # Strips begin where Winograd's tiles do, so that a strip's features are those of the whole to the

@@ -11,12 +11,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .balance import Factors, balanced, explicit, factors
-from .errors import Diverged, PlanError, ShapeError
-from .losses import tv_loss
+from ..errors import Diverged, PlanError, ShapeError
+from ..layers import Pooling, Precision
+from ..network.strips import blocks, whole_bytes
+from ..network.vgg import Vgg
+from ..objective.balance import Factors, balanced, explicit, factors
+from ..objective.losses import tv_loss
+from ..objective.objective import Losses, Objective, Region, evaluate, look
+from ..objective.styles import StyleCache, StyleTarget, style_target
+from ..optim.optimizers import Evaluation, Optimizer, stacked
+from ..plan import Plan
 from .memory_estimate import STEP_IMAGES, make_optimizer
-from .objective import Losses, Objective, Region, evaluate, look
-from .optimizers import Evaluation, Optimizer, stacked
 from .pictures import (
     SCALE_SIDE_MIN,
     clamped,
@@ -28,11 +33,6 @@ from .pictures import (
     to_mask,
     to_picture,
 )
-from .plan import Plan
-from .pools import Pooling
-from .strips import blocks, whole_bytes
-from .styles import StyleCache, StyleTarget, style_target
-from .vgg import Precision, Vgg
 
 OPTIMIZER = "optimizer."  # prefix of the optimiser's tensors in a render's state
 # At one of the coarser sizes, at most, without a strength: more led some pairs astray. By strength

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .errors import PlanError, ShapeError
-from .plan import Plan
+from ..errors import PlanError, ShapeError
+from ..plan import Plan
 
 BLACK, WHITE = 0, 255
 _LEVELS = {torch.uint8: 1, torch.uint16: 257}  # to a grey level of 8 bits

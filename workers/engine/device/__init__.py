@@ -1,0 +1,1 @@
+"""What torch and the device give: memory, recorded steps, operators, bits that repeat."""

@@ -1,0 +1,1 @@
+"""What is minimised: content, style and total variation, and how they are weighed."""

@@ -1,0 +1,1 @@
+"""How images move: L-BFGS and Adam, without a look at the network."""
