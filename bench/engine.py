@@ -53,7 +53,8 @@ from impasto.workers.engine.objective.objective import evaluate
 from impasto.workers.engine.objective.styles import StyleCache
 from impasto.workers.engine.plan import Plan
 from impasto.workers.engine.render.pictures import to_image
-from impasto.workers.engine.render.render import COARSE_ITERATIONS, Render, Style
+from impasto.workers.engine.render.pyramid import COARSE_ITERATIONS, Style
+from impasto.workers.engine.render.render import Render
 
 RESULTS = Path(__file__).parent / "results"
 PASTICHE_ITERATIONS = 260
@@ -385,7 +386,7 @@ def strips(bench: Bench) -> Figures:
 
 def _strips(bench: Bench, precision: Precision) -> Figures:
     plan = replace(bench.plan, precision=precision)
-    objective = bench.render(bench.pairs[0], 4 * bench.size, plan)._objective
+    objective = bench.render(bench.pairs[0], 4 * bench.size, plan)._descent.objective
     image = objective.canvas + torch.linspace(-5, 5, objective.canvas.shape[-1])
     image = image.clamp(0, 255)
     list(evaluate([objective], image))
@@ -591,7 +592,7 @@ class _matrix_product:  # noqa: N801
 def _judge(bench: Bench, content: Tensor, style: Tensor) -> Callable[[Tensor], float]:
     """The total loss in float32 of an image as a file would hold it."""
     plan = Plan(pyramid=1)  # of the canvas's size from the start
-    objective = Render(plan, bench.vgg, content, [Style(style)])._objective
+    objective = Render(plan, bench.vgg, content, [Style(style)])._descent.objective
     list(evaluate([objective], objective.canvas))
 
     def judge(image: Tensor) -> float:

@@ -37,7 +37,8 @@ from .engine.network.vgg import Vgg, resolve_precision
 from .engine.objective.styles import StyleCache
 from .engine.plan import Plan
 from .engine.render.memory_estimate import fitting_side
-from .engine.render.render import Render, Style
+from .engine.render.pyramid import Style
+from .engine.render.render import Render
 from .lease import Lease, LeaseTimings, pauses
 from .loss_history import LossHistory
 from .spec_to_plan import finished, in_styles_colors, plan_of, style_of

@@ -27,7 +27,8 @@ from impasto.shared.storage import Storage
 from .engine.layers import Precision
 from .engine.objective.balance import Factors
 from .engine.objective.objective import Losses
-from .engine.render.render import Level, Progress
+from .engine.render.pyramid import Level
+from .engine.render.render import Progress
 
 _log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ from impasto.shared.spec import Style as Painting
 from . import colors
 from .engine.layers import Precision
 from .engine.plan import Plan
-from .engine.render.render import Style
+from .engine.render.pyramid import Style
 from .images import Rendered
 from .smoothing import smoothed
 

@@ -20,7 +20,8 @@ from impasto.workers import images
 from impasto.workers.engine.objective.balance import Factors, explicit
 from impasto.workers.engine.objective.objective import Losses
 from impasto.workers.engine.plan import Plan
-from impasto.workers.engine.render.render import Level, Progress, Style
+from impasto.workers.engine.render.pyramid import Level, Style
+from impasto.workers.engine.render.render import Progress
 
 LINK = "optimizer.link"  # in the state, beside the image as the engine's optimisers are
 

@@ -13,7 +13,7 @@ import torch
 from pydantic import ValidationError
 
 from impasto.workers.engine.plan import Plan
-from impasto.workers.engine.render.render import Style
+from impasto.workers.engine.render.pyramid import Style
 from tests.chaos import clocks
 from tests.chaos.cancels import cancels
 from tests.chaos.chain import LINK, Chain

@@ -28,7 +28,8 @@ from impasto.workers.attempt import WorkerContext
 from impasto.workers.engine.loop import Loop
 from impasto.workers.engine.network.vgg import Vgg
 from impasto.workers.engine.plan import Plan
-from impasto.workers.engine.render.render import Render, Style
+from impasto.workers.engine.render.pyramid import Style
+from impasto.workers.engine.render.render import Render
 from impasto.workers.lease import LeaseTimings
 from impasto.workers.outcomes import JobRunner
 from tests.pictures import paint

@@ -9,7 +9,8 @@ from impasto.workers import checkpoints
 from impasto.workers.checkpoints import Provenance, Saved, Unusable
 from impasto.workers.engine.objective.balance import Factors
 from impasto.workers.engine.objective.objective import Losses
-from impasto.workers.engine.render.render import Level, Progress
+from impasto.workers.engine.render.pyramid import Level
+from impasto.workers.engine.render.render import Progress
 
 PROVENANCE = Provenance("spec", "weights", {"device": "cpu", "precision": "float32", "threads": 2})
 STATE = {

@@ -3,7 +3,8 @@
 from impasto.shared.states import Phase
 from impasto.workers.engine.objective.balance import Factors
 from impasto.workers.engine.objective.objective import Losses
-from impasto.workers.engine.render.render import Level, Progress
+from impasto.workers.engine.render.pyramid import Level
+from impasto.workers.engine.render.render import Progress
 from impasto.workers.loss_history import LossHistory
 
 

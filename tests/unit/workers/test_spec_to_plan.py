@@ -15,7 +15,7 @@ from impasto.shared.pictures.pool import Decoders
 from impasto.shared.spec import JobSpec
 from impasto.workers import colors
 from impasto.workers.engine.plan import Plan
-from impasto.workers.engine.render.render import Style
+from impasto.workers.engine.render.pyramid import Style
 from impasto.workers.images import Rendered
 from impasto.workers.smoothing import smoothed
 from impasto.workers.spec_to_plan import finished, in_styles_colors, plan_of, style_of

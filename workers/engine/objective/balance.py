@@ -17,7 +17,8 @@ from ..errors import Diverged
 from ..layers import layer_of
 from ..network.vgg import Vgg
 from ..plan import Plan
-from .objective import Objective, Region, look_by_layer
+from .objective import Objective, look_by_layer
+from .regions import Region
 
 # At half strength, where both have their say, and at so many px; chosen by eye. On a larger canvas
 # the same layers hold on to finer parts of the photograph: what they keep must weigh less there.

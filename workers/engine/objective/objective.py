@@ -1,7 +1,7 @@
 """What a render minimises, and the direction in which it grows."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,7 +10,6 @@ from torch import Tensor
 from ..device import operators
 from ..device.alignment import dot
 from ..device.graphs import StreamFork, parallel_streams
-from ..errors import PlanError
 from ..layers import CHANNELS, DTYPES, layer_of
 from ..network.passage import NetworkPass
 from ..network.strips import blocks
@@ -18,14 +17,13 @@ from ..network.vgg import Vgg
 from ..plan import Plan
 from .losses import (
     add_content_gradient,
-    add_style_gradient,
     content_loss,
     gram_sum,
     style_loss,
     style_losses,
     tv_loss,
 )
-from .styles import StyleTarget, guides
+from .regions import Region, RegionGrams
 
 TINY = 1e-30  # keeps a gradient of zeros from being divided by zero
 
@@ -46,17 +44,6 @@ class LayerLosses(NamedTuple):
     style: Mapping[str, float]
 
 
-class Region(NamedTuple):
-    """The styles of one part of the canvas.
-
-    styles: targets with their shares of the whole.
-    mask: (H, W), 0..1, of the canvas's size; None for all of it.
-    """
-
-    styles: Sequence[tuple[StyleTarget, float]]
-    mask: Tensor | None = None
-
-
 class Objective:
     """The report's loss of an image, against targets that are computed once.
 
@@ -74,7 +61,7 @@ class Objective:
         self._sizes = {layer: (b.height, b.width) for b in sizes for layer in b.layers}
         self._content = {layer_of(name): w for name, w in plan.content_layers.items()}
         self._style = {layer_of(name): w for name, w in plan.style_layers.items()}
-        self._regions = [_RegionGrams(region, self._style, self._sizes) for region in regions]
+        self._regions = [RegionGrams(region, self._style, self._sizes) for region in regions]
         each = [(w, region, layer) for region in self._regions for layer, w in self._style.items()]
         self._weights = content.new_tensor([w * region.share for w, region, _ in each])
         self._residual = content.new_zeros(())  # of the style loss, that no image is without
@@ -100,7 +87,7 @@ class Objective:
             for layer in self._content
         }
 
-    def _by_style_layer(self, gram: "Callable[[_RegionGrams, str], Tensor]") -> dict[str, float]:
+    def _by_style_layer(self, gram: "Callable[[RegionGrams, str], Tensor]") -> dict[str, float]:
         """The style loss of each layer, of what there is of each region."""
         return {
             layer: float(sum(r.share * style_loss(gram(r, layer)) for r in self._regions))
@@ -336,68 +323,3 @@ class _Recorder:
 
     def add_gradient(self, *_: object) -> None:
         raise AssertionError("features are recorded on the way forward")
-
-
-class _RegionGrams:
-    """A region's Grams, for one evaluation.
-
-    Of several styles it needs to know one target alone: by shares, sum |G - A_i|^2 is
-    |G - A|^2, where A is their mean, and a rest that does not depend on G.
-    share: of the whole. targets: (C, C).
-    residual_losses: (), the style loss that is left at the target.
-    positions: how many positions of a layer it has; those at its edge count in part.
-    """
-
-    def __init__(
-        self, region: Region, layers: Iterable[str], sizes: Mapping[str, tuple[int, int]]
-    ) -> None:
-        self.share = sum(share for _, share in region.styles)
-        self.targets: dict[str, Tensor] = {}
-        self.residual_losses: dict[str, Tensor | float] = {}
-        self.positions: dict[str, float] = {}
-        self._guides: dict[str, Tensor] = {}  # (h, w, 1), a layer's part of the mask
-        for layer in layers:
-            self.targets[layer], self.residual_losses[layer] = _mean(
-                [(target.grams[layer], share) for target, share in region.styles]
-            )
-            height, width = sizes[layer]
-            self.positions[layer] = height * width
-            if region.mask is not None:
-                if not region.mask.any():
-                    raise PlanError("a mask is black everywhere, accepted: some of it white")
-                self._guides |= guides(region.mask, {layer: (height, width)})
-                self.positions[layer] = float(self._guides[layer].square().sum())
-        self.clear()
-
-    def clear(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.scaled: dict[str, Tensor] = {}  # as `add_style_gradient` takes them
-
-    def masked(self, layer: str, features: Tensor, top: int) -> Tensor:
-        """(M, C): the features of some rows, dimmed where the mask is."""
-        if layer in self._guides:
-            features = features * self._guides[layer][top : top + len(features)]
-        return features.flatten(0, 1)
-
-    def add_gradient(self, layer: str, features: Tensor, gradient: Tensor, top: int) -> None:
-        scaled = self.scaled[layer]
-        if layer not in self._guides:
-            flat = gradient.flatten(0, 1)
-            add_style_gradient(flat, features.flatten(0, 1), scaled)
-            return
-        mine = torch.zeros_like(gradient)
-        add_style_gradient(mine.flatten(0, 1), self.masked(layer, features, top), scaled)
-        gradient += mine * self._guides[layer][top : top + len(features)]
-
-
-def _mean(grams: Sequence[tuple[Tensor, float]]) -> tuple[Tensor, Tensor | float]:
-    """The mean by shares, and what they themselves lose at it."""
-    (first, _), *others = grams
-    whole = sum(share for _, share in grams)
-    if not others or not whole:
-        return first, 0.0
-    mean = torch.zeros_like(first)
-    for gram, share in grams:
-        mean.add_(gram, alpha=share / whole)
-    rest = torch.stack([share * style_loss(gram - mean) for gram, share in grams]).sum()
-    return mean, rest

@@ -17,7 +17,8 @@ from impasto.workers.engine.objective.losses import content_loss, style_losses, 
 from impasto.workers.engine.optim.lbfgs import Lbfgs, _Curvature, _mean_sizes, _Pairs
 from impasto.workers.engine.optim.preconditioner import dots, smoothed_squares
 from impasto.workers.engine.plan import Plan
-from impasto.workers.engine.render.render import Render, Style
+from impasto.workers.engine.render.pyramid import Style
+from impasto.workers.engine.render.render import Render
 
 HISTORY = 20
 # None leaves the next image of a batch on a boundary; the last two are shared by several threads.

@@ -12,7 +12,8 @@ from impasto.workers.engine.network.vgg import Vgg
 from impasto.workers.engine.objective.balance import Factors
 from impasto.workers.engine.plan import Plan
 from impasto.workers.engine.render.pictures import resized, to_image
-from impasto.workers.engine.render.render import Render, Style
+from impasto.workers.engine.render.pyramid import Style
+from impasto.workers.engine.render.render import Render
 
 Layers = tuple[Mapping[str, float], Mapping[str, float]]  # of content and style
 

@@ -24,7 +24,8 @@ from impasto.workers.engine.optim.lbfgs import Lbfgs
 from impasto.workers.engine.optim.optimizers import Evaluation, Optimizer
 from impasto.workers.engine.optim.preconditioner import smooth
 from impasto.workers.engine.plan import Plan
-from impasto.workers.engine.render.render import Render, Style
+from impasto.workers.engine.render.pyramid import Style
+from impasto.workers.engine.render.render import Render
 
 # A GPU that torch cannot use is a fault to be seen, and no reason to skip.
 HAS_GPU = torch.cuda.is_available() or Path("/dev/nvidiactl").exists()
@@ -92,9 +93,9 @@ def test_a_look_is_that_of_the_cpu(
     seen = []
     for vgg in (Vgg(gpu.weights), gpu):
         (render,) = renders_of(vgg, [plan], odd, style)
-        image = (render._image + torch.linspace(-9, 9, 63, device=vgg.device)).clamp(0, 255)
+        image = (render._descent.image + torch.linspace(-9, 9, 63, device=vgg.device)).clamp(0, 255)
         render.step()  # the targets
-        seen.append(list(evaluate([render._objective], image)))
+        seen.append(list(evaluate([render._descent.objective], image)))
     (losses, gradient), (found_losses, found_gradient) = seen
     assert error(found_losses, losses) < off
     assert error(found_gradient, gradient) < off
@@ -187,8 +188,8 @@ def test_a_render_that_diverges_leaves_its_company_untouched(
 ) -> None:
     good, bad = renders_of(gpu, [PLAN, PLAN], content, style)
     stepped([good, bad], 5)
-    assert bad._last
-    bad._last.images.fill_(math.nan)
+    assert bad._descent.last
+    bad._descent.last.images.fill_(math.nan)
     errors = Render.step_together([good, bad])
     assert errors[0] is None
     assert isinstance(errors[1], Diverged)

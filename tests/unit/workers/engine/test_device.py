@@ -20,17 +20,11 @@ from impasto.workers.engine.device import graphs
 from impasto.workers.engine.layers import SHAPES, Precision
 from impasto.workers.engine.network import pools
 from impasto.workers.engine.network.vgg import Vgg, Weights
-from impasto.workers.engine.objective.objective import evaluate
 from impasto.workers.engine.optim import preconditioner
-from impasto.workers.engine.optim.optimizers import Evaluation
 from impasto.workers.engine.plan import Plan
-from impasto.workers.engine.render.render import (
-    Render,
-    Style,
-    _next_images,
-    _step,
-    _update_optimizers,
-)
+from impasto.workers.engine.render.descent import Descent, step
+from impasto.workers.engine.render.pyramid import Style
+from impasto.workers.engine.render.render import Render
 from tests.unit.workers.engine.streams import Races, capturing
 
 PLAN = Plan(init="noise", pyramid=1, tv_weight=1.0)
@@ -96,27 +90,21 @@ def vgg(no_values: None) -> Vgg:
     return Vgg(Weights("fake", "0" * 64, torch.empty(3), tensors), "cuda")
 
 
-def renders(vgg: Vgg, plans: list[Plan], precision: Precision = "bfloat16") -> list[Render]:
+def descents(vgg: Vgg, plans: list[Plan], precision: Precision = "bfloat16") -> list[Descent]:
     """As they are once their starts are evaluated."""
     picture = torch.empty((64, 48, 3), dtype=torch.uint8)
     made = [
-        Render(replace(plan, precision=precision), vgg, picture, [Style(picture)]) for plan in plans
+        Render(replace(plan, precision=precision), vgg, picture, [Style(picture)])._descent
+        for plan in plans
     ]
     with mock.patch("torch.equal", return_value=False):  # asked for once: is the start the content?
-        step(made)
+        stepped(made)
     return made
 
 
-def step(renders: list[Render], budget_bytes: int | None = None) -> Tensor:
-    """Without what follows when the losses are read: (B, 4)."""
-    images = _next_images(renders)
-    objectives = [render._objective for render in renders]
-    losses, gradients = evaluate(objectives, images, budget_bytes=budget_bytes)
-    here = Evaluation(images, gradients)
-    totals = losses[:, 0].unbind()
-    going_on = _update_optimizers(renders, here, totals)
-    for render, *own in zip(renders, here.split(), totals, going_on, strict=True):
-        render._keep(*own)
+def stepped(batch: list[Descent], budget_bytes: int | None = None) -> Tensor:
+    """The losses of one step, (B, 4)."""
+    (losses,) = step(batch, budget_bytes, lambda: None)
     return losses
 
 
@@ -125,10 +113,10 @@ def step(renders: list[Render], budget_bytes: int | None = None) -> Tensor:
 def test_a_step_waits_for_nothing_and_stays_on_the_device(
     vgg: Vgg, plans: list[Plan], budget_bytes: int | None
 ) -> None:
-    batch = renders(vgg, plans)
+    batch = descents(vgg, plans)
     with Watch() as watch:
         for _ in range(3):
-            losses = step(batch, budget_bytes)
+            losses = stepped(batch, budget_bytes)
     assert watch.crossings == []
     assert losses.device.type == "cuda"
     with pytest.raises(DataDependentOutputException):
@@ -140,11 +128,11 @@ def test_a_step_waits_for_nothing_and_stays_on_the_device(
 def test_branches_of_a_recorded_step_do_not_race(
     vgg: Vgg, plans: list[Plan], precision: Precision
 ) -> None:
-    assert races(renders(vgg, plans, precision)) == set()
+    assert races(descents(vgg, plans, precision)) == set()
 
 
 def test_branches_of_branches_would_race(vgg: Vgg) -> None:
-    batch = renders(vgg, [PLAN] * 3)
+    batch = descents(vgg, [PLAN] * 3)
     with mock.patch.object(graphs, "_may_branch", _always):
         found = races(batch)
     assert "aten.dot.default may get what aten.stack.default still uses" in found
@@ -155,12 +143,12 @@ def _always() -> bool:
     return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
-def races(batch: list[Render]) -> set[str]:
+def races(batch: list[Descent]) -> set[str]:
     """Of two recorded steps."""
-    step(batch)  # which L-BFGS begins with
+    stepped(batch)  # which L-BFGS begins with
     with capturing() as cuda, Races(cuda) as seen:
         for _ in range(2):
-            list(_step(batch, None, lambda: None))
+            stepped(batch)
     return seen.found
 
 
@@ -168,9 +156,9 @@ def races(batch: list[Render]) -> set[str]:
 def test_convolutions_in_float32_are_repeatable_and_none_is_tuned_or_in_tf32(
     vgg: Vgg, precision: Precision
 ) -> None:
-    batch = renders(vgg, [PLAN], precision)
+    batch = descents(vgg, [PLAN], precision)
     with Watch() as watch:
-        step(batch)
+        stepped(batch)
     told = {(torch.float32, False, True, False)}  # L-BFGS convolves in it always
     if precision == "bfloat16":
         told.add((torch.bfloat16, False, False, False))

@@ -19,7 +19,8 @@ from impasto.workers.engine.network.vgg import Vgg
 from impasto.workers.engine.objective.balance import Factors
 from impasto.workers.engine.objective.objective import Losses
 from impasto.workers.engine.plan import Init, Plan
-from impasto.workers.engine.render.render import Level, Progress, Render, Style
+from impasto.workers.engine.render.pyramid import Level, Style
+from impasto.workers.engine.render.render import Progress, Render
 
 PLAN = Plan(
     iterations=6,

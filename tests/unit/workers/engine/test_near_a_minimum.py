@@ -20,11 +20,13 @@ from torch import Tensor
 
 from impasto.workers.engine.layers import OptimizerName
 from impasto.workers.engine.network.vgg import Vgg
-from impasto.workers.engine.objective.objective import Objective, Region, evaluate
+from impasto.workers.engine.objective.objective import Objective, evaluate
+from impasto.workers.engine.objective.regions import Region
 from impasto.workers.engine.objective.styles import style_target
 from impasto.workers.engine.plan import Init, Plan
 from impasto.workers.engine.render.pictures import resized, to_image
-from impasto.workers.engine.render.render import Render, Style
+from impasto.workers.engine.render.pyramid import Style
+from impasto.workers.engine.render.render import Render
 from impasto.workers.loss_history import LossHistory
 
 SAMPLES = Path(__file__).parents[4] / "samples"

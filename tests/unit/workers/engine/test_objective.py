@@ -11,7 +11,8 @@ from torch import Tensor
 from impasto.workers.engine.errors import PlanError, ShapeError
 from impasto.workers.engine.layers import CHANNELS
 from impasto.workers.engine.network.vgg import Vgg
-from impasto.workers.engine.objective.objective import Losses, Objective, Region, _losses, evaluate
+from impasto.workers.engine.objective.objective import Losses, Objective, _losses, evaluate
+from impasto.workers.engine.objective.regions import Region
 from impasto.workers.engine.objective.styles import style_target
 from impasto.workers.engine.plan import Plan
 from impasto.workers.engine.render.pictures import noise, to_image

@@ -12,11 +12,13 @@ from torch import Tensor
 from impasto.workers.engine.errors import Diverged, PlanError, ShapeError
 from impasto.workers.engine.layers import OptimizerName
 from impasto.workers.engine.network.vgg import Vgg
-from impasto.workers.engine.objective.objective import Objective, Region, evaluate
+from impasto.workers.engine.objective.objective import Objective, evaluate
+from impasto.workers.engine.objective.regions import Region
 from impasto.workers.engine.objective.styles import StyleCache, style_target
 from impasto.workers.engine.plan import Init, Plan
 from impasto.workers.engine.render.pictures import noise, resized, to_image, to_picture
-from impasto.workers.engine.render.render import Losses, Progress, Render, Style
+from impasto.workers.engine.render.pyramid import Style
+from impasto.workers.engine.render.render import Losses, Progress, Render
 
 DEEP = Plan(init="noise", iterations=8, pyramid=1)
 NOISE = replace(  # three blocks: in the deeper two an evaluation takes most of its time
@@ -765,7 +767,7 @@ def test_nothing_that_was_learnt_at_another_size_is_carried_on(
     image = render.image()
     render.step()
     fresh = Render(replace(plan, pyramid=1), vgg, content, [Style(style)])
-    fresh._image = image.permute(2, 0, 1).unsqueeze(0).contiguous()
+    fresh._descent.image = image.permute(2, 0, 1).unsqueeze(0).contiguous()
     fresh.step()
     render.step(), fresh.step()
     assert torch.equal(render.image(), fresh.image())

@@ -12,7 +12,8 @@ from impasto.workers.engine.network.vgg import Vgg
 from impasto.workers.engine.optim.optimizers import Evaluation
 from impasto.workers.engine.render.memory_estimate import make_optimizer
 from impasto.workers.engine.render.pictures import clamped, noise, to_image
-from impasto.workers.engine.render.render import Render, Style
+from impasto.workers.engine.render.pyramid import Style
+from impasto.workers.engine.render.render import Render
 from impasto.workers.spec_to_plan import plan_of
 from tests.unit.workers.engine import reference
 

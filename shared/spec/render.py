@@ -1,162 +1,46 @@
-"""What a client asks for: every field with its unit, bound, default and a sentence.
+"""What decides the picture."""
 
-`RenderSpec` holds what decides the picture, and its digest names that meaning: two specs that ask
-for the same picture have the same digest, however they were written. `JobSpec` adds what decides
-only how the job is treated.
-"""
-
-import hashlib
-import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from . import recipes
-from .recipes import RecipeName
-
-SPEC_VERSION = 3  # part of the digest: raise it when the same fields start to mean another picture
-
-SIZE_MIN, SIZE_MAX = 64, 16384  # below 64 px the deepest layers see next to nothing
-PICTURE_SIDE_MIN = 8  # of a content or a style, as it came: fewer are a blot of colour
-SHORT_SIDE_MIN = 32  # relu5_1 is 16 px a cell: two cells at least
-ITERATIONS_MAX = 10_000
-STYLES_MAX = 8
-STYLE_SIDE_MAX = 4096
-WEBP_SIDE_MAX = 16383  # the format has 14 bits for a side
-PYRAMID_MAX = 6
-
-CONVS_PER_BLOCK = (2, 2, 4, 4, 4)  # VGG19
-LAYERS = tuple(
-    f"relu{block}_{conv}"
-    for block, count in enumerate(CONVS_PER_BLOCK, start=1)
-    for conv in range(1, count + 1)
+from .. import recipes
+from ..recipes import RecipeName
+from .layers import DEFAULT_STYLE_LAYERS, ContentLayers, StyleLayers
+from .limits import (
+    COARSEST,
+    CONTENT_LAYERS,
+    DEFAULT_LEARNING_RATES,
+    EXACT,
+    FACTOR_MAX,
+    FACTOR_MIN,
+    INTEGER_MAX,
+    ITERATIONS_MAX,
+    LEARNING_RATE_MIN,
+    PYRAMID_MAX,
+    REACH_MIN,
+    SIZE,
+    SIZE_MAX,
+    SIZE_MIN,
+    STRENGTH,
+    STYLE_SIDE_MAX,
+    STYLE_WEIGHT,
+    STYLE_WEIGHT_NORMALIZED,
+    STYLES_MAX,
+    TV_WEIGHT,
+    WEBP_SIDE_MAX,
 )
-# As the report counts: a block's style is read at its first layer, its content at the second.
-STYLE_CONV, CONTENT_CONV = 1, 2
-DEFAULT_STYLE_LAYERS = tuple(f"relu{block}_{STYLE_CONV}" for block in range(1, 6))
-SIZE = 512  # px, by default
-STRENGTH = 0.5
-COARSEST = 128  # px: below, nothing of most photographs can be told
-# By strength, from two layers: a face keeps its eyes by the finer one. Judged on twelve pairs.
-CONTENT_LAYERS = {"relu3_2": 0.5, "relu4_2": 0.5}
-TV_WEIGHT = 0.05
-STYLE_WEIGHT = 1600.0  # by default beside a content_weight, at `SIZE`: gentle
-# What is left out means this where the weights are named: the report's.
-EXACT = {
-    "iterations": 200,
-    "content_weight": 1.0,
-    "content_layers": {f"relu4_{CONTENT_CONV}": 1.0},
-    "tv_weight": 0.0,
-    "pyramid": 2,
-    "pooling": "avg",
-    "content_colors": "own",
-    "finish": "none",
-}
-STYLE_WEIGHT_NORMALIZED = 5.0
-LEARNING_RATE_MIN = 1e-4
-DEFAULT_LEARNING_RATES = {"lbfgs": 1.0, "adam": 10.0}
+from .style import AssetId, Strict, Style, as_style, shares
 
-AssetId = Annotated[
-    str,
-    Field(
-        pattern=r"^[0-9a-f]{64}$",
-        description="The id of an uploaded picture: the SHA-256 of its bytes, in hex.",
-    ),
-]
-INTEGER_MAX = 2**53 - 1  # beyond it JavaScript, and other readers of JSON, lose digits
-# Smaller shares would be less than a last bit of float32 beside the others, smaller factors would
-# underflow in the gradients. A layer's weight makes up for its energy: what `effective` in a
-# manifest names, from layers 1e7 apart, has to be accepted as a spec.
-SHARE_MIN = 1e-4
-LAYER_WEIGHT_MIN, LAYER_WEIGHT_MAX = 1e-9, 1e6
-FACTOR_MIN, FACTOR_MAX = 1e-12, 1e12
-# How far all steps together must lead for a pixel to change: seen at 48 px, where lbfgs moved none
-# at a learning rate of 1e-4 over 10 iterations, and adam none at 0.01. Adam's are grey levels.
-REACH_MIN = {"lbfgs": 1e-3, "adam": 0.5}
-LayerWeight = Annotated[float, Field(ge=LAYER_WEIGHT_MIN, le=LAYER_WEIGHT_MAX)]
-LayerWeights = Annotated[dict[str, LayerWeight], Field(min_length=1)]
-LayerNames = Annotated[list[str], Field(min_length=1)]
 Format = Literal["png", "jpeg", "webp"]
-
-
-def layer_name(name: str, *, conv_of_block: int) -> str:
-    """The one name of a layer: `conv4_2` and `relu4_2` are the same, `block4` is its usual layer.
-
-    Raises ValueError that lists what is accepted.
-    """
-    canonical = re.sub(r"^conv", "relu", name.strip().lower())
-    if block := re.fullmatch(r"block([1-5])", canonical):
-        canonical = f"relu{block[1]}_{conv_of_block}"
-    if canonical not in LAYERS:
-        raise ValueError(
-            f"no layer is called {name!r}; accepted: {LAYERS[0]} to {LAYERS[-1]}"
-            f" ({', '.join(LAYERS)}), the same as conv..., or block1 to block5"
-        )
-    return canonical
-
-
-def _layers(conv_of_block: int) -> BeforeValidator:
-    """Accepts {name: weight} or [name, ...] (equal weights that add up to 1)."""
-
-    def canonical(value: Any) -> Any:
-        if isinstance(value, (list, tuple)):
-            named = [(name, 1 / len(value)) for name in value]
-        elif isinstance(value, dict):
-            named = list(value.items())
-        else:
-            return value
-        layers: dict[str, Any] = {}
-        for name, weight in named:
-            layer = layer_name(str(name), conv_of_block=conv_of_block)
-            if layer in layers:
-                raise ValueError(f"{layer} is named twice")
-            layers[layer] = weight
-        return layers
-
-    return BeforeValidator(canonical, json_schema_input_type=LayerWeights | LayerNames)
-
-
-def _in_network_order(layers: LayerWeights) -> LayerWeights:
-    return {name: layers[name] for name in LAYERS if name in layers}
-
-
-class _Strict(BaseModel):
-    # A misspelt field must not be ignored, and "512" or true is not a number.
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        allow_inf_nan=False,
-        json_schema_serialization_defaults_required=True,  # what is written out has every field
-    )
-
-
-class Style(_Strict):
-    """One painting and its share of the style."""
-
-    asset: AssetId
-    weight: float = Field(
-        default=1.0,
-        ge=SHARE_MIN,
-        le=1000,
-        description="This style's share; the shares of all styles are scaled to add up to 1.",
-    )
-    mask: AssetId | None = Field(
-        default=None,
-        description="Where this style applies: the id of a grey picture, 64 hex digits,"
-        " white where it does; scaled to the canvas. Without one, everywhere.",
-    )
 
 
 def _not_vanishing(factor: float | None) -> float | None:
@@ -168,29 +52,11 @@ def _not_vanishing(factor: float | None) -> float | None:
 Factor = Annotated[float, Field(ge=0, le=FACTOR_MAX), AfterValidator(_not_vanishing)]
 
 
-def _style(value: Any) -> Any:
-    return {"asset": value} if isinstance(value, str) else value
-
-
-def _shares(styles: list[Style]) -> list[Style]:
-    total = sum(style.weight for style in styles)
-    if abs(total - 1) < 1e-12:
-        return styles  # a spec that is read again stays as it is, to the bit
-    shares = [style.model_copy(update={"weight": style.weight / total}) for style in styles]
-    for index, (style, share) in enumerate(zip(styles, shares, strict=True)):
-        if share.weight < SHARE_MIN:
-            raise ValueError(
-                f"the weight of style {index} is {style.weight:g} of {total:g} in all; accepted: at"
-                f" least {SHARE_MIN:g} of their sum, or without that style"
-            )
-    return shares
-
-
 # Each of them says in the report's terms what `strength` says for all pairs.
 _BY_WEIGHTS = ("content_weight", "style_weight", "normalize_gradients")
 
 
-def _weights_in(fields: Mapping[str, Any]) -> dict[str, Any]:
+def weights_in(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Those that are named; a weight of 0 is one."""
     named = {name: fields.get(name) for name in _BY_WEIGHTS}
     return {
@@ -198,15 +64,15 @@ def _weights_in(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-class RenderSpec(_Strict):
+class RenderSpec(Strict):
     """What decides the picture."""
 
     content: AssetId = Field(
         description="The picture whose shapes are kept: an asset's id, 64 hex digits."
     )
     styles: Annotated[
-        list[Annotated[Style, BeforeValidator(_style, json_schema_input_type=Style | AssetId)]],
-        AfterValidator(_shares),
+        list[Annotated[Style, BeforeValidator(as_style, json_schema_input_type=Style | AssetId)]],
+        AfterValidator(shares),
     ] = Field(
         min_length=1,
         max_length=STYLES_MAX,
@@ -271,17 +137,13 @@ class RenderSpec(_Strict):
         description="The picture to start from, with init: asset; its id, 64 hex digits.",
     )
     seed: int = Field(default=0, ge=0, le=INTEGER_MAX, description="Decides the noise.")
-    content_layers: Annotated[
-        LayerWeights, _layers(CONTENT_CONV), AfterValidator(_in_network_order)
-    ] = Field(
+    content_layers: ContentLayers = Field(
         default=CONTENT_LAYERS,
         description="Where content is compared: {layer: weight} or [layer];"
         " relu4_2 and conv4_2 are the same, block4 means relu4_2. Beside named weights relu4_2"
         " by default.",
     )
-    style_layers: Annotated[
-        LayerWeights, _layers(STYLE_CONV), AfterValidator(_in_network_order)
-    ] = Field(
+    style_layers: StyleLayers = Field(
         default={name: 1 / len(DEFAULT_STYLE_LAYERS) for name in DEFAULT_STYLE_LAYERS},
         description="Where style is compared: {layer: weight} or [layer]; block4 means relu4_1.",
     )
@@ -374,11 +236,11 @@ class RenderSpec(_Strict):
         named = {n: v for n, v in given.items() if v is not None or n not in unsaid}
         if recipe := recipes.find(named.get("recipe")):
             other = _BY_WEIGHTS if named.get("strength") is not None else ("strength",)
-            is_other = "strength" in named or bool(_weights_in(named))
+            is_other = "strength" in named or bool(weights_in(named))
             fields = recipe.fields.items()
             named = {n: v for n, v in fields if not (is_other and n in other)} | named
         if "strength" not in named:
-            if _weights_in(named):
+            if weights_in(named):
                 named = EXACT | named
             else:
                 named["strength"] = STRENGTH
@@ -412,7 +274,7 @@ class RenderSpec(_Strict):
         if (self.init == "asset") != (self.init_asset is not None):
             raise ValueError("init_asset is needed with init: asset, and only then")
         if self.strength is not None:
-            for name, value in _weights_in({n: getattr(self, n) for n in _BY_WEIGHTS}).items():
+            for name, value in weights_in({n: getattr(self, n) for n in _BY_WEIGHTS}).items():
                 raise ValueError(
                     f"strength is {self.strength:g} beside a {name} of {value}, accepted: one of"
                     " the two"
@@ -469,55 +331,6 @@ class RenderSpec(_Strict):
         return list(dict.fromkeys(asset for _, asset in self.named_assets()))
 
 
-LABEL_NAME = r"[A-Za-z0-9_./-]{1,200}"  # no colon: the API's filter is name:value
-LABEL_VALUE = r"[^\x00-\x1f\x7f]{1,200}"  # Postgres, for one, keeps no NUL
-LabelName = Annotated[
-    str,
-    Field(pattern=f"^{LABEL_NAME}$", description="1 to 200 letters, digits and any of _ . / -"),
-]
-LabelValue = Annotated[
-    str,
-    Field(pattern=f"^{LABEL_VALUE}$", description="1 to 200 characters, no control characters"),
-]
-
-
-class JobSpec(RenderSpec):
-    """What a client submits: the picture, and how the job is to be treated."""
-
-    snapshot_every: int = Field(
-        default=50,
-        ge=0,
-        le=ITERATIONS_MAX,
-        description="A picture of the progress after every so many iterations; 0 for none.",
-    )
-    snapshot_format: Literal["jpeg", "png"] = Field(
-        default="jpeg",
-        description="Of the pictures of the progress: jpeg is small, png is lossless.",
-    )
-    exact: bool = Field(
-        default=False,
-        description="Shares no pass with other renders: on a GPU a batch may change the last"
-        " bits of a picture; in float32 on a CPU it changes none.",
-    )
-    priority: int = Field(default=0, ge=-100, le=100, description="Higher is rendered first.")
-    labels: dict[LabelName, LabelValue] = Field(
-        default={}, max_length=16, description="Your own words, to find the job again by."
-    )
-    deadline_seconds: float | None = Field(
-        default=None,
-        gt=0,
-        le=30 * 86400,
-        description="After so many seconds from submission the job fails instead of going on.",
-    )
-
-    def render_spec(self) -> RenderSpec:
-        return RenderSpec.model_validate(self.model_dump(include=set(RenderSpec.model_fields)))
-
-    def digest(self) -> str:
-        """The SHA-256, in hex, of what decides the picture: equal meaning, equal digest."""
-        return digest(self.render_spec())
-
-
 def overridden(fields: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a spec that was written out, with others in their place.
 
@@ -529,28 +342,8 @@ def overridden(fields: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
         dropped |= {*recipe.fields, *_BY_WEIGHTS, "strength"}
     if given.get("strength") is not None:
         dropped |= set(_BY_WEIGHTS)
-    if _weights_in(given):
+    if weights_in(given):
         dropped.add("strength")
     if given.get("original_colors", "none") != "none":
         dropped.add("content_colors")
     return {name: value for name, value in fields.items() if name not in dropped} | {**given}
-
-
-def digest(spec: RenderSpec) -> str:
-    meaning = {"version": SPEC_VERSION, **spec.model_dump()}
-    del meaning["recipe"]  # its fields say it
-    if spec.init != "noise":
-        del meaning["seed"]  # nothing else is random
-    if spec.format == "png":
-        del meaning["quality"]  # nothing is lost
-    canonical = json.dumps(_rounded(meaning), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _rounded(value: Any) -> Any:
-    # 1/3 + 1/3 + 1/3 and 1.0 are the same share, whatever the last bits say.
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return float(f"{value:.12g}") + 0.0 if isinstance(value, float) else value  # -0.0 is 0.0
