@@ -17,20 +17,21 @@ SIZE = 64  # px, at which a picture still has two levels
 
 # Run within the tree that it is about, whose modules it finds in the working directory.
 DIGESTS = """
-import hashlib, json
+import hashlib, json, pathlib, sys
 import bench.own
 from samples import gallery
-from impasto.shared.recipes import NAMES
-from impasto.shared.spec import JobSpec
 
+here = pathlib.Path.cwd()
+loaded = [sys.modules[each.__module__] for each in (gallery.JobSpec, bench.own.Vgg)]
+assert all(pathlib.Path(each.__file__).is_relative_to(here) for each in loaded), loaded
 pictures = gallery.Pictures()
 renderer = (getattr(bench.own, "Renderer", None) or bench.own.Studio)(files=pictures.files)
-asked = {f"recipe {name}": {"recipe": name} for name in NAMES}
+asked = {f"recipe {name}": {"recipe": name} for name in gallery.NAMES}
 for sheet, tiles in gallery.sheets(pictures).items():
     asked |= {f"{sheet}: {caption}": fields for caption, fields in tiles.items()}
 common = {"content": pictures.skyline, "styles": [pictures.strokes]}
 for name, fields in asked.items():
-    spec = JobSpec.model_validate({**common, **fields, "size": SIZE, "precision": "float32"})
+    spec = gallery.JobSpec.model_validate({**common, **fields, "size": SIZE, "precision": "float32"})
     print(json.dumps([name, hashlib.sha256(renderer.render(spec)).hexdigest()]), flush=True)
 """
 
