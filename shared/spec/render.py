@@ -197,8 +197,9 @@ class RenderSpec(Strict):
     finish: Literal["smooth", "none"] = Field(
         default="smooth",
         description="smooth takes coloured grain and the network's grid of 2 px from the picture,"
-        " less of it below half strength: colours are as fine as some 5 px, light as ever; none,"
-        " the default beside weights, leaves pixels as they were optimised.",
+        " most where the photograph is flat, and less of it below half strength; what would be"
+        " clipped is pressed together. none, the default beside weights, leaves pixels as they"
+        " were optimised.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",

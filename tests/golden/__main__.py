@@ -31,7 +31,8 @@ for sheet, tiles in gallery.sheets(pictures).items():
     asked |= {f"{sheet}: {caption}": fields for caption, fields in tiles.items()}
 common = {"content": pictures.skyline, "styles": [pictures.strokes]}
 for name, fields in asked.items():
-    spec = gallery.JobSpec.model_validate({**common, **fields, "size": SIZE, "precision": "float32"})
+    fields = {**common, **fields, "size": SIZE, "precision": "float32"}
+    spec = gallery.JobSpec.model_validate(fields)
     print(json.dumps([name, hashlib.sha256(renderer.render(spec)).hexdigest()]), flush=True)
 """
 

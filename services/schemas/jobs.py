@@ -1,84 +1,20 @@
-"""The documents that clients see. One status document, wherever a job's status is told."""
+"""A job: one status document, wherever its status is told."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic import Field
 
-from impasto.shared.database.assets import Asset
 from impasto.shared.database.jobs import Attempt, Job, Snapshot, View
 from impasto.shared.object_keys import digest
-from impasto.shared.spec import JobSpec
 from impasto.shared.states import End, Phase, State
 
-from .waiting import why_not
+from ..waiting import why_not
+from .base import Document, Error, Spec
 
 
-class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-@dataclass(frozen=True)
-class As:
-    """Marks JSON that is passed on as it was stored: what it is like, a model says.
-
-    It is not read again: a spec of yesterday may be refused by the bounds of today.
-    """
-
-    model: type[BaseModel]
-
-    def __get_pydantic_json_schema__(
-        self, _schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        return handler(self.model.__pydantic_core_schema__)
-
-
-class Refusal(_Document):
-    """One thing that is wrong with a request."""
-
-    field: str = Field(description="Where: a field of the spec, a parameter, a header.")
-    value: Any = Field(description="What came, shortened if it was long.")
-    accepted: str
-
-
-class Problem(_Document):
-    """Why a request was not served, or why a job failed (RFC 9457)."""
-
-    type: str
-    title: str
-    status: int
-    code: str = Field(description="Stable, for programs.")
-    detail: str = Field(description="For people.")
-    errors: list[Refusal] = Field(default=[], description="All that is wrong, field by field.")
-
-
-Spec = Annotated[dict[str, Any], As(JobSpec)]
-Error = Annotated[dict[str, Any], As(Problem)]
-
-
-class AssetDocument(_Document):
-    """An uploaded picture."""
-
-    id: str = Field(description="The SHA-256 of the bytes, in hex; what a spec refers to.")
-    media_type: str
-    width: int = Field(description="In px, as it is shown: EXIF orientation applied.")
-    height: int
-    size_bytes: int
-    warnings: list[str] = Field(
-        description="What the file says of its colours that is not supported."
-    )
-    created_at: datetime
-
-    @classmethod
-    def of(cls, asset: Asset) -> Self:
-        return cls.model_validate(asset, from_attributes=True)
-
-
-class Times(_Document):
+class Times(Document):
     created_at: datetime
     started_at: datetime | None = Field(description="When the first attempt began.")
     finished_at: datetime | None
@@ -87,7 +23,7 @@ class Times(_Document):
     expired_at: datetime | None = Field(description="When what the job made was deleted.")
 
 
-class Queue(_Document):
+class Queue(Document):
     """Where a queued job stands."""
 
     position: int = Field(description="1 is next.")
@@ -104,14 +40,14 @@ class Queue(_Document):
     )
 
 
-class ProgressDocument(_Document):
+class ProgressDocument(Document):
     fraction: float = Field(description="0 to 1.")
     iteration: int
     iterations: int
     it_per_s: float | None
 
 
-class LossDocument(_Document):
+class LossDocument(Document):
     """At `progress.iteration`: the total, and its parts before their factors."""
 
     total: float
@@ -120,13 +56,13 @@ class LossDocument(_Document):
     tv: float
 
 
-class SnapshotDocument(_Document):
+class SnapshotDocument(Document):
     iteration: int
     url: str
     created_at: datetime
 
 
-class AttemptEnd(_Document):
+class AttemptEnd(Document):
     n: int
     worker: str
     started_at: datetime
@@ -135,7 +71,7 @@ class AttemptEnd(_Document):
     error: Error | None
 
 
-class AttemptDocument(_Document):
+class AttemptDocument(Document):
     n: int = Field(description="How often the job was claimed; 0 before the first time.")
     worker: str | None
     failures: int
@@ -143,7 +79,7 @@ class AttemptDocument(_Document):
     previous: list[AttemptEnd]
 
 
-class ResultDocument(_Document):
+class ResultDocument(Document):
     url: str
     media_type: str
     width: int
@@ -152,14 +88,14 @@ class ResultDocument(_Document):
     sha256: str
 
 
-class Links(_Document):
+class Links(Document):
     self: str
     result: str | None
     losses: str | None
     manifest: str | None
 
 
-class JobWarning(_Document):
+class JobWarning(Document):
     """Something in a job that was accepted and may not give what its sender wants."""
 
     code: str = Field(description="Stable, for programs.")
@@ -167,7 +103,7 @@ class JobWarning(_Document):
     message: str = Field(description="For people.")
 
 
-class JobSummary(_Document):
+class JobSummary(Document):
     """A job in a list."""
 
     id: str
@@ -244,126 +180,15 @@ class JobDocument(JobSummary):
         )
 
 
-class ManifestWeights(_Document):
-    """The network's weights."""
-
-    name: str
-    sha256: str
-
-
-class EffectiveWeights(_Document):
-    """What was weighed at the last size, by the names and in the units of a spec.
-
-    Beside a strength, what it came to for this pair.
-    """
-
-    content_weight: float
-    style_weight: float
-    tv_weight: float
-    content_layers: dict[str, float]
-    style_layers: dict[str, float]
-
-
-class ManifestResult(_Document):
-    """The picture."""
-
-    sha256: str
-    width: int
-    height: int
-    media_type: str
-
-
-class ManifestAttempt(_Document):
-    """An attempt, as it stood when the manifest was written."""
-
-    n: int
-    resumed_from_iteration: int
-    end: End | None = Field(description="None of the attempt that wrote the manifest.")
-
-
-class Manifest(_Document):
-    """How a picture came to be; its spec, run again, gives the same one."""
-
-    job: str
-    spec: Spec
-    spec_digest: str
-    inputs: list[str] = Field(description="The pictures' ids.")
-    weights: ManifestWeights
-    effective: EffectiveWeights
-    seed: int
-    iterations: int
-    best_iteration: int = Field(description="Of the picture: the best at the last size.")
-    losses: LossDocument = Field(description="Of the picture.")
-    result: ManifestResult
-    attempt: int
-    failures: int
-    attempts: list[ManifestAttempt]
-    resumed_from_iteration: int
-    continuation: str = Field(description="exact, or approximate where the machine changed.")
-    device: str
-    precision: str
-    threads: int
-    platform: str
-    versions: dict[str, str | int]
-    times: dict[str, datetime]
-
-
-class JobPage(_Document):
+class JobPage(Document):
     """Some of the jobs, the newest first."""
 
     jobs: list[JobSummary]
     next: str | None = Field(description="The address of the next page, if there is one.")
 
 
-class Located(_Document):
-    """Headers of an answer that tells of one thing."""
-
-    location: str = Field(alias="Location", description="The URL of the resource.")
-
-
-class Tagged(_Document):
-    """Headers of an answer that may be asked for again."""
-
-    etag: str = Field(alias="ETag", description="For If-None-Match.")
-
-
-class Liveness(_Document):
-    """The process lives."""
-
-    status: Literal["ok"] = "ok"
-
-
-class Workers(_Document):
-    """Who renders."""
-
-    alive: int = Field(description="How many sent a heartbeat in time.")
-    ready: int = Field(description="How many of these take jobs when a slot of theirs is free.")
-
-
-class Readiness(_Document):
-    """Whether requests can be served, and by what."""
-
-    status: Literal["ready"] = "ready"
-    database: str
-    storage: str
-    broker: str = Field(description="Without it jobs start later: idle workers poll.")
-    workers: Workers = Field(description="Jobs are accepted without any, and wait.")
-
-
-class Index(_Document):
-    """What there is at this address."""
-
-    name: str
-    version: str
-    links: dict[str, str]
-
-
 def job_url(job_id: str) -> str:
     return f"/v1/jobs/{job_id}"
-
-
-def asset_url(asset_id: str) -> str:
-    return f"/v1/assets/{asset_id}"
 
 
 def _summary(job: Job) -> dict[str, Any]:
