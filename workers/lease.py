@@ -20,6 +20,8 @@ from impasto.shared.errors import (
     Unavailable,
 )
 
+from .watchdog import Watchdog
+
 _log = structlog.get_logger(__name__)
 
 FIRST_SECONDS = 300.0  # for what no steps are counted of: loading, the first iteration, saving
@@ -53,6 +55,65 @@ class LeaseTimings:
         return 0.75 * self.drain_seconds
 
 
+class _Renewal:
+    """A claim's row as its worker last wrote it: progress, and until when the lease is held.
+
+    Two threads write: the lease's own, and at the end the slot's.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        claim: jobs.Claim,
+        terms: LeaseTimings,
+        clock: Callable[[], float],
+    ) -> None:
+        self._database = database
+        self._claim = claim
+        self._terms = terms
+        self._clock = clock
+        self.news: jobs.Progress | None = None  # to be written soon
+        began = clock()
+        self._writing = threading.Lock()  # guards what follows
+        self._written: jobs.Progress | None = None
+        self._renewed_at = self._read_at = began - terms.lease_seconds  # the first is due at once
+        self._ends = began + terms.lease_seconds - terms.fence_seconds
+
+    @property
+    def has_news(self) -> bool:
+        return self.news != self._written
+
+    def ensure_held(self) -> None:
+        """Raise LeaseLost where others may have the job by now."""
+        if self._clock() >= self._ends:
+            raise LeaseLost(f"job {self._claim.job_id}: the lease could not be renewed in time")
+
+    def write(self) -> jobs.Job:
+        """Renew the lease, and tell the news; the job as it is then."""
+        with self._writing:
+            asked, told = self._clock(), self.news
+            news = told if self.has_news else None
+            seconds = self._terms.lease_seconds
+            job = jobs.report(self._database, self._claim, news, lease_seconds=seconds)
+            self._written = told
+            self._renewed_at = self._read_at = asked
+            self._ends = asked + seconds - self._terms.fence_seconds
+            return job
+
+    def write_or_read(self, *, is_alive: bool) -> jobs.Job | None:
+        """The job after a write or a read, if one is due; for work that stalls none is written."""
+        now, terms = self._clock(), self._terms
+        since = now - self._renewed_at
+        is_due = since >= terms.renew_seconds
+        is_due |= self.has_news and since >= terms.progress_seconds
+        if is_alive and is_due:
+            return self.write()
+        if now - self._read_at < _CHECK_SECONDS:
+            return None
+        self._read_at = now
+        return jobs.read_claimed(self._database, self._claim)
+
+
 class Lease:
     """What one claim allows, as its worker may believe it.
 
@@ -60,7 +121,7 @@ class Lease:
         ...  # `check` often; `tell` what there is to see
         lease.commit(move)
 
-    Its thread writes progress, renews the lease while the work is alive, and hears wishes. It also
+    Its thread writes progress, renews the lease while the work is alive, and reads wishes. It also
     writes the ends that cannot wait for a slot, which may be stuck in an upload: a cancel, a
     deadline that passed, and a hand-back once the time for draining is nearly up.
 
@@ -81,9 +142,10 @@ class Lease:
         self._terms = terms
         self._stopping = stopping
         self._clock = clock
-        began = clock()
+        self._renewal = _Renewal(database, job.claim, terms, clock)
+        self._watchdog = Watchdog(job.id, clock)
         self._deadline = (
-            began + (job.deadline_at - job.claimed_at).total_seconds()
+            clock() + (job.deadline_at - job.claimed_at).total_seconds()
             if job.deadline_at and job.claimed_at
             else None
         )
@@ -91,15 +153,7 @@ class Lease:
         self._slot_checks = 0  # how often the slot came by
         self.watch(lambda: self._slot_checks)
 
-        self._reporting = threading.Lock()  # guards what a report changes:
-        self._reported: jobs.Progress | None = None
-        self._renewed_at = self._checked_at = (
-            began - terms.lease_seconds
-        )  # the first is due at once
-        self._ends = began + terms.lease_seconds - terms.fence_seconds
-
         self._is_finishing = False
-        self._news: jobs.Progress | None = None
         self._over: ImpastoError | None = None
         self._changed = threading.Event()  # it is over, or the worker is stopping
         self._left = threading.Event()
@@ -126,22 +180,19 @@ class Lease:
         self._slot_checks += 1
         if self._over:
             raise self._over
-        self._ensure_held()
+        self._renewal.ensure_held()
         if self._stopping.is_set() and not self._is_finishing:
             raise HandedBack
 
     def tell(self, progress: jobs.Progress) -> None:
         """Have it written soon."""
-        self._news = progress
+        self._renewal.news = progress
 
     def watch(
         self, progress_counter: Callable[[], int], patience_seconds: float = FIRST_SECONDS
     ) -> None:
         """From now on the lease is renewed only while `progress_counter()` changes now and then."""
-        self._progress_counter = progress_counter
-        self._count, self._counted_at = progress_counter(), self._clock()
-        self._patience_seconds = patience_seconds
-        self._was_alive = True
+        self._watchdog.watch(progress_counter, patience_seconds)
 
     def finish(self) -> None:
         """What is left is short: a worker that stops shall do it, if it can in its time.
@@ -155,7 +206,7 @@ class Lease:
     @property
     def is_stalled(self) -> bool:
         """The work that is watched does not get further."""
-        return not self._was_alive
+        return self._watchdog.is_stalled
 
     def wait(self, seconds: float) -> None:
         """Sleep, unless there is something to check."""
@@ -176,20 +227,15 @@ class Lease:
         """
         for pause in pauses():
             try:
-                if self._news != self._reported:
-                    self._report()
+                if self._renewal.has_news:
+                    self._renewal.write()
                 move()
             except Unavailable as error:
                 _log.warning("end_delayed", job=self._claim.job_id, detail=error.detail)
             else:
                 return
-            self._ensure_held()
+            self._renewal.ensure_held()
             time.sleep(pause)
-
-    def _ensure_held(self) -> None:
-        """Raise LeaseLost where others may have the job by now."""
-        if self._clock() >= self._ends:
-            raise LeaseLost(f"job {self._claim.job_id}: the lease could not be renewed in time")
 
     def _keep(self) -> None:
         pause = min(self._terms.progress_seconds, _CHECK_SECONDS)
@@ -207,7 +253,7 @@ class Lease:
 
     def _tick(self) -> None:
         """What is due now; each in a transaction of its own."""
-        self._ensure_held()
+        self._renewal.ensure_held()
         if self._stopping.is_set():
             if not self._is_finishing:
                 self._changed.set()
@@ -218,45 +264,11 @@ class Lease:
             late = DeadlineExceeded()
             jobs.fail(self._database, self._claim, late)
             return self._finish(late)
-        job = self._look()
+        job = self._renewal.write_or_read(is_alive=self._watchdog.look())
         if job and job.cancel_requested_at:
             jobs.acknowledge_cancel(self._database, self._claim)
             return self._finish(Cancelled())
         return None
-
-    def _look(self) -> jobs.Job | None:
-        """The job after a report or a look at it, if either is due."""
-        now, terms = self._clock(), self._terms
-        is_news = self._news != self._reported
-        is_told = is_news and now - self._renewed_at >= terms.progress_seconds
-        is_due = is_told or now - self._renewed_at >= terms.renew_seconds
-        if self._is_alive(now) and is_due:
-            return self._report()
-        if now - self._checked_at < _CHECK_SECONDS:
-            return None
-        self._checked_at = now
-        return jobs.read_claimed(self._database, self._claim)
-
-    def _report(self) -> jobs.Job:
-        with self._reporting:
-            asked, told = self._clock(), self._news
-            news = None if told == self._reported else told
-            seconds = self._terms.lease_seconds
-            job = jobs.report(self._database, self._claim, news, lease_seconds=seconds)
-            self._reported = told
-            self._renewed_at = self._checked_at = asked
-            self._ends = asked + seconds - self._terms.fence_seconds
-            return job
-
-    def _is_alive(self, now: float) -> bool:
-        count = self._progress_counter()
-        if count != self._count:
-            self._count, self._counted_at = count, now
-        is_alive = now - self._counted_at <= self._patience_seconds
-        if self._was_alive and not is_alive:
-            _log.error("stalled", job=self._claim.job_id, seconds=round(now - self._counted_at))
-        self._was_alive = is_alive
-        return is_alive
 
     def _finish(self, why: ImpastoError) -> None:
         self._over = why

@@ -29,7 +29,7 @@ def no_fence() -> None:
         return (table.c.id == claim.job_id) & (table.c.state == State.RUNNING)
 
     fence.is_of = attempts.is_of = is_of
-    lease.Lease._ensure_held = lambda _: None
+    lease._Renewal.ensure_held = lambda _: None
 
 
 def no_reconciling() -> None:
