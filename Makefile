@@ -20,7 +20,7 @@ MACHINES ?=
 IMAGES ?=
 
 .PHONY: help demo up test test-deep test-machines test-images lint format bench-service bench-engine bench-pictures \
-    gpu-check judge chaos fuzz-pictures golden gallery constraints clean
+    gpu-check judge chaos fuzz-pictures docs golden gallery constraints clean
 
 help: ## what can be made here
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -80,6 +80,9 @@ chaos: $(VENV)/ready-dev ## kill, stop, cut and flush everything under hundreds 
 
 fuzz-pictures: $(VENV)/ready-dev ## 50,000 mutated pictures, 2,000 over HTTP, and bombs (five minutes)
 	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+docs: $(VENV)/ready-dev ## write docs/settings.md and docs/api.md from the code
+	$(BIN)/python -m tests.reference
 
 golden: $(VENV)/ready-dev ## whether pictures are the same as by another commit; BEFORE=COMMIT (five minutes)
 	$(BIN)/python -m tests.golden $(BEFORE)

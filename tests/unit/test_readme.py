@@ -1,4 +1,4 @@
-"""What the README says is so."""
+"""What the README and the pages made of the code say is so."""
 
 import re
 import shlex
@@ -8,18 +8,17 @@ import pytest
 
 from impasto.shared.settings import PREFIX, Settings
 from impasto.shared.spec import JobSpec
+from tests.reference import pages
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+PAGES = pages()
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
-@pytest.mark.parametrize("name", Settings.model_fields)
-def test_the_readme_tells_each_setting_with_its_default(name: str) -> None:
-    field = Settings.model_fields[name]
-    default = f"`{field.default}`" if field.default not in (None, "") else ""
-
-    assert f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |" in README
+@pytest.mark.parametrize("file", PAGES, ids=[file.name for file in PAGES])
+def test_a_page_is_what_the_code_says(file: Path) -> None:
+    assert file.read_text() == PAGES[file], "make docs writes it anew"
 
 
 def test_the_readme_names_no_setting_that_is_not_there() -> None:
