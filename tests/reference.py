@@ -73,7 +73,8 @@ def _api_page() -> str:
 |---|---|---|
 {rows}
 
-Each takes `X-Request-Id`: a name for the request, for its log lines and the answer's same header. Any of them may answer:
+Each takes `X-Request-Id`: a name for the request, which its log lines and its answer bear. Any of
+them may answer:
 
 {codes}
 
