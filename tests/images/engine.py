@@ -20,7 +20,7 @@ NEEDS = (
 STORES = "tests/images/docker-compose.stores.yml"
 COPIED = (
     *(".dockerignore", ".env.example", "constraints.txt", "deploy", "docker-compose.yml"),
-    *("pyproject.toml", "README.md", "services", "shared", "workers", "samples"),
+    *("pyproject.toml", "README.md", "impasto", "services", "shared", "workers", "samples"),
     *("tests/images", "tests/servers"),
 )
 
@@ -43,7 +43,8 @@ class Stack:
             source, target = ROOT / name, folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(source, target, symlinks=True, ignore=ignored)
             else:
                 shutil.copy(source, target)
         bin_folder = folder / "bin"
