@@ -49,9 +49,7 @@ class Worker:
         tell: Callable[..., None] = lambda **_: None,
     ) -> None:
         self.name = name
-        self._database = database
         self._render = render
-        self._lease_seconds = lease_seconds
         self._idle_seconds = idle_seconds
         self._alive_file = alive_file
         self._tell = tell
@@ -61,8 +59,7 @@ class Worker:
         self._busy_slots = 0
         self._counting = threading.Lock()
         self._stopping = threading.Event()
-        self._canvas: tuple[int, int] | None = None  # of the job claimed last
-        self._unconfirmed_claims: deque[str] = deque()  # ids of claims whose answer was lost
+        self._claims = _Claims(database, name, lease_seconds)
         self._poller = threading.Thread(target=self._poll, name="poll", daemon=True)
 
     def start(self) -> Self:
@@ -79,7 +76,7 @@ class Worker:
         """Render queued jobs, one after the other, until none is left or no slot is free."""
         while not self._stopping.is_set() and self._slots.acquire(blocking=False):
             try:
-                job = self._claim() if self._readiness.ask() else None
+                job = self._claims.next() if self._readiness.ask() else None
                 if job is None:
                     return
                 self._count(1)
@@ -110,39 +107,6 @@ class Worker:
             for _ in range(self._slot_count)
         )
 
-    def _claim(self) -> jobs.Job | None:
-        try:
-            job = self._ask()
-        except Unavailable as error:
-            _log.warning("claim_failed", error=error.detail)
-            return None
-        if job is not None:
-            self._canvas = (job.width, job.height)
-            _log.info("claimed", job=job.id, attempt=job.attempt)
-        return job
-
-    def _ask(self) -> jobs.Job | None:
-        """The next job; first one that was claimed, but whose answer was lost."""
-        claim_id = ""
-        with contextlib.suppress(IndexError):
-            claim_id = self._unconfirmed_claims.popleft()
-        try:
-            if claim_id:
-                lease_seconds = self._lease_seconds
-                if job := jobs.reclaim(self._database, claim_id, lease_seconds=lease_seconds):
-                    return job
-            claim_id = secrets.token_hex(8)
-            return jobs.claim(
-                self._database,
-                worker=self.name,
-                lease_seconds=self._lease_seconds,
-                preferred=self._canvas,
-                claim_id=claim_id,
-            )
-        except Unavailable:
-            self._unconfirmed_claims.append(claim_id)
-            raise
-
     def _poll(self) -> None:
         is_over = False
         while not is_over:
@@ -156,7 +120,7 @@ class Worker:
             is_ready = self._readiness.ask()
             self._say_alive()
             if is_ready and self._has_free_slot():
-                for _ in range(min(self._count_work(), self._slot_count)):
+                for _ in range(min(self._claims.count(), self._slot_count)):
                     self.begin_work()
         except Exception:  # the thread must go on
             _log.exception("poll_failed")
@@ -185,12 +149,58 @@ class Worker:
             self._slots.release()
         return is_free
 
-    def _count_work(self) -> int:
+
+class _Claims:
+    """A worker's claims: of its own canvas first, and none is forgotten whose answer was lost."""
+
+    def __init__(self, database: Database, worker: str, lease_seconds: float) -> None:
+        self._database = database
+        self._worker = worker
+        self._lease_seconds = lease_seconds
+        self._canvas: tuple[int, int] | None = None  # of the job claimed last
+        self._unconfirmed: deque[str] = deque()  # ids of claims whose answer was lost
+
+    def next(self) -> jobs.Job | None:
+        """The next job, now this worker's; None when there is none, or no answer."""
         try:
-            return len(self._unconfirmed_claims) + jobs.count_runnable(self._database)
+            job = self._ask()
+        except Unavailable as error:
+            _log.warning("claim_failed", error=error.detail)
+            return None
+        if job is not None:
+            self._canvas = (job.width, job.height)
+            _log.info("claimed", job=job.id, attempt=job.attempt)
+        return job
+
+    def count(self) -> int:
+        """How many jobs there may be to claim."""
+        try:
+            return len(self._unconfirmed) + jobs.count_runnable(self._database)
         except Unavailable as error:
             _log.warning("poll_failed", error=error.detail)
-            return len(self._unconfirmed_claims)
+            return len(self._unconfirmed)
+
+    def _ask(self) -> jobs.Job | None:
+        """First for one that was claimed, but whose answer was lost."""
+        claim_id = ""
+        with contextlib.suppress(IndexError):
+            claim_id = self._unconfirmed.popleft()
+        try:
+            if claim_id:
+                lease_seconds = self._lease_seconds
+                if job := jobs.reclaim(self._database, claim_id, lease_seconds=lease_seconds):
+                    return job
+            claim_id = secrets.token_hex(8)
+            return jobs.claim(
+                self._database,
+                worker=self._worker,
+                lease_seconds=self._lease_seconds,
+                preferred=self._canvas,
+                claim_id=claim_id,
+            )
+        except Unavailable:
+            self._unconfirmed.append(claim_id)
+            raise
 
 
 class _Readiness:

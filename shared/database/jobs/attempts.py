@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
+    ScalarSelect,
     Table,
     and_,
     bindparam,
@@ -61,24 +62,11 @@ def claim(
     priority it goes first.
     claim_id: a new one, from a caller who will `reclaim` the job if the answer is lost.
     """
-    order = [jobs.c.priority.desc(), jobs.c.created_at, jobs.c.id]
-    if preferred:
-        width, height = preferred
-        fits = and_(jobs.c.width == width, jobs.c.height == height)
-        order.insert(1, case((fits, 0), else_=1))
-    best = (
-        select(jobs.c.id)
-        .where(is_runnable())
-        .order_by(*order)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
-    )
     claim_id = claim_id or secrets.token_hex(8)
     with database.write() as connection:
         row = connection.execute(
             update(jobs)
-            .where(jobs.c.id == best, jobs.c.state == State.QUEUED)
+            .where(jobs.c.id == _best(preferred), jobs.c.state == State.QUEUED)
             .values(
                 version=jobs.c.version + 1,
                 state=State.RUNNING,
@@ -109,6 +97,23 @@ def claim(
             )
         )
         return job
+
+
+def _best(preferred: tuple[int, int] | None) -> ScalarSelect[str]:
+    """The id of the job that is claimed next; its row is locked."""
+    order = [jobs.c.priority.desc(), jobs.c.created_at, jobs.c.id]
+    if preferred:
+        width, height = preferred
+        fits = and_(jobs.c.width == width, jobs.c.height == height)
+        order.insert(1, case((fits, 0), else_=1))
+    return (
+        select(jobs.c.id)
+        .where(is_runnable())
+        .order_by(*order)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
 
 
 def reclaim(database: Database, claim_id: str, *, lease_seconds: float) -> Job | None:
