@@ -95,9 +95,10 @@ class Render:
         self._descent: Descent
         self._is_started = False  # the start was evaluated
         self._patient_since: tuple[float, int]  # the loss that is to fall, and since when
-        level = self._enter(0, self._pyramid.start(0))
+        self._level: Level
+        self._enter(0, self._pyramid.start(0))
         nothing = Losses(*[math.nan] * 4)
-        self.progress = Progress(0, plan.iterations, nothing, 0.0, 0, nothing, level)
+        self.progress = Progress(0, plan.iterations, nothing, 0.0, 0, nothing, self._level)
 
     @property
     def iteration(self) -> int:
@@ -241,8 +242,7 @@ class Render:
         if not math.isfinite(found.total):
             raise Diverged(f"the loss became {found.total} in iteration {iteration}: {found}")
         descends = not self.plan.normalize_gradients
-        level = self._pyramid.level(self.scale)
-        is_first = self.progress.level != level or not self._is_started
+        is_first = self.progress.level != self._level or not self._is_started
         if is_first and self.scale and descends:
             found = self._better_of_start(found)
         losses, best = self.progress.losses, self.progress.best
@@ -250,14 +250,14 @@ class Render:
             losses, best = found, iteration
         self._is_started = True
         self.progress = Progress(
-            iteration, self.plan.iterations, losses, seconds, best, found, level
+            iteration, self.plan.iterations, losses, seconds, best, found, self._level
         )
         if losses.total < self._patient_since[0] * (1 - PROGRESS_MIN):
             self._patient_since = losses.total, iteration
         scale = self._pyramid.scale_at(iteration + 1)
         if scale != self.scale and not self.is_finished:
-            size = self._pyramid.canvas(scale).shape[-2:]
-            self._enter(scale, resized(self._descent.best, *size))
+            level = self._pyramid.level(scale)
+            self._enter(scale, resized(self._descent.best, level.height, level.width))
 
     def _better_of_start(self, found: Losses) -> Losses:
         """Goes on from the render's start where that is better than what was brought along.
@@ -273,14 +273,14 @@ class Render:
         self._descent.least.fill_(losses.total)
         return losses
 
-    def _enter(self, scale: int, image: Tensor) -> Level:
+    def _enter(self, scale: int, image: Tensor) -> None:
         """Goes on at a size of the pyramid, from an image of that size."""
         self.scale = scale
+        self._level = self._pyramid.level(scale)
         objective = self._pyramid.objective(scale)
         self._begin(Descent(objective, image))
         passed = blocks(objective.layers, *image.shape[-2:])
         self.pass_bytes = whole_bytes(passed, self.plan.precision)
-        return self._pyramid.level(scale)
 
     def _begin(self, descent: Descent) -> None:
         """Nothing is known yet of its image, nor of what lies around it."""
