@@ -157,6 +157,13 @@ class Settings(BaseSettings):
         ge=4096,
         description="The largest picture that is accepted, in pixels, width x height.",
     )
+    metrics_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Where a worker or a reconciler answers GET /metrics for Prometheus, on every"
+        " address of its machine; 0: nowhere. The API answers it on its own port.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="How much is logged."
     )

@@ -4,7 +4,6 @@ The database is the queue, so a wake-up may be lost. Messages are not acknowledg
 kept, and every connection times out after a second or so instead of delaying a request.
 """
 
-import itertools
 import logging
 import ssl
 from typing import Any
@@ -13,7 +12,7 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
 
-from . import urls
+from . import metrics, urls
 from .errors import InvalidSetting
 
 WAKE = "impasto.wake"
@@ -30,7 +29,6 @@ _REDIS_OPTIONS = {
     "global_keyprefix": "impasto:",
 }
 _FILES = {"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"}
-_unsent = itertools.count(1)
 _RECONNECT_SECONDS = 2.0
 _MEMORY_OPTIONS = {"polling_interval": 0.02}  # the default of 1 s makes each wake-up late
 
@@ -109,8 +107,8 @@ def notify_worker(app: Celery) -> bool:
     try:
         app.send_task(WAKE, ignore_result=True, retry=False)
     except Exception as error:  # whatever it is: the job is already in the database
-        count = next(_unsent)
-        _log.warning("wake-up not sent: %s (%d so far)", _told(error), count)
+        metrics.wakeups_unsent.inc()
+        _log.warning("wake-up not sent: %s", _told(error))
         return False
     return True
 

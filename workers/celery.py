@@ -4,7 +4,7 @@ import atexit
 import os
 import socket
 
-from impasto.shared import logs, settings
+from impasto.shared import logs, metrics, settings
 from impasto.shared.errors import ImpastoError
 from impasto.shared.wakeups import open_wakeups
 
@@ -15,6 +15,7 @@ from .tasks import bind_to_celery_signals, refuse_other_pools, register
 try:
     _settings = settings.load()
     logs.configure(_settings)
+    metrics.serve(_settings.metrics_port)
     _presence = announce(_settings, name=f"{socket.gethostname()}:{os.getpid()}")
     atexit.register(_presence.close)
     _context = open_context(_settings)

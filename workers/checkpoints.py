@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from impasto.shared import object_keys
+from impasto.shared import metrics, object_keys
 from impasto.shared.database import Database, jobs
 from impasto.shared.errors import ImpastoError, LeaseLost, ObjectNotFound, Unavailable
 from impasto.shared.storage import Storage
@@ -208,4 +208,4 @@ class Checkpoints:
         except (LeaseLost, Unavailable) as error:
             log.warning("checkpoint_lost", detail=error.detail)
         except Exception:
-            log.exception("checkpoint_lost")
+            metrics.unexpected(log, "checkpoint_lost")

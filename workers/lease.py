@@ -10,6 +10,7 @@ from typing import Self
 
 import structlog
 
+from impasto.shared import metrics
 from impasto.shared.database import Database, jobs
 from impasto.shared.errors import (
     Cancelled,
@@ -247,7 +248,7 @@ class Lease:
             except Unavailable as error:
                 _log.warning("report_failed", job=self._claim.job_id, detail=error.detail)
             except Exception:
-                _log.exception("report_failed", job=self._claim.job_id)
+                metrics.unexpected(_log, "report_failed", job=self._claim.job_id)
             if self._left.wait(pause):
                 return
 

@@ -6,7 +6,7 @@ import threading
 import pydantic
 import structlog
 
-from impasto.shared import errors
+from impasto.shared import errors, metrics
 from impasto.shared.database import jobs
 
 from .attempt import Attempt, WorkerContext
@@ -69,7 +69,7 @@ class JobRunner:
             lease.commit(lambda: jobs.hand_back(database, claim, after_seconds=_OUTAGE_SECONDS))
             return "handed_back"
         except Exception as error:
-            _log.exception("attempt_failed", job=job.id, attempt=job.attempt)
+            metrics.unexpected(_log, "attempt_failed", job=job.id, attempt=job.attempt)
             return self._fail(job, lease, error)
         lease.commit(lambda: jobs.succeed(database, claim, result))
         return "succeeded"

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import structlog
 
+from impasto.shared import metrics
 from impasto.shared.database import Database, workers
 from impasto.shared.database.workers import Condition, Identity
 from impasto.shared.errors import Unavailable
@@ -88,7 +89,7 @@ class Presence:
                     _log.warning("presence_not_told", error=error.detail)
                 is_away = True
             except Exception:
-                _log.exception("presence_not_told")
+                metrics.unexpected(_log, "presence_not_told")
             else:
                 write, self._written, is_away = workers.renew, told, False
             self._wait()

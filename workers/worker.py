@@ -11,6 +11,7 @@ from typing import Self
 
 import structlog
 
+from impasto.shared import metrics
 from impasto.shared.database import Database, jobs
 from impasto.shared.errors import Unavailable
 from impasto.shared.states import WorkerState
@@ -123,7 +124,7 @@ class Worker:
                 for _ in range(min(self._claims.count(), self._slot_count)):
                     self.begin_work()
         except Exception:  # the thread must go on
-            _log.exception("poll_failed")
+            metrics.unexpected(_log, "poll_failed")
 
     def _pause_seconds(self) -> float:
         """Until the next poll: shorter while the worker is not ready."""

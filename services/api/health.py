@@ -5,6 +5,7 @@ from importlib.metadata import version
 
 from apiflask import APIBlueprint
 from flask import Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from impasto.shared import wakeups
 from impasto.shared.database import schema, workers
@@ -36,6 +37,13 @@ def alive() -> Liveness:
     It asks neither database nor storage: a process without them need not be replaced.
     """
     return Liveness()
+
+
+@health.get("/metrics")
+@health.doc(hide=True)
+def metrics() -> Response:
+    """What this process has counted, for Prometheus."""
+    return Response(generate_latest(), content_type=CONTENT_TYPE_LATEST)
 
 
 @health.get("/readyz")

@@ -8,6 +8,7 @@ from pathlib import Path
 import structlog
 from celery import Celery
 
+from impasto.shared import metrics
 from impasto.shared.database import Database
 from impasto.shared.database.leader import hold_leadership
 from impasto.shared.errors import Unavailable
@@ -69,10 +70,7 @@ class Reconciler:
         beside = threading.Thread(target=self._collect_garbage, args=[stopping], name="garbage")
         beside.start()
         while not stopping.is_set():
-            try:
-                self.reconcile_leases()
-            except Unavailable as error:
-                _log.warning("reconcile_failed", detail=error.detail)
+            _go_on(self.reconcile_leases)
             if self._alive_file:
                 self._alive_file.touch()
             stopping.wait(self._interval_seconds)
@@ -97,11 +95,15 @@ class Reconciler:
     def _collect_garbage(self, stopping: threading.Event) -> None:
         is_more = False
         while not (stopping.is_set() if is_more else stopping.wait(self._interval_seconds)):
-            try:
-                is_more = self.collect_garbage()
-            except Unavailable as error:
-                is_more = False
-                _log.warning("reconcile_failed", detail=error.detail)
-            except Exception:  # if this thread ended, nothing would restart it
-                is_more = False
-                _log.exception("reconcile_failed")
+            is_more = bool(_go_on(self.collect_garbage))
+
+
+def _go_on(reconcile: Callable[[], bool | None]) -> bool | None:
+    """What a pass returns, or None if it failed: if its thread ended, nothing would restart it."""
+    try:
+        return reconcile()
+    except Unavailable as error:
+        _log.warning("reconcile_failed", detail=error.detail)
+    except Exception:
+        metrics.unexpected(_log, "reconcile_failed")
+    return None

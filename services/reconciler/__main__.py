@@ -3,7 +3,7 @@
 import signal
 import threading
 
-from impasto.shared import logs, settings
+from impasto.shared import logs, metrics, settings
 from impasto.shared.database import open_database, schema
 from impasto.shared.errors import ImpastoError
 from impasto.shared.storage import open_storage
@@ -16,6 +16,7 @@ def main() -> None:
     try:
         configured = settings.load()
         logs.configure(configured)
+        metrics.serve(configured.metrics_port)
         reconciler = _open(configured)
     except ImpastoError as error:
         raise SystemExit(f"reconciler: {error}") from None  # a line, not a traceback

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.test import TestResponse
 
 from impasto.services.uploads import Inspections
@@ -488,6 +489,13 @@ def test_a_database_that_is_away_is_a_reason_to_come_again(
     assert api.client.get("/healthz").status_code == 200
     (error,) = [e for e in api.client.get("/readyz").json["errors"] if e["field"] == "database"]
     assert "out of reach" in error["value"]
+
+
+def test_what_a_process_counts_is_there_for_prometheus(client: FlaskClient) -> None:
+    answer = client.get("/metrics")
+    assert answer.content_type.startswith("text/plain; version=")
+    families = {family.name for family in text_string_to_metric_families(answer.text)}
+    assert {"impasto_unexpected_errors", "impasto_wakeups_unsent"} <= families
 
 
 # Names.

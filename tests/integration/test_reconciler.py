@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import Table, select, update
 
 from impasto.services.audit import Bounds, check
@@ -153,6 +154,34 @@ def test_a_worker_that_is_gone_for_a_day_is_forgotten(
 # Who leads: on SQLite, the process that owns the folder.
 
 on_postgres = pytest.mark.parametrize("stack_settings", ["cluster"], indirect=True)
+
+
+@pytest.mark.parametrize("broken", ["_leases", "_garbage"])
+def test_what_nobody_foresaw_is_counted_and_the_next_pass_is_made(
+    database: Database, storage: Storage, broken: str
+) -> None:
+    reconciler = Reconciler(
+        database,
+        storage,
+        open_wakeups("memory://"),
+        reconcile_seconds=0.01,
+        lease_seconds=60,
+    )
+
+    def failures() -> float:
+        name, labels = "impasto_unexpected_errors_total", {"event": "reconcile_failed"}
+        return REGISTRY.get_sample_value(name, labels) or 0
+
+    before, stopping = failures(), threading.Event()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reconciler, broken, None)  # whatever is asked of it is an AttributeError
+        running = threading.Thread(target=reconciler.run, args=[stopping])
+        running.start()
+        while failures() < before + 3:  # of which two were made after one that failed
+            time.sleep(0.01)
+        stopping.set()
+        running.join(60)
+    assert not running.is_alive()
 
 
 @on_postgres
