@@ -49,13 +49,14 @@ RECIPES: Mapping[RecipeName, Recipe] = {
     ),
     "gentle": Recipe(
         "The photograph first: its shapes and faces stay, colours and a touch are the painting's.",
-        {"strength": 0.3},
+        {"strength": 0.2},
     ),
-    "bold": Recipe("The painting first: large forms of the photograph remain.", {"strength": 0.7}),
+    "bold": Recipe("The painting first: large forms of the photograph remain.", {"strength": 1.0}),
     "texture": Recipe(
         "No photograph: a new picture that the painter might have made.",
         {
             "strength": 1.0,
+            "content_layers": {},
             "init": "noise",
             "iterations": 200,
             "content_colors": "own",
@@ -64,7 +65,7 @@ RECIPES: Mapping[RecipeName, Recipe] = {
     ),
     "portrait": Recipe(
         "Faces: eyes and mouths are kept by a finer layer, the rest as by default.",
-        {"strength": 0.4, "content_layers": {"relu2_2": 0.4, "relu3_2": 0.3, "relu4_2": 0.3}},
+        {"strength": 0.33, "content_layers": {"relu2_2": 0.4, "relu3_2": 0.3, "relu4_2": 0.3}},
     ),
     "print": Recipe(
         "Large, to be hung: 2048 px, strokes in proportion, 16 bits a channel.",

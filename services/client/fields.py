@@ -84,8 +84,9 @@ def _kind(name: str, node: dict[str, Any]) -> tuple[Kind, str]:
             known = Kind.FLAG, ""
         case {"type": "integer" | "number"} as number:
             known = Kind.NUMBER, _range(number)
-        case {"type": "object", "additionalProperties": {"type": "number"}}:
-            known = Kind.LAYERS, "LAYER,… or LAYER=WEIGHT,…"
+        case {"type": "object", "additionalProperties": {"type": "number"}} as weights:
+            none = "" if "minProperties" in weights else " or none"
+            known = Kind.LAYERS, f"LAYER,… or LAYER=WEIGHT,…{none}"
         case {"type": "object", "patternProperties": _}:
             known = Kind.PAIRS, ""
         case {"type": "array", "minItems": fewest, "maxItems": most}:

@@ -77,8 +77,8 @@ def pair(text: str) -> tuple[str, str]:
 
 
 def layers(text: str) -> dict[str, int | float | str] | list[str]:
-    """`relu1_1,relu2_1`, or with weights `relu1_1=0.3,relu2_1=0.7`."""
-    parts = text.split(",")
+    """`relu1_1,relu2_1`, or with weights `relu1_1=0.3,relu2_1=0.7`, or `none`."""
+    parts = text.split(",") if text != "none" else []
     if "=" not in text:
         return parts
     return {layer: number(weight) for layer, weight in map(pair, parts)}

@@ -18,8 +18,9 @@ DEFAULT_STYLE_LAYERS = tuple(f"relu{block}_{STYLE_CONV}" for block in range(1, 6
 # apart, has to be accepted as a spec.
 LAYER_WEIGHT_MIN, LAYER_WEIGHT_MAX = 1e-9, 1e6
 LayerWeight = Annotated[float, Field(ge=LAYER_WEIGHT_MIN, le=LAYER_WEIGHT_MAX)]
-LayerWeights = Annotated[dict[str, LayerWeight], Field(min_length=1)]
-LayerNames = Annotated[list[str], Field(min_length=1)]
+LayerWeights = dict[str, LayerWeight]
+SomeWeights = Annotated[LayerWeights, Field(min_length=1)]
+SomeNames = Annotated[list[str], Field(min_length=1)]
 
 
 def layer_name(name: str, *, conv_of_block: int) -> str:
@@ -38,8 +39,11 @@ def layer_name(name: str, *, conv_of_block: int) -> str:
     return canonical
 
 
-def _weights(conv_of_block: int) -> BeforeValidator:
-    """Accepts {name: weight} or [name, ...] (equal weights that add up to 1)."""
+def _weights(conv_of_block: int, accepted: Any) -> BeforeValidator:
+    """Accepts {name: weight} or [name, ...] (equal weights that add up to 1).
+
+    accepted: the type of either, for the schema.
+    """
 
     def canonical(value: Any) -> Any:
         if isinstance(value, (list, tuple)):
@@ -56,12 +60,20 @@ def _weights(conv_of_block: int) -> BeforeValidator:
             found[layer] = weight
         return found
 
-    return BeforeValidator(canonical, json_schema_input_type=LayerWeights | LayerNames)
+    return BeforeValidator(canonical, json_schema_input_type=accepted)
 
 
 def _in_network_order(layers: LayerWeights) -> LayerWeights:
     return {name: layers[name] for name in LAYERS if name in layers}
 
 
-ContentLayers = Annotated[LayerWeights, _weights(CONTENT_CONV), AfterValidator(_in_network_order)]
-StyleLayers = Annotated[LayerWeights, _weights(STYLE_CONV), AfterValidator(_in_network_order)]
+ContentLayers = Annotated[
+    LayerWeights,
+    _weights(CONTENT_CONV, LayerWeights | list[str]),
+    AfterValidator(_in_network_order),
+]
+StyleLayers = Annotated[
+    SomeWeights,
+    _weights(STYLE_CONV, SomeWeights | SomeNames),
+    AfterValidator(_in_network_order),
+]

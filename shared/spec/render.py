@@ -113,8 +113,9 @@ class RenderSpec(Strict):
         ge=0,
         le=1,
         description=f"How much of the style: 0 the photograph, {STRENGTH:g} (the default) both,"
-        " 1 the painting. Alike for every pair, size and choice of layers. Instead of"
-        " content_weight, style_weight and normalize_gradients; null where one of them is named.",
+        " 1 the painting's texture on what forms are left. Alike for every pair, size and choice"
+        " of layers. Instead of content_weight, style_weight and normalize_gradients; null where"
+        " one of them is named.",
     )
     optimizer: Literal["lbfgs", "adam"] = Field(
         default="lbfgs",
@@ -141,7 +142,7 @@ class RenderSpec(Strict):
         default=CONTENT_LAYERS,
         description="Where content is compared: {layer: weight} or [layer];"
         " relu4_2 and conv4_2 are the same, block4 means relu4_2. Beside named weights relu4_2"
-        " by default.",
+        " by default. Empty, nothing of it is asked for: a texture.",
     )
     style_layers: StyleLayers = Field(
         default={name: 1 / len(DEFAULT_STYLE_LAYERS) for name in DEFAULT_STYLE_LAYERS},
@@ -167,8 +168,8 @@ class RenderSpec(Strict):
     tv_weight: Factor = Field(
         default=TV_WEIGHT,
         description="The total variation's factor: more is smoother; the report has none. By"
-        " strength it is of the painting's own variation, most at half strength and none at 0 and"
-        " at 1; beside weights a factor like theirs, 0 by default.",
+        " strength it is of the painting's own variation, and grows with strength; beside weights a"
+        " factor like theirs, 0 by default.",
     )
     pooling: Literal["avg", "max"] = Field(
         default="max",
@@ -287,6 +288,12 @@ class RenderSpec(Strict):
             )
         if self.content_weight == self.style_weight == 0:
             raise ValueError("content_weight and style_weight cannot both be 0")
+        if not self.content_layers and 0 in (self.strength, self.style_weight):
+            name = "style_weight" if self.strength is None else "strength"
+            raise ValueError(
+                f"{name} is 0, accepted with content_layers: {{}}: more than 0, for nothing else"
+                " says what the result is to be"
+            )
         if self.init == "content" and self.style_weight == self.tv_weight == 0:
             raise ValueError(
                 "style_weight is 0, accepted with init: content and tv_weight: 0: more than 0, for"

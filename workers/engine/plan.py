@@ -29,7 +29,7 @@ class Plan:
     normalize_gradients: whether each loss's gradient is scaled to one size before its weight.
     pyramid: how many sizes, coarse to fine; the last is the canvas, each is half of the next. Those
     too small to see something in are left out.
-    strength: how much of the style, 0 the photograph, 1 the painting. With it losses are shares:
+    strength: how much of the style, from 0, the photograph, to 1. With it losses are shares:
     content_weight, style_weight and normalize_gradients count for nothing, and tv_weight is a part
     of the style. See `balance`. None for the weights themselves.
     patience: iterations over which the loss must fall by 0.1 % for the render to go on; 0: none.

@@ -224,6 +224,20 @@ LAYER_NAMES = f"accepted: relu1_1 to relu5_4 ({', '.join(LAYERS)}), the same as 
             "content_weight and style_weight cannot both be 0",
         ),
         (
+            {"content_layers": {}, "strength": 0},
+            "(spec)",
+            None,
+            "strength is 0, accepted with content_layers: {}: more than 0, for nothing else says"
+            " what the result is to be",
+        ),
+        (
+            {"content_layers": [], "style_weight": 0},
+            "(spec)",
+            None,
+            "style_weight is 0, accepted with content_layers: {}: more than 0, for nothing else"
+            " says what the result is to be",
+        ),
+        (
             {"styles": [{"asset": PAINTING, "mask": "x"}]},
             "styles.0.mask",
             "x",
@@ -433,6 +447,11 @@ def test_layers_stand_in_the_order_of_the_network() -> None:
 
 def test_layers_without_weights_share_equally() -> None:
     assert read(style_layers=["block5", "block1"]).style_layers == {"relu1_1": 0.5, "relu5_1": 0.5}
+
+
+def test_a_texture_asks_for_nothing_of_the_content() -> None:
+    assert read(content_layers=[]).content_layers == {}
+    assert read(recipe="texture").content_layers == {}
 
 
 def test_the_shares_of_the_styles_add_up_to_one() -> None:

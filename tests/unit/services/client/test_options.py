@@ -86,6 +86,10 @@ def run() -> Run:
     return run
 
 
+def test_no_layer_is_typed_as_none(run: Run) -> None:
+    assert run("--content-layers=none") == {"content_layers": []}
+
+
 def test_every_field_of_the_spec_has_an_option_or_is_an_argument() -> None:
     offered = {option.field.name for option in SPEC_OPTIONS}
     assert offered == set(JobSpec.model_fields) - ARGUMENTS
@@ -142,7 +146,7 @@ def test_the_help_tells_defaults_and_bounds() -> None:
         ("seed", "0 to 9.01e+15, default 0"),
         ("optimizer", "lbfgs | adam, default lbfgs"),
         ("style_scale", "0.1 to 4, default 1"),
-        ("content_layers", "LAYER,… or LAYER=WEIGHT,…, default relu3_2,relu4_2"),
+        ("content_layers", "LAYER,… or LAYER=WEIGHT,… or none, default relu3_2,relu4_2"),
         ("styles", "1 to 8 pictures"),
         ("labels", ""),
     ],

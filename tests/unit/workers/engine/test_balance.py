@@ -72,17 +72,36 @@ def test_the_photograph_loses_all_of_the_style_and_the_painting_all_of_the_conte
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.25, 0.5, 1.0])
-def test_total_variation_counts_as_a_share_of_the_paintings_and_at_neither_end(
+def test_total_variation_counts_as_a_share_of_the_paintings(
     vgg: Vgg, content: Tensor, strength: float
 ) -> None:
     plan = replace(HALF, strength=strength, tv_weight=0.05)
     painting = content.flip(1)
 
     for painted in (painting, (60 + painting / 2).to(torch.uint8)):
-        style_weight = 6 * strength * max(content.shape) / 512
+        at_full = 24 * max(content.shape) / 512
         told = started(plan, vgg, content, Style(painted), init=painted).progress
         share = told.losses.tv * told.level.factors.tv_weight
-        assert share == pytest.approx(0.05 * style_weight * (1 - strength), rel=1e-4)
+        assert share == pytest.approx(0.05 * strength / 2 * at_full, rel=1e-4)
+
+
+@pytest.mark.parametrize(("strength", "ratio"), [(0.0, 0), (0.25, 1.5), (0.5, 6), (1.0, 24)])
+def test_the_style_outweighs_the_content_by_the_square_of_strength(
+    vgg: Vgg, content: Tensor, style: Tensor, strength: float, ratio: float
+) -> None:
+    plan = replace(HALF, strength=strength)
+    its = started(plan, vgg, content, Style(style), init=content).progress.level.factors
+    assert its.content_weight == 1
+    assert its.style_weight * 512 / max(content.shape) == pytest.approx(ratio)
+
+
+def test_a_texture_is_of_the_style_alone(vgg: Vgg, content: Tensor, style: Tensor) -> None:
+    plan = replace(HALF, strength=1.0, content_layers={}, init="noise", iterations=20)
+    render = finished(Render(plan, vgg, content, [Style(style)]))
+    assert render.progress.losses.content == 0
+    assert render.progress.losses.style < 0.1
+    weights = render.weights()
+    assert (weights["content_weight"], weights["content_layers"]) == (0, {})
 
 
 def test_a_flat_painting_does_not_forbid_all_variation(vgg: Vgg, content: Tensor) -> None:
@@ -92,8 +111,8 @@ def test_a_flat_painting_does_not_forbid_all_variation(vgg: Vgg, content: Tensor
     told = started(plan, vgg, content, Style(flat), init=content).progress
 
     height, width, _ = content.shape
-    style_weight = 6 * 0.5 * max(height, width) / 512
-    expected = 0.05 * style_weight * 0.5 / (50 * height * width)
+    style_weight = 24 * 0.5**2 * max(height, width) / 512
+    expected = 0.05 * style_weight / (50 * height * width)
     assert told.level.factors.tv_weight == pytest.approx(expected)
 
 
@@ -106,7 +125,7 @@ def test_it_is_so_at_every_size(vgg: Vgg, content: Tensor, style: Tensor) -> Non
     while not render.is_finished:
         told = render.step()
         heights.append(told.level.height)
-        assert told.level.factors == Factors(0.25, 0.375, 0.0)
+        assert told.level.factors == Factors(1.0, 1.5, 0.0)
     assert heights == [32, 32, 64, 128, 128]
     assert render.weights()["style_weight"] > 2 * coarse["style_weight"]  # more positions
 
