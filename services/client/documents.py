@@ -39,7 +39,7 @@ class Progress(_Document):
 
 
 class Loss(_Document):
-    """The objective's parts, each with its factor, at `progress.iteration`."""
+    """At `progress.iteration`: the total, and its parts before their factors."""
 
     total: float
     content: float
