@@ -49,9 +49,9 @@ RECIPES: Mapping[RecipeName, Recipe] = {
     ),
     "gentle": Recipe(
         "The photograph first: its shapes and faces stay, colours and a touch are the painting's.",
-        {"strength": 0.2},
+        {"strength": 0.25},
     ),
-    "bold": Recipe("The painting first: large forms of the photograph remain.", {"strength": 1.0}),
+    "bold": Recipe("The painting first: large forms of the photograph remain.", {"strength": 0.9}),
     "texture": Recipe(
         "No photograph: a new picture that the painter might have made.",
         {
@@ -65,7 +65,7 @@ RECIPES: Mapping[RecipeName, Recipe] = {
     ),
     "portrait": Recipe(
         "Faces: eyes and mouths are kept by a finer layer, the rest as by default.",
-        {"strength": 0.33, "content_layers": {"relu2_2": 0.4, "relu3_2": 0.3, "relu4_2": 0.3}},
+        {"strength": 0.35, "content_layers": {"relu2_2": 0.4, "relu3_2": 0.3, "relu4_2": 0.3}},
     ),
     "print": Recipe(
         "Large, to be hung: 2048 px, strokes in proportion, 16 bits a channel.",

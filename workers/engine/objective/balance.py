@@ -20,11 +20,11 @@ from ..plan import Plan
 from .objective import Objective, look_by_layer
 from .regions import Region
 
-# At full strength, and at so many px: with more, pairs lose their content and gain no texture. On
-# a larger canvas the same layers hold on to finer parts of the photograph: what they keep must
-# weigh less there.
-STYLE_OVER_CONTENT, AT_SIZE, WITH_SIZE = 24.0, 512, 1.0
-VARIATION_OVER_STYLE = 0.5  # `tv_weight` is that beside the style at half strength
+# At half strength, where both have their say, and at so many px; chosen by eye. On a larger canvas
+# the same layers hold on to finer parts of the photograph: what they keep must weigh less there.
+STYLE_OVER_CONTENT, AT_SIZE, WITH_SIZE = 6.0, 512, 1.0
+# Full strength is 34 times the content: with more, pairs lose it and gain no texture.
+STRENGTH_POWER = 1.25
 VARIATION_MIN = 50.0  # grey levels squared a pixel: a painting that is nearly flat
 # Of what a layer holds: two pictures that are one in it must not give it all the weight.
 STYLE_SHARE_MIN = 1e-2
@@ -42,23 +42,24 @@ class Factors(NamedTuple):
 def factors(plan: Plan, height: int, width: int, shrink: float, variation: float) -> Factors:
     """Those of a canvas that is `shrink` times smaller than the last.
 
-    By strength s, at 512 px, the weights are 1 for the content's share, 24 s^2 for the style's and
-    12 s `tv_weight` for the total variation's, which counts as a share of the paintings' own; more
-    of the latter two on a larger last canvas. Else they are the plan's; the content loss is a sum
-    over positions, of which there are fewer on a smaller canvas: one balance at each size brings
-    the next one 1 % lower after 50 iterations (256 px, eight pairs).
+    By strength s, at 512 px, the weights are 1 for the content's share, 6 a^2 for the style's and
+    6 a `tv_weight` for the total variation's, which counts as a share of the paintings' own, with
+    a = (2 s)^1.25; more of the latter two on a larger last canvas. Else they are the plan's; the
+    content loss is a sum over positions, of which there are fewer on a smaller canvas: one balance
+    at each size brings the next one 1 % lower after 50 iterations (256 px, eight pairs).
 
     variation: of the paintings, grey levels squared a pixel.
     """
     if plan.strength is None:
         return Factors(plan.content_weight, plan.style_weight / shrink**2, plan.tv_weight)
     long_side = max(height, width) * shrink
-    style = STYLE_OVER_CONTENT * plan.strength * (long_side / AT_SIZE) ** WITH_SIZE
+    amount = (2 * plan.strength) ** STRENGTH_POWER
+    style = STYLE_OVER_CONTENT * amount * (long_side / AT_SIZE) ** WITH_SIZE
     variation = max(variation, VARIATION_MIN) * height * width
     return Factors(
         content_weight=1.0,
-        style_weight=style * plan.strength,
-        tv_weight=style * VARIATION_OVER_STYLE * plan.tv_weight / variation,
+        style_weight=style * amount,
+        tv_weight=style * plan.tv_weight / variation,
     )
 
 
