@@ -59,6 +59,7 @@ class Worker:
         self._slot_count = slots
         self._busy_slots = 0
         self._counting = threading.Lock()
+        self._last_call = object()  # of `work`: another object for each
         self._stopping = threading.Event()
         self._claims = _Claims(database, name, lease_seconds)
         self._poller = threading.Thread(target=self._poll, name="poll", daemon=True)
@@ -75,18 +76,22 @@ class Worker:
 
     def work(self) -> None:
         """Render queued jobs, one after the other, until none is left or no slot is free."""
+        self._last_call = object()
         while not self._stopping.is_set() and self._slots.acquire(blocking=False):
+            last_call = self._last_call
             try:
                 job = self._claims.next() if self._readiness.ask() else None
-                if job is None:
-                    return
-                self._count(1)
-                try:
-                    self._render(job, self._stopping)
-                finally:
-                    self._count(-1)
+                if job is not None:
+                    self._count(1)
+                    try:
+                        self._render(job, self._stopping)
+                    finally:
+                        self._count(-1)
             finally:
                 self._slots.release()
+            # The claim may not have seen the job of a call since then, which found this slot taken.
+            if job is None and self._last_call is last_call:
+                return
 
     def begin_work(self) -> None:
         """`work`, on a thread of its own. Returns at once."""

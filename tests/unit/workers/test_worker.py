@@ -105,6 +105,36 @@ def test_one_wake_up_is_enough_for_all_that_is_queued(database: Database, bench:
     assert {state(database, each) for each in ids} == {State.SUCCEEDED}
 
 
+class Late(Database):
+    """Behind its first transaction something happens."""
+
+    def __init__(self, database: Database, happen: Callable[[], None]) -> None:
+        super().__init__(database.engine)
+        self._happenings = [happen]
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        with super().write() as connection:
+            yield connection
+        if self._happenings:
+            self._happenings.pop()()
+
+
+def test_a_wake_up_behind_a_claim_that_found_nothing_is_not_lost(
+    database: Database, bench: Bench
+) -> None:
+    def ring() -> None:
+        submit(database)
+        worker.work()  # it finds no free slot
+
+    worker = worker_of(Late(database, ring), bench)
+    bench.finish.release()
+
+    worker.work()
+
+    assert len(bench.began) == 1
+
+
 def test_a_node_takes_no_more_than_it_has_slots(database: Database, bench: Bench) -> None:
     submit(database, 3)
     worker = worker_of(database, bench, slots=2)
