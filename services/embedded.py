@@ -13,16 +13,15 @@ from types import TracebackType
 from typing import Self
 
 import structlog
-from celery import Celery
-from celery.worker import state as worker_state
 from waitress import wasyncore
 
-from impasto.shared import logs, urls, wakeups
+from impasto.shared import logs, urls
 from impasto.shared.database import jobs, open_database, schema
 from impasto.shared.errors import InvalidSetting, Unavailable
 from impasto.shared.pictures.pool import Decoders
 from impasto.shared.settings import Settings
 from impasto.shared.storage import open_storage
+from impasto.shared.wakeups import open_wakeups
 from impasto.workers.presence import Presence
 
 from .api import create_app
@@ -52,7 +51,8 @@ class HomeInUse(InvalidSetting):
 class Embedded:
     """A running service; leaving the `with` drains it, and what was rendering is handed back.
 
-    The API answers at once; the worker joins when its network is loaded.
+    The API answers at once; the worker joins when its network is loaded. With a broker of the
+    cluster's, its wake-ups reach other workers, too; for the jobs of other processes it polls.
     renders: without, there is no worker: clients read what is there, and jobs stay queued.
     Raises HomeInUse if another process has the folder, InvalidSetting if one has the port.
     """
@@ -100,6 +100,7 @@ class Embedded:
         home = stack.enter_context(_Home(settings.home))
         # Started first: it is ready when the first picture comes.
         self._decoders = stack.enter_context(Decoders(children=4, large=2).start())
+        self._wakeups = open_wakeups(settings.broker_url)
         database = open_database(settings.database_url)
         stack.callback(database.close)
         schema.upgrade(database)
@@ -111,11 +112,10 @@ class Embedded:
             _log.info("taken_back", job=job.id)
         self.url = self._serve(stack)
         home.publish(self.url)
-        broker = wakeups.open_wakeups(settings.broker_url)
         reconciler = Reconciler(
             database,
             storage,
-            broker,
+            self._wakeups,
             reconcile_seconds=settings.reconcile_seconds,
             lease_seconds=settings.lease_seconds,
             retention_days=settings.retention_days,
@@ -127,7 +127,7 @@ class Embedded:
         presence = Presence(
             database, name, slots=settings.slots, lease_seconds=settings.lease_seconds
         )
-        self._run(stack, "worker", lambda: self._work(presence, broker))
+        self._run(stack, "worker", lambda: self._work(presence))
 
     def _run(self, stack: ExitStack, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
@@ -136,7 +136,7 @@ class Embedded:
 
     def _serve(self, stack: ExitStack) -> str:
         settings = self._settings
-        app = create_app(settings, self._decoders)
+        app = create_app(settings, self._decoders, self._wakeups)
         stack.callback(app.extensions["impasto"].close)
         listening = _listen(settings.host, settings.port)
         stack.callback(listening.close)
@@ -158,29 +158,25 @@ class Embedded:
         stack.callback(stop)
         return urls.of_http(settings.host, listening.getsockname()[1])
 
-    def _work(self, presence: Presence, broker: Celery) -> None:
+    def _work(self, presence: Presence) -> None:
         with ExitStack() as opened:
             presence.start()
             opened.callback(presence.close)
             try:
                 # Torch takes seconds to import, and the API does not need it.
                 from impasto.workers.bootstrap import open_context, open_worker
-                from impasto.workers.tasks import register
 
                 context = open_context(self._settings, self._decoders)
                 opened.callback(context.database.close)
                 opened.callback(context.close)
                 worker = open_worker(self._settings, context, presence)
-                register(broker, worker, waits=False)
-                listener = _Listener(broker)
             except Exception as error:
                 self.worker.set_exception(error)
                 return
+            self._wakeups.subscribe(worker.begin_work)
             worker.start()
             self.worker.set_result(None)
             self._stopping.wait()
-            worker.drain()
-            listener.close()
             worker.close(self._settings.drain_seconds)
 
 
@@ -216,35 +212,6 @@ class _Home:
     def __exit__(self, *_: object) -> None:
         self._file.truncate(0)
         self._file.close()
-
-
-class _Listener:
-    """Celery's worker on a thread: it waits for the broker, as `celery worker` would.
-
-    Its pool is none: with threads, Celery counts its tasks while they end, and where it stops at
-    that moment, it fails with "Set changed size during iteration".
-    """
-
-    def __init__(self, broker: Celery) -> None:
-        self._broker = broker
-        broker.set_default()  # the task is looked up in the default application
-        controller = broker.WorkController(
-            hostname=f"embedded@{socket.gethostname()}",
-            pool="solo",
-            without_gossip=True,
-            without_mingle=True,
-            without_heartbeat=True,
-            quiet=True,
-        )
-        self._thread = threading.Thread(target=controller.start, name="broker", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        worker_state.should_stop = 0
-        for _ in range(2):  # it looks at the wish between messages, and waits for one more
-            wakeups.notify_worker(self._broker)
-        self._thread.join()
-        worker_state.should_stop = None
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from celery import Celery
 from pydantic import ValidationError
 
-from impasto.shared import object_keys, wakeups
+from impasto.shared import object_keys
 from impasto.shared.database import Database, assets, jobs
 from impasto.shared.database.assets import Asset
 from impasto.shared.database.jobs import Job
@@ -19,6 +18,7 @@ from impasto.shared.sizes import canvas
 from impasto.shared.spec import PICTURE_SIDE_MIN, SHORT_SIDE_MIN, JobSpec
 from impasto.shared.storage import Storage
 from impasto.shared.violations import presentable, violations
+from impasto.shared.wakeups import WakeUps
 
 from .job_warnings import find_warnings
 from .uploads import Inspections, Upload
@@ -61,7 +61,7 @@ def upload(
 def submit(
     database: Database,
     storage: Storage,
-    broker: Celery,
+    wakeups: WakeUps,
     order: Order,
     *,
     inspections: Inspections,
@@ -97,7 +97,7 @@ def submit(
         warnings=find_warnings(spec, pictures),
     )
     if is_new:
-        wakeups.notify_worker(broker)
+        wakeups.notify()
     return job, is_new
 
 

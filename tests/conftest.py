@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from importlib import import_module
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -119,8 +118,6 @@ def broker_url(request: pytest.FixtureRequest) -> str:
     if request.param == "redis":
         server: ValkeyAt = request.getfixturevalue("valkey")
         return server.fresh()
-    # One for the whole process, whatever the URL.
-    import_module("kombu.transport.memory").Channel.queues.clear()
     return "memory://"
 
 

@@ -6,7 +6,7 @@ import socket
 
 from impasto.shared import logs, metrics, settings
 from impasto.shared.errors import ImpastoError
-from impasto.shared.wakeups import open_wakeups
+from impasto.shared.wakeups.celery import celery_app
 
 from .bootstrap import announce, open_context, open_worker
 from .engine.errors import WeightsError
@@ -22,7 +22,7 @@ try:
 except (ImpastoError, WeightsError) as error:
     raise SystemExit(f"worker: {error}") from None  # a line, where Celery would show a traceback
 
-app = open_wakeups(_settings.broker_url)
+app = celery_app(_settings.broker_url)
 app.conf.update(worker_pool="threads", worker_concurrency=_settings.slots)
 
 _worker = open_worker(_settings, _context, _presence)

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from celery import Celery, bootsteps, concurrency, signals
 
-from impasto.shared.wakeups import WAKE
+from impasto.shared.wakeups.celery import WAKE
 
 from .worker import Worker
 
@@ -21,19 +21,13 @@ _log = structlog.get_logger(__name__)
 _THREADS = {None, "threads", concurrency.get_implementation("threads")}
 
 
-def register(app: Celery, worker: Worker, *, waits: bool = True) -> None:
-    """Start the worker's work at each wake-up, and at each new connection to the broker.
-
-    waits: the task is at work as long as the worker is, as suits a pool of threads.
-    """
+def register(app: Celery, worker: Worker) -> None:
+    """Work at each wake-up, on the pool's thread, and look at each new connection to the broker."""
 
     # Not shared: Celery would register it with every other application of the process, too.
     @app.task(name=WAKE, ignore_result=True, shared=False)
     def wake() -> None:
-        if waits:
-            worker.work()
-        else:
-            worker.begin_work()
+        worker.work()
 
     class Look(bootsteps.StartStopStep):
         """At each new connection: wake-ups that were sent before it are lost."""

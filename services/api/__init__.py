@@ -6,6 +6,7 @@ from apiflask import APIFlask
 
 from impasto.shared.pictures.pool import Decoders
 from impasto.shared.settings import Settings
+from impasto.shared.wakeups import WakeUps, open_wakeups
 
 from . import bodies, inputs, openapi, tracing
 from .assets import assets
@@ -17,10 +18,13 @@ from .problems import problems
 __all__ = ["create_app"]
 
 
-def create_app(settings: Settings, decoders: Decoders | None = None) -> APIFlask:
+def create_app(
+    settings: Settings, decoders: Decoders | None = None, wakeups: WakeUps | None = None
+) -> APIFlask:
     """The WSGI application; it connects when it must, so it starts while others are still away.
 
     decoders: where pictures are decoded; the application's own unless they are shared.
+    wakeups: what a new job is told to; opened as the settings say unless they are shared.
     `app.extensions["impasto"].close()` lets go of them, and of the database.
     """
     app = APIFlask(
@@ -33,7 +37,9 @@ def create_app(settings: Settings, decoders: Decoders | None = None) -> APIFlask
     )
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
-    app.extensions["impasto"] = Connections.open(settings, decoders or Decoders())
+    app.extensions["impasto"] = Connections.open(
+        settings, decoders or Decoders(), wakeups or open_wakeups(settings.broker_url)
+    )
     tracing.install(app)
     openapi.install(app)
     app.url_map.merge_slashes = False  # /v1//jobs is no address, and leads to none

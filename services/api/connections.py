@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from typing import Self, cast
 
-from celery import Celery
 from flask import current_app
 
 from impasto.shared.database import Database, open_database
 from impasto.shared.pictures.pool import Decoders
 from impasto.shared.settings import Settings
 from impasto.shared.storage import Storage, open_storage
-from impasto.shared.wakeups import open_wakeups
+from impasto.shared.wakeups import WakeUps
 
 from ..uploads import Inspections
 
@@ -21,16 +20,16 @@ class Connections:
 
     database: Database
     storage: Storage
-    broker: Celery
+    wakeups: WakeUps
     decoders: Decoders
     inspections: Inspections
 
     @classmethod
-    def open(cls, settings: Settings, decoders: Decoders) -> Self:
+    def open(cls, settings: Settings, decoders: Decoders, wakeups: WakeUps) -> Self:
         return cls(
             database=open_database(settings.database_url),
             storage=open_storage(settings.storage_url),
-            broker=open_wakeups(settings.broker_url),
+            wakeups=wakeups,
             decoders=decoders,
             inspections=Inspections(decoders, settings.max_picture_pixels),
         )

@@ -7,7 +7,6 @@ from apiflask import APIBlueprint
 from flask import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from impasto.shared import wakeups
 from impasto.shared.database import schema, workers
 from impasto.shared.errors import ImpastoError, Unavailable, Violation
 
@@ -68,7 +67,7 @@ def ready() -> Readiness | Response:
             wrong.append(Violation(name, error.detail, f"a {name} that answers, up to date"))
     if wrong:
         return problems.respond(Unavailable(violations=wrong).problem())
-    broker = wakeups.check(here.broker)
+    broker = here.wakeups.check()
     fleet = workers.fleet(here.database)
     ready = sum(group.workers for group in fleet.ready)
     return Readiness(

@@ -71,7 +71,7 @@ def submit(headers_data: SubmitHeaders) -> tuple[JobDocument, int, dict[str, str
     job, is_new = submission.submit(
         here.database,
         here.storage,
-        here.broker,
+        here.wakeups,
         bodies.order(),
         inspections=here.inspections,
         idempotency_key=headers_data.idempotency_key or None,

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import structlog
-from celery import Celery
 
 from impasto.shared import metrics
 from impasto.shared.database import Database
 from impasto.shared.database.leader import hold_leadership
 from impasto.shared.errors import Unavailable
 from impasto.shared.storage import Storage
+from impasto.shared.wakeups import WakeUps
 
 from .garbage import GarbageCollector
 from .leases import Leases
@@ -39,7 +39,7 @@ class Reconciler:
         self,
         database: Database,
         storage: Storage,
-        broker: Celery,
+        wakeups: WakeUps,
         *,
         reconcile_seconds: float,
         lease_seconds: float,
@@ -53,7 +53,7 @@ class Reconciler:
         self._alive_file = alive_file  # touched after each pass over the leases
         self._leases = Leases(
             database,
-            broker,
+            wakeups,
             lease_seconds=lease_seconds,
             reconcile_seconds=reconcile_seconds,
             clock=clock,

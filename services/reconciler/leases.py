@@ -3,11 +3,10 @@
 from collections.abc import Callable
 
 import structlog
-from celery import Celery
 
-from impasto.shared import wakeups
 from impasto.shared.database import Database, jobs, workers
 from impasto.shared.states import State
+from impasto.shared.wakeups import WakeUps
 
 _log = structlog.get_logger(__name__)
 
@@ -23,14 +22,14 @@ class Leases:
     def __init__(
         self,
         database: Database,
-        broker: Celery,
+        wakeups: WakeUps,
         *,
         lease_seconds: float,
         reconcile_seconds: float,
         clock: Callable[[], float],
     ) -> None:
         self._database = database
-        self._broker = broker
+        self._wakeups = wakeups
         self._clock = clock
         # A worker renews its lease four times before it ends: it survives an outage of half of it.
         self._gap_seconds = max(2 * reconcile_seconds, lease_seconds / 2)
@@ -67,7 +66,7 @@ class Leases:
             )
             if can_notify and job.state == State.QUEUED:
                 # Each try takes a second while the broker is away.
-                can_notify = wakeups.notify_worker(self._broker)
+                can_notify = self._wakeups.notify()
         for job in jobs.fail_overdue(self._database):
             _log.info("deadline_exceeded", job=job.id)
         for name in workers.forget(self._database, older_than_seconds=FORGET_SECONDS):

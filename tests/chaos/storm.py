@@ -14,7 +14,6 @@ from functools import partial
 import redis
 from sqlalchemy import exists, select
 
-from impasto.shared import wakeups
 from impasto.shared.database.tables import checkpoints, jobs
 from impasto.shared.errors import Unavailable
 from impasto.shared.states import State
@@ -159,7 +158,7 @@ class Storm:
                 with self._lock:
                     self._jobs.append(job)
                 if chance.random() < 0.1:
-                    wakeups.notify_worker(self._world.broker)
+                    self._world.wakeups.notify()
                     self._count("wake-ups doubled")
                 if chance.random() < 0.05:
                     again = self._world.submit(client, spec, f"storm-{n}")

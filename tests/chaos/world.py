@@ -12,12 +12,10 @@ from socket import AF_UNIX, SOCK_DGRAM, socket
 from urllib.parse import urlsplit
 
 import httpx2
-from celery import Celery
 from sqlalchemy import select
 
 from impasto.services.client import Client
 from impasto.services.client.connection import Backoff
-from impasto.shared import wakeups
 from impasto.shared.database import Database, open_database, schema
 from impasto.shared.database.jobs import FAILURES_MAX
 from impasto.shared.database.tables import attempts, jobs
@@ -25,6 +23,7 @@ from impasto.shared.errors import Unavailable
 from impasto.shared.spec import JobSpec
 from impasto.shared.states import TERMINAL, State
 from impasto.shared.storage import Storage, open_storage
+from impasto.shared.wakeups import WakeUps, open_wakeups
 from tests.chaos.chain import undisturbed
 from tests.chaos.processes import Process, Zygote, Zygotes
 from tests.chaos.tells import TELLS
@@ -68,7 +67,7 @@ class World:
     environment: dict[str, str]
     database: Database
     storage: Storage
-    broker: Celery
+    wakeups: WakeUps
     to_postgres: Proxy
     to_valkey: Proxy
     to_swift: Proxy
@@ -215,7 +214,7 @@ def world(
             environment,
             database,
             storage,
-            wakeups.open_wakeups(broker_url),
+            open_wakeups(broker_url),
             to_postgres,
             to_valkey,
             to_swift,

@@ -7,11 +7,11 @@ import sys
 
 from celery import signals
 
-from impasto.shared.wakeups import WAKE, open_wakeups
+from impasto.shared.wakeups.celery import WAKE, celery_app
 
 
 def main(broker_url: str) -> None:
-    app = open_wakeups(broker_url)
+    app = celery_app(broker_url)
     app.set_default()
 
     @signals.worker_ready.connect(weak=False)

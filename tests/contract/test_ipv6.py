@@ -8,7 +8,7 @@ import pytest
 from impasto.shared import settings
 from impasto.shared.database import open_database, schema
 from impasto.shared.storage import open_storage
-from impasto.shared.wakeups import check, notify_worker, open_wakeups
+from impasto.shared.wakeups import open_wakeups
 from tests.servers.proxy import Proxy
 from tests.servers.server import LOCALHOST_6, has_ipv6
 
@@ -34,10 +34,10 @@ def test_postgres_is_reached_by_ipv6(postgres: "PostgresAt") -> None:
 def test_a_broker_is_reached_by_ipv6(valkey: "ValkeyAt") -> None:
     url = valkey.fresh()
     with Proxy.of(url, at=LOCALHOST_6) as proxy:
-        app = open_wakeups(settings.load(broker_url=proxy.url(url)).broker_url)
+        wakeups = open_wakeups(settings.load(broker_url=proxy.url(url)).broker_url)
 
-        assert check(app) is None
-        assert notify_worker(app)
+        assert wakeups.check() is None
+        assert wakeups.notify()
 
 
 def test_a_store_is_reached_by_ipv6(swift: "S3At", monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Wake-ups on both brokers, between processes, and while a broker is out of order."""
+"""Wake-ups within a process, between processes, and while a broker is out of order."""
 
 import os
 import queue
@@ -12,16 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
 import redis
-from celery import Celery
-from celery.worker import state as worker_state
+from prometheus_client import REGISTRY
 
 from impasto.shared.errors import InvalidSetting
-from impasto.shared.wakeups import WAKE, check, notify_worker, open_wakeups
+from impasto.shared.wakeups import WakeUps, open_wakeups
+from impasto.shared.wakeups.celery import celery_app
 from tests.servers.proxy import Proxy
 from tests.servers.server import LOCALHOST, Server, free_port
 from tests.servers.tls import Authority, Tls
@@ -39,77 +39,75 @@ SOON_SECONDS = 30  # on the slowest machine; milliseconds are usual
 Start = Callable[[type[Server]], Server]
 
 
-# On both brokers.
+# Within one process and between several.
 
 
 @pytest.fixture
-def app(broker_url: str) -> Celery:
+def wakeups(broker_url: str) -> WakeUps:
     return open_wakeups(broker_url)
 
 
-def test_a_ring_wakes_a_worker_each_time(app: Celery) -> None:
-    with Listener(app) as listener:
-        for _ in range(3):
-            assert notify_worker(app)
-            listener.wait_for_a_ring()
+@pytest.fixture
+def wait_for_a_ring(
+    broker_url: str, wakeups: WakeUps, listeners: "Listeners"
+) -> Callable[[], object]:
+    """Returns once a worker was woken, and lets it wait for the next wake-up."""
+    if broker_url == "memory://":
+        rings = threading.Semaphore(0)
+        wakeups.subscribe(rings.release)
+        return lambda: rings.acquire(timeout=SOON_SECONDS) or pytest.fail("nothing was heard")
+    listeners.start(broker_url)
+    return lambda: listeners.let_go(listeners.wait_for_a_ring())
 
 
-def test_a_ring_before_there_is_a_worker_is_heard(app: Celery) -> None:
-    assert notify_worker(app)
+def test_a_ring_wakes_a_worker_each_time(
+    wakeups: WakeUps, wait_for_a_ring: Callable[[], object]
+) -> None:
+    for _ in range(3):
+        assert wakeups.notify()
+        wait_for_a_ring()
 
-    with Listener(app) as listener:
-        listener.wait_for_a_ring()
 
-
-def test_many_threads_may_ring_at_once(app: Celery) -> None:
+def test_many_threads_may_ring_at_once(
+    wakeups: WakeUps, wait_for_a_ring: Callable[[], object]
+) -> None:
     with ThreadPoolExecutor(8) as threads:
-        assert all(threads.map(lambda _: notify_worker(app), range(40)))
+        assert all(threads.map(lambda _: wakeups.notify(), range(40)))
 
-    with Listener(app) as listener:
-        for _ in range(40):
-            listener.wait_for_a_ring()
-
-
-def test_nothing_is_wrong_with_a_broker_that_answers(app: Celery) -> None:
-    assert check(app) is None
+    for _ in range(40):
+        wait_for_a_ring()
 
 
-class Listener:
-    """A worker on a thread of this process, as the embedded stack has it."""
+def test_nothing_is_wrong_with_a_broker_that_answers(wakeups: WakeUps) -> None:
+    assert wakeups.check() is None
 
-    def __init__(self, app: Celery) -> None:
-        self._app = app
-        self._rings: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-        @app.task(name=WAKE, ignore_result=True, shared=False)  # not with apps to come
-        def wake() -> None:
-            self._rings.put(None)
+def test_whoever_subscribed_hears_a_ring_that_reaches_nobody_else() -> None:
+    wakeups = open_wakeups(f"redis://{LOCALHOST}:{free_port()}/0")
+    heard = threading.Event()
+    wakeups.subscribe(heard.set)
 
-        app.set_default()  # the pool's threads look the task up there
-        controller = app.WorkController(
-            hostname="listener",
-            pool="threads",
-            concurrency=1,
-            without_gossip=True,
-            without_mingle=True,
-            without_heartbeat=True,
-            quiet=True,
-        )
-        self._thread = threading.Thread(target=controller.start)
+    assert wakeups.notify() is False
+    assert heard.is_set()
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        worker_state.should_stop = 0
-        while self._thread.is_alive():
-            notify_worker(self._app)  # it looks at the wish when something arrives
-            self._thread.join(0.1)
-        worker_state.should_stop = None
+def test_a_subscriber_that_fails_is_no_error_of_the_one_who_rings(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("can't start new thread")
 
-    def wait_for_a_ring(self) -> None:
-        self._rings.get(timeout=SOON_SECONDS)
+    wakeups = open_wakeups("memory://")
+    wakeups.subscribe(fail)
+    before = unsent()
+
+    assert wakeups.notify() is False
+    assert "wake-up not sent: can't start new thread" in caplog.text
+    assert unsent() == before + 1
+
+
+def unsent() -> float:
+    return REGISTRY.get_sample_value("impasto_wakeups_unsent_total")
 
 
 # Between processes.
@@ -121,17 +119,28 @@ def listeners() -> "Iterator[Listeners]":
         yield listeners
 
 
+def test_a_ring_before_there_is_a_worker_is_heard(
+    valkey: "ValkeyAt", listeners: "Listeners"
+) -> None:
+    url = valkey.fresh()
+    assert open_wakeups(url).notify()
+
+    listeners.start(url)
+
+    listeners.wait_for_a_ring()
+
+
 def test_a_busy_worker_leaves_the_rings_to_an_idle_one(
     valkey: "ValkeyAt", listeners: "Listeners"
 ) -> None:
     url = valkey.fresh()
-    app = open_wakeups(url)
+    wakeups = open_wakeups(url)
     listeners.start(url, count=2)
-    notify_worker(app)
+    wakeups.notify()
     busy = listeners.wait_for_a_ring()
 
     for _ in range(8):
-        notify_worker(app)
+        wakeups.notify()
         idle = listeners.wait_for_a_ring()
         assert idle != busy
         listeners.let_go(idle)
@@ -142,18 +151,18 @@ def test_a_worker_hears_again_after_the_broker_was_killed(
 ) -> None:
     server = start(Valkey)
     url = server.fresh()
-    app = open_wakeups(url)
+    wakeups = open_wakeups(url)
     listeners.start(url)
 
     server.restart(hard=True)  # while the worker waits
-    assert notify_worker(app)
+    assert wakeups.notify()
     busy = listeners.wait_for_a_ring()
     server.stop(hard=True)  # while it works
     listeners.let_go(busy)
     sleep(OUTAGE_SECONDS)
     server.start()
 
-    assert notify_worker(app)
+    assert wakeups.notify()
     listeners.wait_for_a_ring()
 
 
@@ -187,19 +196,19 @@ def test_a_worker_hears_again_within_seconds_whatever_happened_to_the_broker(
     server = start(Valkey)
     with Proxy.of(server.url) as proxy:
         url = proxy.url(server.url)
-        app = open_wakeups(url)
+        wakeups = open_wakeups(url)
         listeners.start(url)
         for happen in (flush, freeze, cut, half_close):
             happen(server, proxy)
 
             began = monotonic()
-            assert notify_worker(app), happen
+            assert wakeups.notify(), happen
             listeners.let_go(listeners.wait_for_a_ring())
             assert monotonic() - began < PICK_UP_SECONDS, happen
 
 
 def test_a_broker_is_called_at_a_steady_pace_however_long_it_is_away() -> None:
-    app = open_wakeups(f"redis://{LOCALHOST}:{free_port()}/0")
+    app = celery_app(f"redis://{LOCALHOST}:{free_port()}/0")
     pauses = []
 
     class Enough(Exception):
@@ -216,15 +225,14 @@ def test_a_broker_is_called_at_a_steady_pace_however_long_it_is_away() -> None:
     assert max(pauses) <= 2
 
 
-def test_a_ring_survives_the_broker(start: Start) -> None:
+def test_a_ring_survives_the_broker(start: Start, listeners: "Listeners") -> None:
     server = start(Valkey)
-    app = open_wakeups(server.url)
-    assert notify_worker(app)
+    assert open_wakeups(server.url).notify()
 
     server.restart()
 
-    with Listener(app) as listener:
-        listener.wait_for_a_ring()
+    listeners.start(server.url)
+    listeners.wait_for_a_ring()
 
 
 class Listeners:
@@ -313,11 +321,11 @@ def test_a_ring_that_cannot_be_sent_is_logged_and_holds_nobody_up(
     broker: Callable[..., Iterator[str]], start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     with broker(start) as url:
-        app = open_wakeups(url)
+        wakeups = open_wakeups(url)
         for _ in range(2):
             caplog.clear()
             began = monotonic()
-            assert notify_worker(app) is False
+            assert wakeups.notify() is False
             assert monotonic() - began < BRIEF_SECONDS
             assert "wake-up not sent: " in caplog.text
 
@@ -328,21 +336,21 @@ def test_what_is_wrong_with_a_broker_is_soon_told(
 ) -> None:
     with broker(start) as url:
         began = monotonic()
-        assert check(open_wakeups(url))
+        assert open_wakeups(url).check()
         assert monotonic() - began < BRIEF_SECONDS
 
 
 def test_a_broker_that_comes_back_is_rung_again(start: Start) -> None:
     server = start(Valkey)
-    app = open_wakeups(server.url)
-    assert notify_worker(app)
+    wakeups = open_wakeups(server.url)
+    assert wakeups.notify()
     server.stop(hard=True)
-    assert not notify_worker(app)
+    assert not wakeups.notify()
 
     server.start()
 
-    assert notify_worker(app)
-    assert check(app) is None
+    assert wakeups.notify()
+    assert wakeups.check() is None
 
 
 # By TLS.
@@ -366,11 +374,11 @@ def test_a_ring_and_its_worker_trust_the_ca_that_the_url_names(
 ) -> None:
     tls, url = secured
     url += f"?ssl_ca_certs={authority.path}"
-    app = open_wakeups(url)
+    wakeups = open_wakeups(url)
     listeners.start(url)
 
-    assert check(app) is None
-    assert notify_worker(app)
+    assert wakeups.check() is None
+    assert wakeups.notify()
     listeners.wait_for_a_ring()
     assert b"AUTH" in tls.heard
 
@@ -380,12 +388,12 @@ def test_a_broker_whose_certificate_is_not_trusted_hears_no_password(
     secured: tuple[Tls, str], query: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tls, url = secured
-    app = open_wakeups(url + query.format(other=Authority(tmp_path).path))
+    wakeups = open_wakeups(url + query.format(other=Authority(tmp_path).path))
 
     began = monotonic()
-    assert notify_worker(app) is False
+    assert wakeups.notify() is False
     assert "certificate verify failed" in caplog.text
-    assert "ssl_ca_certs=PATH" in check(app)
+    assert "ssl_ca_certs=PATH" in wakeups.check()
     assert monotonic() - began < 6
     assert tls.heard == b""
 
@@ -414,16 +422,16 @@ def test_a_certificate_of_another_name_is_refused(valkey: "ValkeyAt", authority:
     with Tls(parts.port, authority.context("elsewhere.example")) as tls:
         url = f"rediss://:{parts.password}@{LOCALHOST}:{tls.port}/0?ssl_ca_certs={authority.path}"
 
-        assert "IP address mismatch" in check(open_wakeups(url))
+        assert "IP address mismatch" in open_wakeups(url).check()
         assert tls.heard == b""
-        assert check(open_wakeups(f"{url}&ssl_check_hostname=false")) is None
+        assert open_wakeups(f"{url}&ssl_check_hostname=false").check() is None
 
 
 def test_any_certificate_is_taken_only_where_the_url_says_so(secured: tuple[Tls, str]) -> None:
     _, url = secured
 
-    assert check(open_wakeups(f"{url}?ssl_cert_reqs=none")) is None
-    assert notify_worker(open_wakeups(f"{url}?ssl_cert_reqs=CERT_NONE"))
+    assert open_wakeups(f"{url}?ssl_cert_reqs=none").check() is None
+    assert open_wakeups(f"{url}?ssl_cert_reqs=CERT_NONE").notify()
 
 
 def test_a_wrong_password_is_told_by_way_of_tls_too(
@@ -432,7 +440,7 @@ def test_a_wrong_password_is_told_by_way_of_tls_too(
     tls, _ = secured
     url = f"rediss://:wrong@{LOCALHOST}:{tls.port}/0?ssl_ca_certs={authority.path}"
 
-    assert "invalid username-password" in check(open_wakeups(url))
+    assert "invalid username-password" in open_wakeups(url).check()
 
 
 @pytest.mark.parametrize("name", ["ssl_ca_certs", "ssl_certfile"])
@@ -453,8 +461,8 @@ def test_nothing_that_a_ring_meets_is_raised(
     valkey: "ValkeyAt", path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = urlsplit(valkey.fresh())._replace(path=f"/{path}").geturl()
-    app = open_wakeups(url)
+    wakeups = open_wakeups(url)
 
-    assert notify_worker(app) is False
+    assert wakeups.notify() is False
     assert "wake-up not sent: " in caplog.text
-    assert check(app)
+    assert wakeups.check()

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.test import TestResponse
 
 from impasto.services.uploads import Inspections
-from impasto.shared import object_keys, wakeups
+from impasto.shared import object_keys
 from impasto.shared.database import jobs, schema
 from impasto.shared.database.jobs import Progress
 from impasto.shared.errors import RenderFailed
@@ -146,15 +146,12 @@ def test_head_tells_of_a_picture_without_sending_it(client: FlaskClient) -> None
 
 
 def test_a_job_is_queued_and_somebody_is_woken(api: Api) -> None:
-    broker = api.connections.broker
-    with broker.connection_for_read() as connection:
-        connection.SimpleQueue(wakeups.QUEUE).clear()
+    woken = threading.Event()
+    api.connections.wakeups.subscribe(woken.set)
 
-        answer = api.client.post("/v1/jobs", json=spec(api.client, labels={"by": "test"}))
+    answer = api.client.post("/v1/jobs", json=spec(api.client, labels={"by": "test"}))
 
-        wake = connection.SimpleQueue(wakeups.QUEUE).get(timeout=5)
-        wake.ack()
-    assert wake.headers["task"] == wakeups.WAKE
+    assert woken.is_set()
     assert answer.status_code == 202
     job = answer.json
     assert answer.location == job["links"]["self"] == f"/v1/jobs/{job['id']}"

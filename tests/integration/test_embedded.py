@@ -1,12 +1,12 @@
 """The embedded stack refuses what it cannot do, and says why."""
 
 import socket
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from kombu.transport.memory import Channel
 
 from impasto.services.client import Client
 from impasto.services.embedded import Embedded
@@ -17,6 +17,7 @@ from tests.pictures import paint
 from tests.servers.server import has_ipv6
 
 LOCALHOST = "127.0.0.1"
+ROOT = Path(__file__).parents[2]
 
 
 def settings_of(home: Path, **settings: object) -> Settings:
@@ -106,10 +107,41 @@ def test_a_job_of_an_earlier_life_is_looked_for_at_once(tmp_path: Path) -> None:
             service.worker.result()
         queue = client.job(job_id).status().queue
         assert (queue.runnable, queue.code) == (False, "no_worker")
-    Channel.queues.clear()  # a process that has ended takes the wake-up along
 
     with (
         Embedded(settings_of(tmp_path, idle_seconds=600)) as service,
         Client(service.url) as client,
     ):
         assert client.job(job_id).wait().attempt.n == 1
+
+
+@pytest.mark.parametrize("broker_url", ["memory://", f"redis://{LOCALHOST}:1/0"])
+def test_each_job_is_begun_at_once_however_seldom_the_worker_polls(
+    broker_url: str, tmp_path: Path
+) -> None:
+    with (
+        Embedded(settings_of(tmp_path, broker_url=broker_url, idle_seconds=600)) as service,
+        Client(service.url) as client,
+    ):
+        for seed in (1, 2):  # the first poll may find the first one
+            job = client.render(paint(seed), paint(3), size=64, iterations=2, snapshot_every=0)
+            assert job.wait().attempt.n == 1
+
+
+def test_one_process_needs_no_celery(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from impasto.services.client import Client
+from impasto.services.embedded import Embedded
+from impasto.shared.settings import Settings
+from tests.pictures import paint
+
+settings = Settings(home=Path(sys.argv[1]), port=0)
+with Embedded(settings) as service, Client(service.url) as client:
+    client.render(paint(1), paint(2), size=64, iterations=2, snapshot_every=0).wait()
+print(*sorted({"celery", "kombu", "redis", "torch"} & set(sys.modules)))
+"""
+    told = subprocess.check_output([sys.executable, "-c", code, tmp_path], cwd=ROOT, text=True)
+
+    assert told.splitlines()[-1] == "torch"

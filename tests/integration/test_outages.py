@@ -182,7 +182,7 @@ def test_a_job_is_taken_whatever_is_wrong_with_the_brokers_url(
     """Of a database that no settings would pass, or that the broker has not."""
     late = another_api(database_url=network.database_url, storage_url=network.storage_url)
     url = urlsplit(network.broker_url)._replace(path=f"/{path}").geturl()
-    late.app.extensions["impasto"] = replace(late.connections, broker=open_wakeups(url))
+    late.app.extensions["impasto"] = replace(late.connections, wakeups=open_wakeups(url))
 
     assert submit(late.client)["status"] == "queued"
     assert late.client.get("/readyz").status_code == 200

@@ -22,7 +22,7 @@ from impasto.shared.errors import RenderFailed
 from impasto.shared.settings import Settings
 from impasto.shared.states import State
 from impasto.shared.storage import Storage, open_storage
-from impasto.shared.wakeups import open_wakeups
+from impasto.shared.wakeups import WakeUps
 from tests.integration.conftest import Api, finish, refused
 from tests.integration.conftest import submit as submit_to_api
 from tests.killed import killed_put, parts
@@ -84,7 +84,7 @@ def reconciler(database: Database, storage: Storage, clock: Clock) -> Reconciler
 
 def reconciler_of(database: Database, storage: Storage, **more: Any) -> Reconciler:
     terms = {"reconcile_seconds": 5, "lease_seconds": 60, "retention_days": 30}
-    return Reconciler(database, storage, open_wakeups("memory://"), **terms | more)
+    return Reconciler(database, storage, WakeUps(), **terms | more)
 
 
 # Leases.
@@ -163,7 +163,7 @@ def test_what_nobody_foresaw_is_counted_and_the_next_pass_is_made(
     reconciler = Reconciler(
         database,
         storage,
-        open_wakeups("memory://"),
+        WakeUps(),
         reconcile_seconds=0.01,
         lease_seconds=60,
     )

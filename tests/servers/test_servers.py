@@ -11,7 +11,6 @@ from pathlib import Path
 
 import boto3
 import httpx2
-import kombu
 import psycopg
 import pytest
 import redis
@@ -212,14 +211,6 @@ def test_a_test_gets_an_empty_database(time: str, database_url: str) -> None:
     assert inspect(engine).get_table_names() == []
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE jobs (id int)"))
-
-
-@pytest.mark.parametrize("time", ["first", "second"])
-def test_a_test_gets_an_empty_broker(time: str, broker_url: str) -> None:
-    with kombu.Connection(broker_url) as connection, connection.SimpleQueue("jobs") as queue:
-        with pytest.raises(queue.Empty):
-            queue.get(block=False)
-        queue.put("wake up")
 
 
 def test_a_test_gets_an_empty_storage_that_the_environment_leads_to(storage_url: str) -> None:

@@ -69,9 +69,9 @@ def order(settings: Settings, database: Database, decoders: Decoders) -> Callabl
     def submit(*, is_notified: bool = True, **fields: Any) -> Job:
         asked = Order({**SPEC, **fields}, content=CONTENT, styles=[STYLE])
         storage = open_storage(settings.storage_url)
-        broker = open_wakeups(settings.broker_url if is_notified else "memory://")
+        wakeups = open_wakeups(settings.broker_url if is_notified else "memory://")
         inspections = Inspections(decoders, max_pixels=10**6)
-        return submission.submit(database, storage, broker, asked, inspections=inspections)[0]
+        return submission.submit(database, storage, wakeups, asked, inspections=inspections)[0]
 
     return submit
 

@@ -22,7 +22,7 @@ from impasto.shared.database.tables import metadata
 from impasto.shared.pictures.pool import Decoders
 from impasto.shared.settings import Settings
 from impasto.shared.storage import Storage, open_storage
-from impasto.shared.wakeups import open_wakeups
+from impasto.shared.wakeups import WakeUps
 from impasto.workers import weights
 from impasto.workers.attempt import WorkerContext
 from impasto.workers.engine.loop import Loop
@@ -85,9 +85,8 @@ def order(database: Database, storage: Storage, decoders: Decoders) -> Callable[
 
     def submit(content: Upload = CONTENT, **fields: Any) -> Job:
         asked = Order({**SMALL, **fields}, content=content, styles=[STYLE])
-        broker = open_wakeups("memory://")
         inspections = Inspections(decoders, max_pixels=10**6)
-        return submission.submit(database, storage, broker, asked, inspections=inspections)[0]
+        return submission.submit(database, storage, WakeUps(), asked, inspections=inspections)[0]
 
     return submit
 

@@ -21,7 +21,7 @@ HANDED_ON = {
     "services/embedded.py": 1,  # to whoever waits for the worker
     "services/uploads.py": 1,  # to all who wait for the same inspection
     "shared/pictures/child.py": 2,  # as a code, by a pipe
-    "shared/wakeups.py": 1,  # /readyz tells it
+    "shared/wakeups/celery.py": 1,  # /readyz tells it
     "workers/engine/loop.py": 3,  # to the render whose error it is
     "workers/engine/render/render.py": 1,
 }

@@ -1,10 +1,9 @@
-"""Wake-ups for idle workers, carried by Celery: a hint that there is work, and no more.
+"""Wake-ups between processes, carried by Celery over Redis or Valkey.
 
-The database is the queue, so a wake-up may be lost. Messages are not acknowledged, no result is
-kept, and every connection times out after a second or so instead of delaying a request.
+Messages are not acknowledged, no result is kept, and every connection times out after a second or
+so instead of delaying a request.
 """
 
-import logging
 import ssl
 from typing import Any
 
@@ -12,13 +11,12 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
 
-from . import metrics, urls
-from .errors import InvalidSetting
+from .. import urls
+from ..errors import InvalidSetting
+from . import WakeUps
 
 WAKE = "impasto.wake"
 QUEUE = "impasto"
-
-_log = logging.getLogger(__name__)
 
 _REDIS_OPTIONS = {
     "max_retries": 0,  # of connecting, for a message; a worker tries again for ever
@@ -30,7 +28,6 @@ _REDIS_OPTIONS = {
 }
 _FILES = {"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"}
 _RECONNECT_SECONDS = 2.0
-_MEMORY_OPTIONS = {"polling_interval": 0.02}  # the default of 1 s makes each wake-up late
 
 
 class _Connection(Connection):
@@ -48,8 +45,34 @@ class _Amqp(AMQP):  # type: ignore[misc]  # celery has no types
     Connection = _Connection
 
 
-def open_wakeups(broker_url: str) -> Celery:
-    """The Celery application behind a URL: `redis://...` or, within one process, `memory://`.
+class CeleryWakeUps(WakeUps):
+    """Those that reach the workers of other processes, and the subscribers within this one."""
+
+    def __init__(self, broker_url: str) -> None:
+        super().__init__()
+        self._app = celery_app(broker_url)
+
+    def check(self) -> str | None:
+        try:
+            with self._app.connection_for_write(connect_timeout=1) as connection:
+                connection.ensure_connection(max_retries=1, interval_start=0, timeout=1)
+        except Exception as error:  # a driver's errors have no common root
+            return self._told(error)
+        return None
+
+    def _send(self) -> None:
+        super()._send()
+        self._app.send_task(WAKE, ignore_result=True, retry=False)
+
+    def _told(self, error: Exception) -> str:
+        told = super()._told(error)
+        if "CERTIFICATE_VERIFY_FAILED" in told:
+            told += "; IMPASTO_BROKER_URL may name the CA: ?ssl_ca_certs=PATH"
+        return told
+
+
+def celery_app(broker_url: str) -> Celery:
+    """The Celery application behind a URL; with `memory://` nothing wakes its worker, which polls.
 
     Raises InvalidSetting for files of certificates that cannot be read.
     """
@@ -72,7 +95,7 @@ def open_wakeups(broker_url: str) -> Celery:
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         broker_use_ssl=_tls(broker_url),
-        broker_transport_options=_REDIS_OPTIONS if is_redis else _MEMORY_OPTIONS,
+        broker_transport_options=_REDIS_OPTIONS if is_redis else {},
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # a worker survives any outage of the broker
         task_publish_retry=False,
@@ -97,34 +120,3 @@ def _tls(broker_url: str) -> dict[str, Any] | None:
             f"IMPASTO_BROKER_URL: {named}: {error}; accepted: files in PEM format that can be read"
         ) from error
     return options
-
-
-def notify_worker(app: Celery) -> bool:
-    """Send a wake-up; whether it could be sent.
-
-    Never raises: a lost wake-up costs a few seconds, since idle workers poll the database.
-    """
-    try:
-        app.send_task(WAKE, ignore_result=True, retry=False)
-    except Exception as error:  # whatever it is: the job is already in the database
-        metrics.wakeups_unsent.inc()
-        _log.warning("wake-up not sent: %s", _told(error))
-        return False
-    return True
-
-
-def check(app: Celery) -> str | None:
-    """None if the broker answers, else what is wrong."""
-    try:
-        with app.connection_for_write(connect_timeout=1) as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0, timeout=1)
-    except Exception as error:  # a driver's errors have no common root
-        return _told(error)
-    return None
-
-
-def _told(error: Exception) -> str:
-    told = str(error) or type(error).__name__
-    if "CERTIFICATE_VERIFY_FAILED" in told:
-        told += "; IMPASTO_BROKER_URL may name the CA: ?ssl_ca_certs=PATH"
-    return told
