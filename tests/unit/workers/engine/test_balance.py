@@ -85,7 +85,7 @@ def test_total_variation_counts_as_a_share_of_the_paintings(
         assert share == pytest.approx(0.05 * at_half * (2 * strength) ** 1.25, rel=1e-4)
 
 
-@pytest.mark.parametrize(("strength", "ratio"), [(0.0, 0), (0.25, 1.06066), (0.5, 6), (1.0, 33.9411)])
+@pytest.mark.parametrize(("strength", "ratio"), [(0, 0), (0.25, 1.06066), (0.5, 6), (1, 33.9411)])
 def test_the_style_outweighs_the_content_by_a_power_of_strength(
     vgg: Vgg, content: Tensor, style: Tensor, strength: float, ratio: float
 ) -> None:
