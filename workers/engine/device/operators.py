@@ -7,7 +7,7 @@ What stands in is public, and gives the same but for the last bits.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -137,49 +137,33 @@ def copy(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
         target.copy_(source)
 
 
-# What is tried at import: each as it is called above, on the smallest tensors, against a result.
+# What is tried at import: the functions above, on the smallest tensors, against a result.
 
 
 def _try_threshold_backward() -> bool:
     gradient = torch.ones(2)
-    torch.ops.aten.threshold_backward.grad_input(
-        gradient, torch.tensor((0.0, 1.0)), 0, grad_input=gradient
-    )
+    mask_relu(gradient, torch.tensor((0.0, 1.0)))
     return gradient.tolist() == [0, 1]
 
 
 def _try_avg_pool2d() -> bool:
     out = torch.empty(1, 1, 1, 1)
-    torch.ops.aten.avg_pool2d.out(torch.ones(1, 1, 2, 2), [2, 2], out=out)
+    avg_pool_into(out, torch.ones(1, 1, 2, 2))
     return out.item() == 1
 
 
 def _try_max_pool2d() -> bool:
-    y = torch.arange(4.0).view(1, 1, 2, 2)
-    found = torch.ops.aten.max_pool2d_with_indices_backward(
-        torch.ones(1, 1, 1, 1),
-        y,
-        [2, 2],
-        [2, 2],
-        [0, 0],
-        [1, 1],
-        False,
-        torch.full((1, 1, 1, 1), 3),
-    )
-    return bool(found.flatten().tolist() == [0, 0, 0, 1])
+    found = max_unpool(torch.ones(1, 1, 1, 1), torch.arange(4.0).view(1, 1, 2, 2))
+    return found.flatten().tolist() == [0, 0, 0, 1]
 
 
 def _try_onednn() -> bool:
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     x = torch.ones(1, 16, 3, 3).contiguous(memory_format=torch.channels_last)
-    packed = torch.ops.aten.mkldnn_reorder_conv2d_weight(
-        torch.ones(16, 16, 3, 3).to_mkldnn(), *PADDED_BY_1, [1, 16, 3, 3]
-    )
-    alone = torch.ops.mkldnn._convolution_pointwise(x, packed, None, *PADDED_BY_1, "relu", [], "")
-    added = torch.ops.mkldnn._convolution_pointwise_.binary(
-        torch.zeros_like(x), x, packed, None, *PADDED_BY_1, "add", 1.0, "relu", [], ""
-    )
+    kernels = pack_kernels(torch.ones(16, 16, 3, 3), (3, 3))
+    alone = convolve(x, kernels, None, "relu")
+    added = convolve_into(torch.empty_like(x), x, kernels, None, "relu")
     middles = [y[0, 0, 1, 1].item() for y in (alone, added)]
     return middles == [16 * 9, 16 * 9]
 
@@ -194,13 +178,13 @@ def _try_cudnn() -> bool:
 
 def _try_foreach() -> bool:
     ones, out = [torch.ones(2), torch.ones(3)], [torch.empty(2), torch.empty(3)]
-    torch._foreach_copy_(out, torch._foreach_mul(torch._foreach_sub(ones, ones), [1.0, 2.0]))
-    torch._foreach_mul_(out, [1.0, 2.0])
-    torch._foreach_div_(out, [1.0, 2.0])
-    return [one.item() for one in torch._foreach_norm(out, 1)] == [0, 0]
+    copy(out, scaled(differences(ones, ones), [1.0, 2.0]))
+    scale(out, [1.0, 2.0])
+    divide(out, [1.0, 2.0])
+    return [one.item() for one in norms(out, 1)] == [0, 0]
 
 
-_TRIES: dict[str, Callable[[], Any]] = {
+_TRIES: dict[str, Callable[[], bool]] = {
     "threshold_backward": _try_threshold_backward,
     "avg_pool2d": _try_avg_pool2d,
     "max_pool2d": _try_max_pool2d,
@@ -212,8 +196,8 @@ _TRIES: dict[str, Callable[[], Any]] = {
 
 
 def find() -> set[str]:
-    """The operators that are there and do what is expected of them."""
-    return {name for name, works in _TRIES.items() if _is_true(works)}
+    """Of FOUND, the operators that are there and do what is expected of them."""
+    return {name for name in FOUND if _is_true(_TRIES[name])}
 
 
 def _is_true(works: Callable[[], bool]) -> bool:
@@ -223,4 +207,5 @@ def _is_true(works: Callable[[], bool]) -> bool:
         return False
 
 
+FOUND = set(_TRIES)  # until each was tried: what stands in for one is not what is to be tried
 FOUND = find()

@@ -70,13 +70,32 @@ def test_without_it_bfloat16_goes_on(
     assert loss == pytest.approx(expected, rel=0.1)
 
 
-def test_one_of_other_arguments_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def other(*_: object) -> None:
+@pytest.mark.parametrize(
+    ("module", "operator", "name"),
+    [
+        (torch.ops.aten, "threshold_backward", "threshold_backward"),
+        (torch.ops.aten, "avg_pool2d", "avg_pool2d"),
+        (torch.ops.aten, "max_pool2d_with_indices_backward", "max_pool2d"),
+        (torch.ops.aten, "mkldnn_reorder_conv2d_weight", "onednn"),
+        (torch.ops.mkldnn, "_convolution_pointwise", "onednn"),
+        (torch.ops.mkldnn, "_convolution_pointwise_", "onednn"),
+        (torch, "_foreach_copy_", "foreach"),
+        (torch, "_foreach_div_", "foreach"),
+        (torch, "_foreach_mul", "foreach"),
+        (torch, "_foreach_mul_", "foreach"),
+        (torch, "_foreach_norm", "foreach"),
+        (torch, "_foreach_sub", "foreach"),
+    ],
+)
+def test_one_of_other_arguments_counts_as_missing(
+    module: object, operator: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other(*_: object, **__: object) -> None:
         raise TypeError("takes other arguments")
 
-    monkeypatch.setattr(torch, "_foreach_norm", other)
+    monkeypatch.setattr(module, operator, other)
 
-    assert operators.find() == operators.FOUND - {"foreach"}
+    assert operators.find() == operators.FOUND - {name}
 
 
 def test_one_that_gives_something_else_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
