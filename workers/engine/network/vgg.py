@@ -12,16 +12,11 @@ from ..device.arena import Arena
 from ..device.graphs import Graphs
 from ..errors import WeightsError
 from ..layers import CHANNELS, DTYPES, LAYERS, SHAPES, Precision
-from .convolution import (
-    Convolution,
-    Direct,
-    DirectStem,
-    Packed,
-    PackedStem,
-    UnfoldedStem,
-    has_fast_bfloat16,
-)
-from .winograd import Winograd
+from .backends.direct import Direct, DirectStem
+from .backends.onednn import Packed, PackedStem, has_fast_bfloat16
+from .backends.unfold import UnfoldedStem
+from .backends.winograd import Winograd
+from .convolution import Convolution
 
 # From this many positions on, large tiles spare more than their larger kernels cost to read.
 WINOGRAD_LARGE = 1000

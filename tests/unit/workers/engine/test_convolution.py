@@ -10,19 +10,12 @@ from torch.nn import functional
 
 from impasto.workers.engine.device import operators
 from impasto.workers.engine.device.arena import Arena
-from impasto.workers.engine.network import winograd
-from impasto.workers.engine.network.convolution import (
-    SMALL_OUTPUT_BYTES,
-    STEM_ROWS,
-    Convolution,
-    Direct,
-    DirectStem,
-    Packed,
-    PackedStem,
-    UnfoldedStem,
-    mask,
-)
-from impasto.workers.engine.network.winograd import POINTS, Winograd, transforms
+from impasto.workers.engine.network.backends import onednn, winograd
+from impasto.workers.engine.network.backends.direct import Direct, DirectStem
+from impasto.workers.engine.network.backends.onednn import SMALL_OUTPUT_BYTES, Packed, PackedStem
+from impasto.workers.engine.network.backends.unfold import STEM_ROWS, UnfoldedStem
+from impasto.workers.engine.network.backends.winograd import POINTS, Winograd, transforms
+from impasto.workers.engine.network.convolution import Convolution, mask
 from tests.unit.workers.engine.reference import error
 
 INPUTS, OUTPUTS = 5, 7
@@ -68,9 +61,7 @@ def convolution(request: pytest.FixtureRequest, weight: Tensor, bias: Tensor) ->
 @pytest.fixture(params=[0, SMALL_OUTPUT_BYTES], ids=["in place", "memory of its own"])
 def _memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what oneDNN gives; others are always in place."""
-    monkeypatch.setattr(
-        "impasto.workers.engine.network.convolution.SMALL_OUTPUT_BYTES", request.param
-    )
+    monkeypatch.setattr(onednn, "SMALL_OUTPUT_BYTES", request.param)
 
 
 @pytest.fixture(params=[1, winograd.BAND_BYTES], ids=["many bands", "one band"])

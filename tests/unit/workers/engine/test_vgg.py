@@ -20,7 +20,9 @@ from impasto.workers.engine.layers import (
     Precision,
     layer_of,
 )
-from impasto.workers.engine.network.convolution import Direct, Packed, PackedStem, UnfoldedStem
+from impasto.workers.engine.network.backends.direct import Direct
+from impasto.workers.engine.network.backends.onednn import Packed, PackedStem
+from impasto.workers.engine.network.backends.unfold import UnfoldedStem
 from impasto.workers.engine.network.passage import NetworkPass
 from impasto.workers.engine.network.vgg import Vgg, Weights, resolve_precision
 from tests.unit.workers.engine import reference

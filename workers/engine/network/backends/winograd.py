@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..device.arena import Arena
-from .convolution import KERNEL, Convolution, OutputAllocator
+from ...device.arena import Arena
+from ..convolution import KERNEL, Convolution, OutputAllocator
 
 # Where polynomials are evaluated, beside infinity: small, so that float32 keeps its digits. The
 # error is 5 (tile 2: 1) times that of a direct convolution, about 1e-6 of the result.

@@ -1,0 +1,1 @@
+"""Implementations of a convolution, one a module."""
