@@ -7,19 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..device import operators
 from ..device.arena import Arena
 from ..device.graphs import Graphs
 from ..errors import WeightsError
-from ..layers import CHANNELS, DTYPES, LAYERS, SHAPES, Precision
-from .backends.direct import Direct, DirectStem
-from .backends.onednn import Packed, PackedStem, has_fast_bfloat16
-from .backends.unfold import UnfoldedStem
-from .backends.winograd import Winograd
+from ..layers import DTYPES, SHAPES, Precision
+from .backends.choice import Backend, build, choose
+from .backends.onednn import has_fast_bfloat16
 from .convolution import Convolution
-
-# From this many positions on, large tiles spare more than their larger kernels cost to read.
-WINOGRAD_LARGE = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,44 +59,25 @@ class Vgg:
         self.arena = Arena(self.device)
         self.graphs = Graphs(self.device, self.arena)
         self.progress_counter = 0
-        self._convolutions: dict[tuple[str, Precision, int], Convolution] = {}
+        self._convolutions: dict[tuple[Backend, Precision, str], Convolution] = {}
 
     def convolution(self, layer: str, precision: Precision, height: int, width: int) -> Convolution:
         """The convolution of a layer, for an input of a size in px: of the first, images."""
-        tile = self._tile(layer, precision, height, width)
-        key = layer, precision, tile
+        backend = choose(self.device.type, precision, layer, height * width)
+        key = backend, precision, layer
         if key not in self._convolutions:
-            self._convolutions[key] = self._made(*key, (height, width))
+            self._convolutions[key] = self._built(*key, (height, width))
         return self._convolutions[key]
 
-    def _made(
-        self, layer: str, precision: Precision, tile: int, size: tuple[int, int]
+    def _built(
+        self, backend: Backend, precision: Precision, layer: str, size: tuple[int, int]
     ) -> Convolution:
         weight, bias = (
             self.weights.tensors[f"conv{layer}.{name}"].to(self.device, DTYPES[precision])
             for name in ("weight", "bias")
         )
-        is_packed = (
-            self.device.type == "cpu" and precision == "bfloat16" and operators.has_bfloat16()
-        )
-        if layer == LAYERS[0]:
-            mean = self.weights.mean.to(self.device, torch.float32)
-            if is_packed:
-                return PackedStem(weight, bias, mean, size, self.arena)
-            if self.device.type == "cpu":
-                return UnfoldedStem(weight, bias, mean, self.arena)
-            return DirectStem(weight, bias, mean, self.arena)
-        if tile:
-            return Winograd(weight, bias, tile, self.arena)
-        if is_packed:
-            return Packed(weight, bias, size)
-        return Direct(weight, bias)
-
-    def _tile(self, layer: str, precision: Precision, height: int, width: int) -> int:
-        """The side of Winograd's tiles; 0 for a direct convolution."""
-        if self.device.type != "cpu" or precision != "float32" or min(CHANNELS[layer]) < 64:
-            return 0
-        return 4 if height * width >= WINOGRAD_LARGE else 2
+        mean = self.weights.mean.to(self.device, torch.float32)
+        return build(backend, layer, weight, bias, mean=mean, size=size, arena=self.arena)
 
 
 def resolve_precision(asked: Literal["auto"] | Precision, device: torch.device | str) -> Precision:

@@ -11,8 +11,9 @@ from torch.nn import functional
 from impasto.workers.engine.device import operators
 from impasto.workers.engine.device.arena import Arena
 from impasto.workers.engine.network.backends import onednn, winograd
-from impasto.workers.engine.network.backends.direct import Direct, DirectStem
-from impasto.workers.engine.network.backends.onednn import SMALL_OUTPUT_BYTES, Packed, PackedStem
+from impasto.workers.engine.network.backends.direct import Direct
+from impasto.workers.engine.network.backends.onednn import SMALL_OUTPUT_BYTES, OneDnn
+from impasto.workers.engine.network.backends.stem import Stem, widened
 from impasto.workers.engine.network.backends.unfold import STEM_ROWS, UnfoldedStem
 from impasto.workers.engine.network.backends.winograd import POINTS, Winograd, transforms
 from impasto.workers.engine.network.convolution import Convolution, mask
@@ -21,17 +22,21 @@ from tests.unit.workers.engine.reference import error
 INPUTS, OUTPUTS = 5, 7
 BUILDS: dict[str, Callable[[Tensor, Tensor], Convolution]] = {
     "direct": Direct,
-    "packed": lambda weight, bias: Packed(weight, bias, (20, 30)),
+    "onednn": lambda weight, bias: OneDnn(weight, bias, (20, 30)),
     "winograd 2": lambda weight, bias: Winograd(weight, bias, 2, Arena()),
     "winograd 4": lambda weight, bias: Winograd(weight, bias, 4, Arena()),
 }
 STEMS: dict[str, Callable[[Tensor, Tensor], Convolution]] = {
-    "direct": lambda weight, bias: DirectStem(weight, bias, MEAN, Arena()),
-    "packed": lambda weight, bias: PackedStem(weight, bias, MEAN, (20, 30), Arena()),
-    "unfolded": lambda weight, bias: UnfoldedStem(weight, bias, MEAN, Arena()),
+    "direct": lambda weight, bias: stem(Direct(widened(weight), bias)),
+    "onednn": lambda weight, bias: stem(OneDnn(weight, bias, (20, 30))),
+    "unfold": lambda weight, bias: UnfoldedStem(weight, bias, MEAN, Arena()),
 }
 SIZES = [(1, 1), (1, 2), (2, 1), (2, 9), (3, 3), (4, 4), (5, 7), (8, 12), (13, 6), (18, 23)]
 MEAN = torch.tensor([120.0, 110.0, 100.0])
+
+
+def stem(convolution: Convolution) -> Stem:
+    return Stem(convolution, MEAN, torch.float32, Arena())
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -162,7 +167,7 @@ def test_the_transforms_are_a_correlation(tile: int) -> None:
 
 
 @pytest.mark.usefixtures("_memory")
-@pytest.mark.parametrize("build", ["direct", *["packed"] * operators.has_bfloat16()])
+@pytest.mark.parametrize("build", ["direct", *["onednn"] * operators.has_bfloat16()])
 def test_a_convolution_has_the_precision_of_its_weight(
     build: str, weight: Tensor, bias: Tensor
 ) -> None:
@@ -176,7 +181,7 @@ def test_a_convolution_has_the_precision_of_its_weight(
     assert 0 < error(channels_first(back), returned(exact, z, y, gradient)) < 0.02
 
 
-@pytest.mark.parametrize("build", ["packed", "direct", "winograd 4"])
+@pytest.mark.parametrize("build", ["onednn", "direct", "winograd 4"])
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_features_are_contiguous_wherever_they_lie(
     build: str, weight: Tensor, bias: Tensor, height: int, width: int
@@ -188,7 +193,7 @@ def test_features_are_contiguous_wherever_they_lie(
 
 
 def test_only_large_features_ask_onednn_for_a_place(weight: Tensor, bias: Tensor) -> None:
-    convolution = Packed(weight, bias, (20, 30))
+    convolution = OneDnn(weight, bias, (20, 30))
     width = SMALL_OUTPUT_BYTES // (4 * OUTPUTS * 64)
     places = []
 

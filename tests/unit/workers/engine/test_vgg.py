@@ -20,9 +20,7 @@ from impasto.workers.engine.layers import (
     Precision,
     layer_of,
 )
-from impasto.workers.engine.network.backends.direct import Direct
-from impasto.workers.engine.network.backends.onednn import Packed, PackedStem
-from impasto.workers.engine.network.backends.unfold import UnfoldedStem
+from impasto.workers.engine.network.backends.choice import Backend, choose
 from impasto.workers.engine.network.passage import NetworkPass
 from impasto.workers.engine.network.vgg import Vgg, Weights, resolve_precision
 from tests.unit.workers.engine import reference
@@ -118,10 +116,31 @@ def test_every_convolution_has_the_channels_of_the_table(vgg: Vgg, precision: Pr
             assert (found.inputs, found.outputs) == CHANNELS[layer]
 
 
-def test_what_is_not_float32_is_convolved_by_the_device(vgg: Vgg) -> None:
-    expected = (Packed, PackedStem) if operators.has_bfloat16() else (Direct, UnfoldedStem)
-    found = tuple(type(vgg.convolution(f"1_{i}", "bfloat16", 64, 64)) for i in (2, 1))
-    assert found == expected
+@pytest.mark.parametrize(
+    ("device", "precision", "layer", "positions", "backend"),
+    [
+        ("cpu", "float32", "1_1", 9, "unfold"),
+        ("cpu", "float32", "1_2", 999, "winograd 2"),
+        ("cpu", "float32", "5_4", 1000, "winograd 4"),
+        ("cuda", "float32", "1_1", 9, "cudnn"),
+        ("cuda", "bfloat16", "3_1", 9, "cudnn"),
+        ("mps", "float32", "1_1", 9, "direct"),
+        ("mps", "bfloat16", "3_1", 9, "direct"),
+    ],
+)
+def test_a_layer_has_the_backend_of_its_device(
+    device: str, precision: Precision, layer: str, positions: int, backend: Backend
+) -> None:
+    assert choose(device, precision, layer, positions) == backend
+
+
+@pytest.mark.parametrize("has_bfloat16", [True, False])
+def test_onednn_convolves_in_bfloat16_where_it_can(
+    has_bfloat16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operators, "has_bfloat16", lambda: has_bfloat16)
+    expected = ("onednn", "onednn") if has_bfloat16 else ("unfold", "direct")
+    assert tuple(choose("cpu", "bfloat16", f"1_{i}", 4096) for i in (1, 2)) == expected
 
 
 def test_auto_is_bfloat16_where_the_processor_is_faster_in_it() -> None:

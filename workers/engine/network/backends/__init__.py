@@ -1,1 +1,1 @@
-"""Implementations of a convolution, one a module."""
+"""Implementations of a convolution, one a module, and which of them a layer has."""
