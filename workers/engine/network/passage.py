@@ -7,18 +7,17 @@ only where their ReLUs let something through, and these *masks* are kept: a bit 
 give the same gradients: a Gram is a sum over positions.
 """
 
-import math
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from itertools import islice
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from ..device.graphs import StreamFork, parallel_streams
-from ..layers import CHANNELS, DTYPES, Pooling, Precision
+from ..layers import DTYPES, Pooling, Precision
 from . import relu_mask
+from .buffers import BufferPlan
 from .convolution import Convolution, mask
 from .pools import pool, unpool
 from .strips import Strip, blocks, plan_strips
@@ -70,7 +69,6 @@ class NetworkPass:
         self._listener = listener
         self._pooling = pooling
         self._precision = precision
-        self._dtype = DTYPES[precision]
         self._check = check
         self._is_forward_only = is_forward_only
         self._blocks = blocks(taps, *images.shape[-2:])
@@ -78,6 +76,10 @@ class NetworkPass:
             self._strips = [block.fitting(FORWARD_ONLY_BYTES, precision) for block in self._blocks]
         else:
             self._strips = plan_strips(self._blocks, len(images), precision, budget_bytes)
+        self._is_kept = [len(strips) == 1 for strips in self._strips]
+        self._buffers = BufferPlan(
+            vgg.arena, self._blocks, self._is_kept, len(images), DTYPES[precision]
+        )
         self._inputs: list[Tensor] = [_channels_last(images)]
         self._kept: dict[int, list[Tensor]] = {}
         self._beside = StreamFork(images.device)  # what listens does not hold up the forward pass
@@ -85,7 +87,7 @@ class NetworkPass:
     @property
     def is_whole(self) -> bool:
         """Every block's features are kept."""
-        return all(len(strips) == 1 for strips in self._strips)
+        return all(self._is_kept)
 
     def forward(self) -> None:
         """Passes the images, and gives each tapped layer to the listener."""
@@ -93,13 +95,13 @@ class NetworkPass:
             for k in range(len(self._blocks)):
                 pooled = None
                 if k + 1 < len(self._blocks):
-                    pooled = self._boundary("features", k + 1)
+                    pooled = self._buffers.input(k + 1)
                     self._inputs.append(pooled)
                 kept = list[Tensor]()
                 for strip in self._strips[k]:
                     for i, y in enumerate(self._forward(k, strip)):
                         self._emit(k, i, strip, y[:, strip.inside], pooled)
-                        if self._is_kept(k) and not self._is_forward_only:
+                        if self._is_kept[k] and not self._is_forward_only:
                             kept.append(y)
                     self._tick()
                 if kept:
@@ -110,8 +112,8 @@ class NetworkPass:
         above: Tensor | None = None  # the gradient of the next block's input
         for k in reversed(range(len(self._blocks))):
             below = _channels_last(gradient) if k == 0 else None
-            if k > 0 and not self._is_kept(k):
-                below = self._boundary("gradient", k).zero_()
+            if k > 0 and not self._is_kept[k]:
+                below = self._buffers.input_gradient(k).zero_()
             for strip in self._strips[k]:
                 features = self._kept.pop(k, None)
                 if features is None:
@@ -127,11 +129,10 @@ class NetworkPass:
 
     def _forward(self, k: int, strip: Strip) -> Iterator[Tensor]:
         """The features of a strip, layer by layer, each to be used before the next is asked for."""
-        block, y = self._blocks[k], None
+        y = None
         for i, (_, convolution) in enumerate(self._convolutions(k)):
             x = self._inputs[k][:, strip.seen] if y is None else y
-            shape = (len(self._images), strip.rows, block.width, convolution.outputs)
-            place = partial(self._vgg.arena.take, self._place(k, i), shape, self._dtype)
+            place = partial(self._buffers.features, k, i, strip.rows, convolution.outputs)
             y = convolution.forward(x, place)
             yield y
 
@@ -146,12 +147,12 @@ class NetworkPass:
         if pooled is not None and i + 1 == len(block.layers):
             rows = pooled[:, _halved(strip.core)]
             pool(y, rows, self._pooling)
-        if i >= block.tapped and not self._is_kept(k) and not self._is_forward_only:
+        if i >= block.tapped and not self._is_kept[k] and not self._is_forward_only:
             if rows is not None and self._pooling == "max":  # the gradient is that of the largest
-                largest = self._vgg.arena.take(self._place(k, i + 1), tuple(y.shape), self._dtype)
+                largest = self._buffers.features(k, i + 1, y.shape[1], block.channels)
                 unpool(y, rows, largest, self._pooling)
                 y = largest
-            relu_mask.pack(y, self._relu_masks(k, i)[:, strip.core])
+            relu_mask.pack(y, self._buffers.relu_masks(k, i)[:, strip.core])
 
     def _backward(
         self,
@@ -166,25 +167,16 @@ class NetworkPass:
         features: emptied. above: of the pooled output; None behind the deepest layer. below: of
         the input, which is added to; None for what a kept block gives, which is all that it gets.
         """
-        block, take = self._blocks[k], self._vgg.arena.take
-        inside, top = strip.inside, strip.core.start
-        shape: tuple[int, ...] = len(self._images), strip.rows, block.width, block.channels
-        gradient = take("gradient", shape, self._dtype)
-        spare = gradient
-        if len(features) < len(block.layers):
-            spare = take(self._place(k, block.tapped), shape, self._dtype)
-        if above is None or not self._is_kept(k):
+        block, inside, top = self._blocks[k], strip.inside, strip.core.start
+        gradient = self._buffers.features(k, len(block.layers), strip.rows, block.channels)
+        if above is None or not self._is_kept[k]:
             gradient.zero_()
         for i, (layer, convolution) in reversed(list(enumerate(self._convolutions(k)))):
-            before = (*shape[:3], convolution.inputs)
-            # Over the features, which nobody asks for any more.
             if i < len(features):
                 y = features.pop()
-                place = partial(take, self._place(k, i), before, self._dtype)
-            else:  # In turns: the next one lies where the gradient does not lie by then.
-                y, spare = spare, gradient
-                place = partial(_beginning, y, before)
-                relu_mask.unpack(self._relu_masks(k, i)[:, strip.seen], y)
+            else:
+                y = self._buffers.features(k, i, strip.rows, block.channels)
+                relu_mask.unpack(self._buffers.relu_masks(k, i)[:, strip.seen], y)
             if above is not None and i + 1 == len(block.layers):
                 rows = above[:, _halved(strip.core)]
                 unpool(y[:, inside], rows, gradient[:, inside], self._pooling)
@@ -193,51 +185,18 @@ class NetworkPass:
                     self._listener.add_gradient(b, layer, y[b, inside], gradient[b, inside], top)
             mask(gradient, y)
             del y  # what is convolved may have its memory, which is in the caches
+            place = partial(self._buffers.features, k, i, strip.rows, convolution.inputs)
             gradient = convolution.backward(gradient, place)
         if below is None:
             return gradient
         below[:, strip.seen] += gradient
         return below
 
-    def _is_kept(self, k: int) -> bool:
-        return len(self._strips[k]) == 1
-
-    def _place(self, k: int, i: int) -> str:
-        """Where a layer's features lie; in a strip, behind the last tap, at two places in turns."""
-        block = self._blocks[k]
-        if self._is_kept(k):
-            return f"relu{block.layers[i]}"
-        behind = max(0, i - block.tapped)
-        return "gradient" if behind % 2 else f"strip {min(i, block.tapped)}"
-
-    def _relu_masks(self, k: int, i: int) -> Tensor:
-        block = self._blocks[k]
-        shape = len(self._images), block.height, block.width * block.channels // relu_mask.BITS
-        return self._vgg.arena.take(f"relu masks of {block.layers[i]}", shape, torch.uint8)
-
     def _convolutions(self, k: int) -> Iterator[tuple[str, Convolution]]:
         block = self._blocks[k]
         size = block.height, block.width
         for layer in block.layers:
             yield layer, self._vgg.convolution(layer, self._precision, *size)
-
-    def _boundary(self, name: str, k: int) -> Tensor:
-        """What lies between the block k and the one before.
-
-        Gradients are needed until the block is passed, and so is the input of a kept block: two
-        places for each serve in turns.
-        """
-        block = self._blocks[k]
-        channels = CHANNELS[self._blocks[k - 1].layers[-1]][1]
-        shape = (len(self._images), block.height, block.width, channels)
-        is_brief = name == "gradient" or self._is_kept(k)
-        place = f"{name} {k % 2}" if is_brief else f"{name} of {k}"
-        return self._vgg.arena.take(f"between {place}", shape, self._dtype)
-
-
-def _beginning(y: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Its memory, for no more than it holds."""
-    return y.flatten()[: math.prod(shape)].view(shape)
 
 
 def _halved(rows: slice) -> slice:
