@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..objective.objective import Objective, evaluate
+from ..objective.objective import Losses, Objective, evaluate, look
 from ..optim.optimizers import Evaluation, Optimizer, stacked
 from .memory_estimate import make_optimizer
 from .pictures import clamped
@@ -78,6 +78,20 @@ class Descent:
                 self.least.fill_(least)
         own = {name: tensor for name, tensor in state.items() if name.startswith(OPTIMIZER)}
         self.optimizer.load_state_dict({n.removeprefix(OPTIMIZER): t for n, t in own.items()})
+
+
+def better_of(descent: Descent, found: Losses, start: Tensor) -> tuple[Descent, Losses]:
+    """Which to go on with at a size just entered, and its image's losses: this, or a new one.
+
+    A picture that was nearly finished loses its details at the coarser sizes.
+    found: of the image that was brought along. start: another of its size, (1, 3, H, W).
+    """
+    losses = Losses(*look(descent.objective, start).tolist())
+    if not losses.total < found.total:
+        return descent, found
+    other = Descent(descent.objective, start)
+    other.least.fill_(losses.total)
+    return other, losses
 
 
 def step(

@@ -14,10 +14,10 @@ from ..layers import Pooling, Precision
 from ..network.strips import blocks, whole_bytes
 from ..network.vgg import Vgg
 from ..objective.balance import explicit
-from ..objective.objective import Losses, look
+from ..objective.objective import Losses
 from ..objective.styles import StyleCache
 from ..plan import Plan
-from .descent import Descent, step
+from .descent import Descent, better_of, step
 from .memory_estimate import STEP_IMAGES
 from .pictures import resized, to_picture
 from .pyramid import Level, Pyramid, Style
@@ -244,7 +244,8 @@ class Render:
         descends = not self.plan.normalize_gradients
         is_first = self.progress.level != self._level or not self._is_started
         if is_first and self.scale and descends:
-            found = self._better_of_start(found)
+            start = self._pyramid.start(self.scale)
+            self._descent, found = better_of(self._descent, found, start)
         losses, best = self.progress.losses, self.progress.best
         if is_first or not descends or found.total <= losses.total:
             losses, best = found, iteration
@@ -259,30 +260,12 @@ class Render:
             level = self._pyramid.level(scale)
             self._enter(scale, resized(self._descent.best, level.height, level.width))
 
-    def _better_of_start(self, found: Losses) -> Losses:
-        """Goes on from the render's start where that is better than what was brought along.
-
-        A picture that was nearly finished loses its details at the coarser sizes.
-        found: the losses of what was brought along. Returns those of the image to go on from.
-        """
-        image, objective = self._pyramid.start(self.scale), self._descent.objective
-        losses = Losses(*look(objective, image).tolist())
-        if not losses.total < found.total:
-            return found
-        self._begin(Descent(objective, image))
-        self._descent.least.fill_(losses.total)
-        return losses
-
     def _enter(self, scale: int, image: Tensor) -> None:
         """Goes on at a size of the pyramid, from an image of that size."""
         self.scale = scale
         self._level = self._pyramid.level(scale)
         objective = self._pyramid.objective(scale)
-        self._begin(Descent(objective, image))
+        self._descent = Descent(objective, image)
+        self._patient_since = math.inf, self.progress.iteration if self._is_started else 0
         passed = blocks(objective.layers, *image.shape[-2:])
         self.pass_bytes = whole_bytes(passed, self.plan.precision)
-
-    def _begin(self, descent: Descent) -> None:
-        """Nothing is known yet of its image, nor of what lies around it."""
-        self._descent = descent
-        self._patient_since = math.inf, self.progress.iteration if self._is_started else 0
