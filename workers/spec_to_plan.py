@@ -38,8 +38,8 @@ def plan_of(spec: JobSpec, precision: Precision) -> Plan:
             "patience",
         }
     )
-    if spec.strength is not None:  # the weights are not asked for
-        del same["content_weight"], same["style_weight"]
+    if spec.strength is not None:  # it comes to weights of its own
+        same |= {"content_weight": 1.0, "style_weight": 1.0}
     return Plan(**same, precision=precision)
 
 

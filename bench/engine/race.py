@@ -4,6 +4,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from torch import Tensor
@@ -12,7 +13,7 @@ from bench import vgg
 from bench.peers.same_loss import Tutorial, pastiche
 from bench.pictures import Pair
 from impasto.workers.engine.objective.objective import evaluate
-from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.plan import PLAIN
 from impasto.workers.engine.render.pictures import to_image
 from impasto.workers.engine.render.pyramid import Style
 from impasto.workers.engine.render.render import Render
@@ -57,7 +58,9 @@ def _race(bench: Bench, pair: Pair) -> Figures:
     }
     ours = {}
     for init in ("content", "noise"):
-        plan = Plan(init=init, iterations=4 * PASTICHE_ITERATIONS, precision=bench.plan.precision)
+        plan = replace(
+            PLAIN, init=init, iterations=4 * PASTICHE_ITERATIONS, precision=bench.plan.precision
+        )
         render = bench.render(pair, plan=plan)
         ours[init] = Racer(
             partial(_step, render), partial(_canvas, render), PASTICHE_ITERATIONS, judge
@@ -94,7 +97,7 @@ def _canvas(render: Render) -> Tensor:
 
 def _judge(bench: Bench, content: Tensor, style: Tensor) -> Callable[[Tensor], float]:
     """The total loss in float32 of an image as a file would hold it."""
-    plan = Plan(pyramid=1)  # of the canvas's size from the start
+    plan = replace(PLAIN, pyramid=1)  # of the canvas's size from the start
     objective = Render(plan, bench.vgg, content, [Style(style)])._descent.objective
     list(evaluate([objective], objective.canvas))
 

@@ -10,7 +10,7 @@ from bench.own import Renderer
 from impasto.workers import images
 from impasto.workers.engine.loop import Event, Loop
 from impasto.workers.engine.objective.styles import StyleCache
-from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.plan import PLAIN
 from impasto.workers.engine.render.pyramid import COARSE_ITERATIONS, Style
 from impasto.workers.engine.render.render import Render
 
@@ -37,7 +37,7 @@ def default(bench: Bench) -> Figures:
 def start(bench: Bench) -> Figures:
     """Of the default recipe, whose first sizes are small."""
     content, style = bench.pictures(bench.pairs[0], bench.size)
-    plan = Plan(precision=bench.plan.precision)
+    plan = replace(PLAIN, precision=bench.plan.precision)
     bench.render(bench.pairs[0], plan=plan).step()
     found = {}
     with Loop() as loop:
@@ -72,7 +72,7 @@ def thousand(bench: Bench) -> Figures:
     measured = []
     with Loop() as loop:
         for iterations in counts:
-            plan = Plan(precision=bench.plan.precision, iterations=iterations)
+            plan = replace(PLAIN, precision=bench.plan.precision, iterations=iterations)
             build = partial(
                 Render, plan, bench.vgg, content, [Style(style, asset="a")], cache=cache
             )

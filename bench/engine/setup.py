@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from bench.pictures import Pair, pairs
 from impasto.shared.pictures import codec
 from impasto.workers.engine.layers import CHANNELS, LAYERS
 from impasto.workers.engine.network.vgg import Vgg, resolve_precision
-from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.plan import PLAIN, Plan
 from impasto.workers.engine.render.pyramid import Style
 from impasto.workers.engine.render.render import Render
 
@@ -46,7 +47,7 @@ class Bench:
         self.pairs = pairs(folder)
         self.vgg = Vgg(vgg.original_weights(), device)
         # At one size: an iteration is an iteration. What `quality` races is the default recipe.
-        self.plan = Plan(precision=resolve_precision(precision, device), pyramid=1)
+        self.plan = replace(PLAIN, precision=resolve_precision(precision, device), pyramid=1)
         self.keep: Callable[[Figures], None] = lambda _: None  # what a long section has so far
 
     @property

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.plan import PLAIN
 from impasto.workers.engine.render.pyramid import Style
 from tests.chaos import clocks
 from tests.chaos.cancels import cancels
@@ -145,7 +146,7 @@ def steps(chain: Chain, count: int) -> bytes:
 
 def chain() -> Chain:
     picture = torch.zeros(64, 64, 3, dtype=torch.uint8)
-    plan = Plan(iterations=9, optimizer="adam", learning_rate=0.01, seed=3)
+    plan = replace(PLAIN, iterations=9, optimizer="adam", learning_rate=0.01, seed=3)
     return Chain(plan, picture, [Style(picture)])
 
 

@@ -2,17 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from .errors import PlanError
 from .layers import OptimizerName, Pooling, Precision, layer_of
 
 Init = Literal["noise", "content", "style", "asset"]
-
-
-def _report_style_layers() -> dict[str, float]:
-    return {f"relu{block}_1": 1 / 5 for block in range(1, 6)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,22 +32,22 @@ class Plan:
     Raises PlanError that names the field, the value and what is accepted.
     """
 
-    iterations: int = 200
-    optimizer: OptimizerName = "lbfgs"
-    learning_rate: float = 1.0
-    init: Init = "content"
-    seed: int = 0
-    content_layers: Mapping[str, float] = field(default_factory=lambda: {"relu4_2": 1.0})
-    style_layers: Mapping[str, float] = field(default_factory=_report_style_layers)
-    content_weight: float = 1.0
-    style_weight: float = 1e3
-    tv_weight: float = 0.0
-    pooling: Pooling = "avg"
-    precision: Precision = "float32"
-    normalize_gradients: bool = False
-    pyramid: int = 2
-    patience: int = 0
-    strength: float | None = None
+    iterations: int
+    optimizer: OptimizerName
+    learning_rate: float
+    init: Init
+    seed: int
+    content_layers: Mapping[str, float]
+    style_layers: Mapping[str, float]
+    content_weight: float
+    style_weight: float
+    tv_weight: float
+    pooling: Pooling
+    precision: Precision
+    normalize_gradients: bool
+    pyramid: int
+    patience: int
+    strength: float | None
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -88,3 +84,25 @@ CHOICES: dict[str, tuple[str, ...]] = {
 def _require(holds: bool, name: str, value: Any, accepted: str) -> None:
     if not holds:
         raise PlanError(f"{name} is {value!r}, accepted: {accepted}")
+
+
+# The report's losses at two sizes: what a bench, or a test, of the engine alone begins with. A job
+# has what its spec says.
+PLAIN = Plan(
+    iterations=200,
+    optimizer="lbfgs",
+    learning_rate=1.0,
+    init="content",
+    seed=0,
+    content_layers={"relu4_2": 1.0},
+    style_layers={f"relu{block}_1": 1 / 5 for block in range(1, 6)},
+    content_weight=1.0,
+    style_weight=1e3,
+    tv_weight=0.0,
+    pooling="avg",
+    precision="float32",
+    normalize_gradients=False,
+    pyramid=2,
+    patience=0,
+    strength=None,
+)

@@ -14,7 +14,7 @@ from impasto.shared.pictures import codec
 from impasto.shared.pictures.pool import Decoders
 from impasto.shared.spec import JobSpec
 from impasto.workers import colors
-from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.plan import PLAIN
 from impasto.workers.engine.render.pyramid import Style
 from impasto.workers.images import Rendered
 from impasto.workers.smoothing import smoothed
@@ -126,7 +126,7 @@ def test_the_plan_says_what_the_spec_says() -> None:
     plan = plan_of(JobSpec.model_validate(asked), "bfloat16")
 
     assert dataclasses.asdict(plan) == {**told, "strength": None, "precision": "bfloat16"}
-    assert all(getattr(plan, name) != getattr(Plan(), name) for name in told)
+    assert all(getattr(plan, name) != getattr(PLAIN, name) for name in told)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """How much memory a render takes, known before it is built."""
 
 from bisect import bisect_left
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from ..network.strips import blocks, least_pass_bytes
 from ..optim.adam import Adam
 from ..optim.lbfgs import Lbfgs
 from ..optim.optimizers import Optimizer
-from ..plan import Plan
+from ..plan import PLAIN, Plan
 from .pictures import SCALE_SIDE_MIN
 
 # How much L-BFGS remembers depends on the canvas alone, not on a machine's memory: one plan is one
@@ -24,8 +25,8 @@ STATE_IMAGES, BEST_IMAGES, STEP_IMAGES = 4, 1, 1
 
 
 # The leanest render that there is, and a side that no canvas exceeds.
-_LEANEST = Plan(
-    optimizer="adam", precision="bfloat16", content_layers={}, style_layers={"relu1_1": 1.0}
+_LEANEST = replace(
+    PLAIN, optimizer="adam", precision="bfloat16", content_layers={}, style_layers={"relu1_1": 1.0}
 )
 _SIDE_MAX, _SIDE_STEP = 2**14, 2**8
 

@@ -16,7 +16,7 @@ from impasto.workers.engine.network.vgg import Vgg
 from impasto.workers.engine.objective.losses import content_loss, style_losses, tv_loss
 from impasto.workers.engine.optim.lbfgs import Lbfgs, _Curvature, _mean_sizes, _Pairs
 from impasto.workers.engine.optim.preconditioner import dots, smoothed_squares
-from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.plan import PLAIN, Plan
 from impasto.workers.engine.render.pyramid import Style
 from impasto.workers.engine.render.render import Render
 
@@ -24,7 +24,8 @@ HISTORY = 20
 # None leaves the next image of a batch on a boundary; the last two are shared by several threads.
 SIZES = [(1, 5), (9, 10), (33, 35), (141, 250)]
 THREADS = [1, 2]
-PLAN = Plan(
+PLAN = replace(
+    PLAIN,
     init="noise",
     pyramid=1,
     content_layers={"relu2_1": 1.0},

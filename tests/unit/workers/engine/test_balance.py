@@ -10,14 +10,15 @@ from torch import Tensor
 
 from impasto.workers.engine.network.vgg import Vgg
 from impasto.workers.engine.objective.balance import Factors
-from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.plan import PLAIN, Plan
 from impasto.workers.engine.render.pictures import resized, to_image
 from impasto.workers.engine.render.pyramid import Style
 from impasto.workers.engine.render.render import Render
 
 Layers = tuple[Mapping[str, float], Mapping[str, float]]  # of content and style
 
-HALF = Plan(
+HALF = replace(
+    PLAIN,
     strength=0.5,
     iterations=8,
     pyramid=1,

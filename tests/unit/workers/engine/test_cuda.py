@@ -23,7 +23,7 @@ from impasto.workers.engine.optim.adam import Adam
 from impasto.workers.engine.optim.lbfgs import Lbfgs
 from impasto.workers.engine.optim.optimizers import Evaluation, Optimizer
 from impasto.workers.engine.optim.preconditioner import smooth
-from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.plan import PLAIN, Plan
 from impasto.workers.engine.render.pyramid import Style
 from impasto.workers.engine.render.render import Render
 
@@ -31,7 +31,7 @@ from impasto.workers.engine.render.render import Render
 HAS_GPU = torch.cuda.is_available() or Path("/dev/nvidiactl").exists()
 pytestmark = pytest.mark.skipif(not HAS_GPU, reason="needs a GPU")
 
-PLAN = Plan(iterations=12, init="noise", pyramid=1, precision="bfloat16")
+PLAN = replace(PLAIN, iterations=12, init="noise", pyramid=1, precision="bfloat16")
 COMPANIES = {
     "one": [PLAN],
     "three": [PLAN, replace(PLAN, seed=1), replace(PLAN, seed=2)],

@@ -21,13 +21,13 @@ from impasto.workers.engine.layers import SHAPES, Precision
 from impasto.workers.engine.network import pools
 from impasto.workers.engine.network.vgg import Vgg, Weights
 from impasto.workers.engine.optim import preconditioner
-from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.plan import PLAIN, Plan
 from impasto.workers.engine.render.descent import Descent, step
 from impasto.workers.engine.render.pyramid import Style
 from impasto.workers.engine.render.render import Render
 from tests.unit.workers.engine.streams import Races, capturing
 
-PLAN = Plan(init="noise", pyramid=1, tv_weight=1.0)
+PLAN = replace(PLAIN, init="noise", pyramid=1, tv_weight=1.0)
 COMPANIES = {
     "one": [PLAN],
     "other optimisers": [PLAN, replace(PLAN, optimizer="adam"), replace(PLAN, init="style")],

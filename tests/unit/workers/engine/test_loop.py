@@ -18,11 +18,12 @@ from impasto.workers.engine.loop import SWITCH_SECONDS, Event, Loop, Run
 from impasto.workers.engine.network.vgg import Vgg
 from impasto.workers.engine.objective.balance import Factors
 from impasto.workers.engine.objective.objective import Losses
-from impasto.workers.engine.plan import Init, Plan
+from impasto.workers.engine.plan import PLAIN, Init, Plan
 from impasto.workers.engine.render.pyramid import Level, Style
 from impasto.workers.engine.render.render import Progress, Render
 
-PLAN = Plan(
+PLAN = replace(
+    PLAIN,
     iterations=6,
     init="noise",
     content_layers={"relu3_2": 1.0},

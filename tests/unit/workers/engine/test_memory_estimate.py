@@ -1,10 +1,11 @@
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 
 from impasto.shared.spec import SIZE_MAX
 from impasto.workers.engine.layers import OptimizerName
-from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.plan import PLAIN
 from impasto.workers.engine.render.memory_estimate import (
     fitting_side,
     min_render_bytes,
@@ -17,7 +18,7 @@ from impasto.workers.engine.render.memory_estimate import (
 def test_the_size_that_would_have_fitted_is_the_largest_that_does(
     optimizer: OptimizerName, share: float
 ) -> None:
-    plan = Plan(optimizer=optimizer)
+    plan = replace(PLAIN, optimizer=optimizer)
     free_bytes = share * min_render_bytes(plan, 600, 1000)
     side = fitting_side(plan, 600, 1000, free_bytes)
     assert 0 < side < 1000
@@ -26,8 +27,8 @@ def test_the_size_that_would_have_fitted_is_the_largest_that_does(
 
 
 def test_without_any_memory_no_size_fits_and_with_enough_the_canvas_does() -> None:
-    assert fitting_side(Plan(), 600, 1000, 0) == 0
-    assert fitting_side(Plan(), 600, 1000, min_render_bytes(Plan(), 600, 1000)) == 1000
+    assert fitting_side(PLAIN, 600, 1000, 0) == 0
+    assert fitting_side(PLAIN, 600, 1000, min_render_bytes(PLAIN, 600, 1000)) == 1000
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_whatever_fits_is_no_larger_than_the_most_that_is_told(height: int, widt
     lean = {"content_layers": {}, "style_layers": {"relu1_1": 1.0}, "precision": "bfloat16"}
     for optimizer in get_args(OptimizerName):
         for fields in ({}, {"precision": "bfloat16"}, lean):
-            needed = min_render_bytes(Plan(optimizer=optimizer, **fields), height, width)
+            needed = min_render_bytes(replace(PLAIN, optimizer=optimizer, **fields), height, width)
             assert most_pixels(needed) >= height * width
 
 
@@ -51,6 +52,6 @@ def test_the_most_that_is_told_grows_with_the_memory_up_to_the_largest_canvas() 
 
 def test_adam_holds_its_best_image_beside_the_one_that_it_moves() -> None:
     """Three images where L-BFGS holds the pairs of its history, and no best beside its own."""
-    plans = [Plan(optimizer=optimizer) for optimizer in ("adam", "lbfgs")]
+    plans = [replace(PLAIN, optimizer=optimizer) for optimizer in ("adam", "lbfgs")]
     adam, lbfgs = (min_render_bytes(plan, 64, 64) for plan in plans)
     assert lbfgs - adam == (2 * 20 - 3) * 4 * 3 * 64 * 64

@@ -23,7 +23,7 @@ from impasto.workers.engine.network.vgg import Vgg
 from impasto.workers.engine.objective.objective import Objective, evaluate
 from impasto.workers.engine.objective.regions import Region
 from impasto.workers.engine.objective.styles import style_target
-from impasto.workers.engine.plan import Init, Plan
+from impasto.workers.engine.plan import PLAIN, Init, Plan
 from impasto.workers.engine.render.pictures import resized, to_image
 from impasto.workers.engine.render.pyramid import Style
 from impasto.workers.engine.render.render import Render
@@ -57,7 +57,8 @@ def start(number: int, vgg: Vgg) -> Start:
     rest, optimizer = divmod(rest, len(OPTIMIZERS))
     turn, pyramid = divmod(rest, len(PYRAMIDS))
     name, rate = OPTIMIZERS[optimizer]
-    plan = Plan(
+    plan = replace(
+        PLAIN,
         init="content",
         iterations=ITERATIONS[turn % len(ITERATIONS)],
         optimizer=name,
@@ -100,7 +101,7 @@ def flat(turn: int, side: int) -> Tensor:
 @cache
 def finished(vgg: Vgg, turn: int, side: int, style_weight: float) -> Tensor:
     """What L-BFGS made of the turn's pictures, as a file would hold it."""
-    plan = Plan(iterations=15, pyramid=1, style_weight=style_weight)
+    plan = replace(PLAIN, iterations=15, pyramid=1, style_weight=style_weight)
     content, painting = crop("skyline", turn, side), crop("brushstrokes", turn, side)
     render = Render(plan, vgg, content, [Style(painting)])
     while not render.is_finished:

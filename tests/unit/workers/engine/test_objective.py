@@ -14,12 +14,13 @@ from impasto.workers.engine.network.vgg import Vgg
 from impasto.workers.engine.objective.objective import Losses, Objective, _losses, evaluate
 from impasto.workers.engine.objective.regions import Region
 from impasto.workers.engine.objective.styles import style_target
-from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.plan import PLAIN, Plan
 from impasto.workers.engine.render.pictures import noise, to_image
 from tests.unit.workers.engine import reference
 from tests.unit.workers.engine.reference import Part, error
 
-PLAN = Plan(
+PLAN = replace(
+    PLAIN,
     content_layers={"relu3_2": 0.5, "conv2_1": 2.0},
     style_layers={"relu1_1": 0.3, "conv2_2": 0.7},
     content_weight=3.0,

@@ -10,11 +10,11 @@ from torch import Tensor
 from impasto.workers.engine.device import operators
 from impasto.workers.engine.layers import Pooling
 from impasto.workers.engine.network.vgg import Vgg
-from impasto.workers.engine.plan import Plan
+from impasto.workers.engine.plan import PLAIN, Plan
 from impasto.workers.engine.render.pyramid import Style
 from impasto.workers.engine.render.render import Render
 
-PLAN = Plan(iterations=4, init="noise", pyramid=1, tv_weight=1.0)
+PLAN = replace(PLAIN, iterations=4, init="noise", pyramid=1, tv_weight=1.0)
 NAMES = ("avg_pool2d", "bfloat16", "cudnn", "foreach", "max_pool2d", "onednn", "threshold_backward")
 
 

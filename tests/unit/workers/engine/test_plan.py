@@ -1,17 +1,11 @@
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from impasto.workers.engine.errors import PlanError
-from impasto.workers.engine.plan import Plan
-
-
-def test_the_default_plan_is_the_reports() -> None:
-    plan = Plan()
-    assert plan.style_layers == {f"relu{block}_1": 0.2 for block in range(1, 6)}
-    assert plan.content_layers == {"relu4_2": 1.0}
-    assert plan.pooling == "avg"
+from impasto.workers.engine.plan import PLAIN
 
 
 @pytest.mark.parametrize(
@@ -37,7 +31,7 @@ def test_a_plan_that_cannot_be_followed_says_what_can(
     field: str, value: Any, accepted: str
 ) -> None:
     with pytest.raises(PlanError) as caught:
-        Plan(**{field: value})
+        replace(PLAIN, **{field: value})
     assert accepted in str(caught.value)
     assert str(next(iter(value)) if isinstance(value, dict) else value) in str(caught.value)
 
@@ -51,5 +45,5 @@ def test_a_plan_that_cannot_be_followed_says_what_can(
     ],
 )
 def test_the_least_of_everything_is_a_plan(values: dict[str, Any]) -> None:
-    plan = Plan(**values)
+    plan = replace(PLAIN, **values)
     assert {name: getattr(plan, name) for name in values} == values

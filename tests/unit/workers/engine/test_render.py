@@ -15,12 +15,12 @@ from impasto.workers.engine.network.vgg import Vgg
 from impasto.workers.engine.objective.objective import Objective, evaluate
 from impasto.workers.engine.objective.regions import Region
 from impasto.workers.engine.objective.styles import StyleCache, style_target
-from impasto.workers.engine.plan import Init, Plan
+from impasto.workers.engine.plan import PLAIN, Init, Plan
 from impasto.workers.engine.render.pictures import noise, resized, to_image, to_picture
 from impasto.workers.engine.render.pyramid import Style
 from impasto.workers.engine.render.render import Losses, Progress, Render
 
-DEEP = Plan(init="noise", iterations=8, pyramid=1)
+DEEP = replace(PLAIN, init="noise", iterations=8, pyramid=1)
 NOISE = replace(  # three blocks: in the deeper two an evaluation takes most of its time
     DEEP,
     content_layers={"relu3_2": 1.0},
@@ -225,7 +225,7 @@ def test_the_state_of_another_canvas_is_refused(vgg: Vgg, content: Tensor, style
 def test_a_start_whose_loss_is_not_finite_ends_the_render(
     vgg: Vgg, small: Tensor, style: Tensor
 ) -> None:
-    render = Render(Plan(content_weight=1e38, init="noise"), vgg, small, [Style(style)])
+    render = Render(replace(PLAIN, content_weight=1e38, init="noise"), vgg, small, [Style(style)])
     with pytest.raises(Diverged, match="inf in iteration 0"):
         render.step()
 
@@ -234,7 +234,7 @@ def test_a_loss_that_is_not_finite_ends_the_render_with_its_iteration(
     vgg: Vgg, small: Tensor, style: Tensor
 ) -> None:
     """At the content picture the content loss is 0, whatever its weight; one step on it is not."""
-    render = Render(Plan(content_weight=1e38, pyramid=1), vgg, small, [Style(style)])
+    render = Render(replace(PLAIN, content_weight=1e38, pyramid=1), vgg, small, [Style(style)])
     assert render.step().iteration == 0
     with pytest.raises(Diverged, match="inf in iteration 1"):
         render.step()
@@ -246,7 +246,7 @@ def test_a_render_that_diverges_leaves_its_company_untouched(
     plan = replace(NOISE, iterations=4)
     alone = finished(Render(plan, vgg, small, [Style(style)]))
     healthy = Render(plan, vgg, small, [Style(style)])
-    failing = Render(Plan(content_weight=1e38, pyramid=1), vgg, small, [Style(style)])
+    failing = Render(replace(PLAIN, content_weight=1e38, pyramid=1), vgg, small, [Style(style)])
     assert Render.step_together([failing, healthy]) == [None, None]
     diverged, nothing = Render.step_together([failing, healthy])
     assert isinstance(diverged, Diverged)
@@ -276,7 +276,7 @@ def test_flat_pictures_are_rendered_like_any(
 
 
 def test_content_that_is_its_own_style_stays_as_it_is(vgg: Vgg, small: Tensor) -> None:
-    render = finished(Render(Plan(iterations=4, pyramid=1), vgg, small, [Style(small)]))
+    render = finished(Render(replace(PLAIN, iterations=4, pyramid=1), vgg, small, [Style(small)]))
     assert torch.equal(render.image(), small.float())
     assert render.progress.losses.total == 0
 
