@@ -24,10 +24,10 @@ from impasto.shared.spec import JobSpec
 from impasto.shared.states import TERMINAL, State
 from impasto.shared.storage import Storage, open_storage
 from impasto.shared.wakeups import WakeUps, open_wakeups
+from tests.arrange.pictures import paint
 from tests.chaos.chain import undisturbed
 from tests.chaos.processes import Process, Zygote, Zygotes
 from tests.chaos.tells import TELLS
-from tests.pictures import paint
 from tests.servers.postgres import PostgresAt
 from tests.servers.proxy import Proxy
 from tests.servers.server import LOCALHOST, free_port

@@ -20,7 +20,7 @@ from impasto.shared.errors import (
 )
 from impasto.shared.spec import JobSpec
 from impasto.shared.states import MOVES, TERMINAL, End, Phase, State
-from tests.contract.arrange import (
+from tests.arrange.jobs import (
     A_MOMENT,
     CANVAS,
     LOSS,

@@ -11,7 +11,7 @@ from impasto.shared.database.jobs import FAILURES_MAX, Claim, Job
 from impasto.shared.database.tables import checkpoints
 from impasto.shared.errors import Diverged, RenderFailed
 from impasto.shared.states import State
-from tests.contract.arrange import (
+from tests.arrange.jobs import (
     WRITES,
     Write,
     change,

@@ -16,7 +16,7 @@ from impasto.shared.database.tables import jobs as table
 from impasto.shared.database.tables import transitions
 from impasto.shared.errors import Diverged
 from impasto.shared.states import MOVES, TERMINAL, State
-from tests.contract.arrange import RESULT, WRITES, change, claim, expire, running, submit
+from tests.arrange.jobs import RESULT, WRITES, change, claim, expire, running, submit
 
 ENDS = {
     State.SUCCEEDED: WRITES["succeed"],

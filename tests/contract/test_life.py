@@ -39,7 +39,7 @@ from impasto.shared.database.jobs import (
 )
 from impasto.shared.errors import Diverged, LeaseLost
 from impasto.shared.states import TERMINAL, End, Phase, State
-from tests.contract.arrange import CANVAS, RESULT, checkpoint, spec
+from tests.arrange.jobs import CANVAS, RESULT, checkpoint, spec
 
 LEASE_SECONDS = 60
 TOMBSTONES = ("is_corrupt", "tombstoned_at")

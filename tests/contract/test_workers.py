@@ -11,8 +11,8 @@ from impasto.shared.database import Database, jobs, tables, workers
 from impasto.shared.database.clock import now
 from impasto.shared.database.workers import Condition, Identity
 from impasto.shared.states import WorkerState
-from tests.contract import arrange
-from tests.contract.arrange import A_MOMENT
+from tests.arrange import jobs as arrange
+from tests.arrange.jobs import A_MOMENT
 
 READY = Condition(WorkerState.READY, device="cpu", max_pixels=10**6)
 FULL = Condition(WorkerState.NOT_READY, code="storage_full", detail="no space is left")

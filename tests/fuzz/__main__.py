@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from impasto.shared.pictures.pool import Decoders
-from tests.children import children_of
+from tests.arrange.children import children_of
+from tests.arrange.processes import BIN, Api
 from tests.fuzz import runs
 from tests.fuzz.bombs import BOMBS
 from tests.fuzz.runs import Verdict, Watch
-from tests.system.stacks import BIN, Api
 
 SIDE = 10_000  # 100 megapixels, the most that is accepted by default
 

@@ -12,7 +12,7 @@ from functools import cache, partial
 
 from PIL import Image
 
-from tests.pictures import chunk, encode, enlarged, flat, noise, paint, png, rescanned
+from tests.arrange.pictures import chunk, encode, enlarged, flat, noise, paint, png, rescanned
 
 Bomb = Callable[[int], bytes]
 

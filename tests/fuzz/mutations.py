@@ -9,7 +9,7 @@ from functools import cache
 
 from PIL import Image, ImageCms
 
-from tests.pictures import animated, encode, noise, png16, rescanned
+from tests.arrange.pictures import animated, encode, noise, png16, rescanned
 
 SIZE = (24, 17)
 

@@ -15,9 +15,9 @@ from typing import Self
 
 from impasto.shared.errors import ImpastoError, InvalidImage
 from impasto.shared.pictures.pool import Decoders
-from tests.children import decoders_of
+from tests.arrange.children import decoders_of
+from tests.arrange.pictures import paint
 from tests.fuzz.mutations import mutated
-from tests.pictures import paint
 from tests.servers.server import LOCALHOST
 
 MAX_PIXELS = 100_000_000

@@ -19,7 +19,7 @@ from PIL import Image
 
 from impasto.services.client import Client, Job
 from impasto.shared.states import State
-from tests.deployment import SECRETS, guide
+from tests.arrange.deployment import SECRETS, guide
 from tests.images.engine import Stack
 
 STORES = ("postgres", "valkey", "storage")

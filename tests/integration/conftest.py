@@ -23,7 +23,7 @@ from impasto.shared.database.jobs import Claim
 from impasto.shared.database.tables import metadata
 from impasto.shared.errors import RenderFailed
 from impasto.shared.settings import Settings
-from tests.pictures import paint
+from tests.arrange.pictures import paint
 
 
 class BufferedClient(FlaskClient):

@@ -23,6 +23,7 @@ from impasto.shared.database.jobs import Progress
 from impasto.shared.errors import RenderFailed
 from impasto.shared.pictures.pool import Decoders
 from impasto.shared.states import Phase
+from tests.arrange.pictures import encode, paint
 from tests.integration.conftest import (
     CLOSED,
     Api,
@@ -34,7 +35,6 @@ from tests.integration.conftest import (
     submit,
     upload,
 )
-from tests.pictures import encode, paint
 
 # Pictures.
 

@@ -17,7 +17,7 @@ from impasto.shared.database.jobs import Job
 from impasto.shared.errors import Unavailable
 from impasto.shared.states import WorkerState
 from impasto.shared.storage import Storage, open_storage
-from tests.lives import (
+from tests.arrange.stores import (
     ASSET,
     BYTES,
     begin_upload,

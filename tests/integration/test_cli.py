@@ -16,9 +16,9 @@ from typer.testing import CliRunner, Result
 from impasto.services import cli
 from impasto.services.client import Client
 from impasto.shared.object_keys import digest
-from tests.pictures import paint
+from tests.arrange.pictures import paint
+from tests.arrange.processes import BIN, EmbeddedStack
 from tests.servers.server import free_port
-from tests.system.stacks import BIN, EmbeddedStack
 
 SMALL = ("--size", "64", "--iterations", "3", "--snapshot-every", "1")
 LONG = ("--size", "64", "--iterations", "10000", "--snapshot-every", "0")

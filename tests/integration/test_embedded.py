@@ -13,7 +13,7 @@ from impasto.services.embedded import Embedded
 from impasto.shared.errors import InvalidSetting
 from impasto.shared.settings import Settings
 from impasto.workers.engine.errors import WeightsError
-from tests.pictures import paint
+from tests.arrange.pictures import paint
 from tests.servers.server import has_ipv6
 
 LOCALHOST = "127.0.0.1"

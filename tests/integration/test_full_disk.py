@@ -8,9 +8,9 @@ from pathlib import Path
 
 from impasto.shared.database import jobs, open_database
 from impasto.shared.states import State
-from tests.pictures import paint
+from tests.arrange.pictures import paint
+from tests.arrange.processes import BIN
 from tests.servers.server import free_port
-from tests.system.stacks import BIN
 
 # The largest file that may be written: room for a database and for two small pictures, not for the
 # one that a storage has to have room for. The system refuses more just as it does on a full disk.

@@ -12,8 +12,8 @@ from schemathesis import APIOperation, Case, GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from impasto.shared.database import schema
+from tests.arrange.pictures import paint
 from tests.integration.conftest import Api, finish, spec, submit
-from tests.pictures import paint
 
 CONFIG = schemathesis.Config.from_dict({"generation": {"database": "none"}})
 

@@ -18,7 +18,7 @@ from impasto.services.embedded import Embedded
 from impasto.shared.database import open_database, schema
 from impasto.shared.settings import Settings
 from impasto.shared.storage import open_storage
-from tests.system.stacks import Api
+from tests.arrange.processes import Api
 
 MAX_BYTES = 1_000_000
 ANSWER_SECONDS = 30  # a patient wait for what is there at once, on a machine that is busy

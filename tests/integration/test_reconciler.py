@@ -23,10 +23,8 @@ from impasto.shared.settings import Settings
 from impasto.shared.states import State
 from impasto.shared.storage import Storage, open_storage
 from impasto.shared.wakeups import WakeUps
-from tests.integration.conftest import Api, finish, refused
-from tests.integration.conftest import submit as submit_to_api
-from tests.killed import killed_put, parts
-from tests.lives import (
+from tests.arrange.killed import killed_put, parts
+from tests.arrange.stores import (
     BYTES,
     age,
     begin_upload,
@@ -38,6 +36,8 @@ from tests.lives import (
     submit,
     succeed,
 )
+from tests.integration.conftest import Api, finish, refused
+from tests.integration.conftest import submit as submit_to_api
 
 UNHURRIED = Bounds(slack_seconds=1e9)  # whatever is still to be deleted may be there
 

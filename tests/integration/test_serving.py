@@ -14,8 +14,8 @@ from impasto.shared import object_keys
 from impasto.shared.database import open_database, schema
 from impasto.shared.settings import Settings
 from impasto.shared.storage import open_storage
-from tests.pictures import paint
-from tests.system.stacks import Api
+from tests.arrange.pictures import paint
+from tests.arrange.processes import Api
 
 MAX_BYTES = 1_000_000
 
@@ -104,7 +104,7 @@ sys.meta_path.insert(0, Absent())
 
 from impasto.services.api.wsgi import application
 from impasto.shared.database import schema
-from tests.pictures import paint
+from tests.arrange.pictures import paint
 
 app = application()
 schema.upgrade(app.extensions["impasto"].database)

@@ -10,10 +10,10 @@ from PIL import Image
 from impasto.services.client import Client
 from impasto.shared.database import Database, open_database, schema
 from impasto.shared.storage import open_storage
+from tests.arrange.processes import ClusterStack, EmbeddedStack, cluster
 from tests.servers.postgres import PostgresAt
 from tests.servers.swift import S3At
 from tests.servers.valkey import ValkeyAt
-from tests.system.stacks import ClusterStack, EmbeddedStack, cluster
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from impasto.services.client import Client
-from tests.deployment import BIN, DOCKERFILES, ROOT, Dockerfile, module_of, services
+from tests.arrange.deployment import BIN, DOCKERFILES, ROOT, Dockerfile, module_of, services
+from tests.arrange.processes import Process, is_ready
 from tests.servers.server import LOCALHOST
-from tests.system.stacks import Process, is_ready
 
 DOCKERFILE = Dockerfile.read(next(path for path in DOCKERFILES if path.stem == "api"))
 CMD = DOCKERFILE.last("CMD").arguments

@@ -15,7 +15,7 @@ from PIL import Image
 
 from impasto.services.client import Client, Job
 from impasto.services.client.documents import JobDocument
-from tests.system.stacks import ClusterStack, EmbeddedStack
+from tests.arrange.processes import ClusterStack, EmbeddedStack
 
 Pictures = tuple[Path, Path]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.stacks import BIN, ROOT
+from tests.arrange.processes import BIN, ROOT
 
 POOLS = "accepted: threads, which is the default"
 COUNT = "accepted: 2, as IMPASTO_SLOTS says"

@@ -19,10 +19,10 @@ from impasto.shared.settings import Settings
 from impasto.shared.states import TERMINAL, End, State, WorkerState
 from impasto.shared.storage import open_storage
 from impasto.shared.wakeups import open_wakeups
-from tests.pictures import paint
+from tests.arrange.pictures import paint
+from tests.arrange.processes import BIN, Worker
 from tests.servers.proxy import Proxy
 from tests.servers.valkey import ValkeyAt
-from tests.system.stacks import BIN, Worker
 
 CONTENT, STYLE = (Upload(paint(seed, size=(64, 48))) for seed in (1, 2))
 SPEC = {"size": 64, "iterations": 40, "snapshot_every": 0, "precision": "float32"}

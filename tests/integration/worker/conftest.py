@@ -32,7 +32,7 @@ from impasto.workers.engine.render.pyramid import Style
 from impasto.workers.engine.render.render import Render
 from impasto.workers.lease import LeaseTimings
 from impasto.workers.outcomes import JobRunner
-from tests.pictures import paint
+from tests.arrange.pictures import paint
 
 SIZE = (64, 48)
 CONTENT, STYLE = (Upload(paint(seed, size=SIZE)) for seed in (1, 2))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from impasto.shared.settings import PREFIX, Settings
-from tests.deployment import (
+from tests.arrange.deployment import (
     DOCKERFILES,
     EXAMPLE,
     FILLED,

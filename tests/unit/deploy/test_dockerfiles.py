@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.deployment import BIN, DOCKERFILES, ROOT, Dockerfile, module_of, services
+from tests.arrange.deployment import BIN, DOCKERFILES, ROOT, Dockerfile, module_of, services
 
 OURS = "impasto"
 PARTS = {"services", "shared", "workers"}  # to which its links lead

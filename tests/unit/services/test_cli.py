@@ -24,7 +24,7 @@ from impasto.shared.object_keys import digest
 from impasto.shared.recipes import NAMES
 from impasto.shared.spec import JobSpec
 from impasto.shared.states import WorkerState
-from tests.pictures import paint
+from tests.arrange.pictures import paint
 
 HEAVY = ("PIL", "alembic", "boto3", "celery", "flask", "httpx2", "pydantic", "sqlalchemy", "torch")
 NOT_THE_CLIENTS = ("alembic", "apiflask", "boto3", "celery", "flask", "sqlalchemy", "torch")

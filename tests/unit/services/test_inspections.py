@@ -11,8 +11,8 @@ from impasto.services.uploads import Inspections, Upload
 from impasto.shared.errors import Busy, InvalidImage
 from impasto.shared.pictures.codec import Facts
 from impasto.shared.pictures.pool import Decoders
-from tests.children import until
-from tests.pictures import encode, paint
+from tests.arrange.children import until
+from tests.arrange.pictures import encode, paint
 
 BLACK = encode(Image.new("L", (10, 10)), "PNG")
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from impasto.shared.errors import InvalidImage
 from impasto.shared.pictures.codec import FORMATS, MEDIA_TYPES, Facts, decode, inspect
-from tests.pictures import animated, encode, enlarged, noise
+from tests.arrange.pictures import animated, encode, enlarged, noise
 
 CASES = Path(__file__).parents[2] / "cases"
 MAX_PIXELS = 10_000

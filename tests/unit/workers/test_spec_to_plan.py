@@ -19,7 +19,7 @@ from impasto.workers.engine.render.pyramid import Style
 from impasto.workers.images import Rendered
 from impasto.workers.smoothing import smoothed
 from impasto.workers.spec_to_plan import finished, in_styles_colors, plan_of, style_of
-from tests.pictures import encode, noise
+from tests.arrange.pictures import encode, noise
 
 CONTENT, PAINTING = encode(noise(1, (60, 40)), "PNG"), encode(noise(2, (50, 50)), "PNG")
 HALF = Image.new("L", (10, 10), 0)

@@ -9,7 +9,7 @@ import pytest
 from impasto.services.client import ApiError, Cancelled, Client, InvalidSpec, JobFailed, NotServed
 from impasto.services.client.client import POLL_FIRST_SECONDS, POLL_LONGEST_SECONDS
 from impasto.shared.object_keys import digest
-from tests.pictures import paint
+from tests.arrange.pictures import paint
 from tests.unit.services.client.conftest import DROPPED, Answer, Script
 
 CONTENT, STYLE = paint(1), paint(2)

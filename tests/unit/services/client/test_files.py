@@ -8,7 +8,7 @@ from PIL import Image
 
 from impasto.services.client import files
 from impasto.shared.errors import InvalidRequest
-from tests.pictures import encode, paint
+from tests.arrange.pictures import encode, paint
 
 PNG = paint(1)
 

@@ -12,7 +12,7 @@ from impasto.services.client import InvalidSpec, Order, options
 from impasto.services.client.fields import fields
 from impasto.shared.settings import Settings
 from impasto.shared.spec import JobSpec
-from tests.pictures import paint
+from tests.arrange.pictures import paint
 
 ARGUMENTS = {"content", "styles"}
 SPEC_OPTIONS = options.of(JobSpec, panel="Spec", but=ARGUMENTS)

@@ -5,7 +5,7 @@ import pytest
 from impasto.services.client import InvalidSpec, Order
 from impasto.shared.object_keys import digest
 from impasto.shared.spec import JobSpec
-from tests.pictures import paint
+from tests.arrange.pictures import paint
 
 CONTENT, STYLE, OTHER, MASK = paint(1), paint(2), paint(3), paint(4)
 

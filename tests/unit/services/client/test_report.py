@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageColor
 
 from impasto.services.client import report
-from tests.pictures import encode, paint
+from tests.arrange.pictures import encode, paint
 
 SPEC = {"content_weight": 2.0, "style_weight": 1000.0, "tv_weight": 0.0}
 HEADER = "iteration,total,content,style,tv,seconds\n"

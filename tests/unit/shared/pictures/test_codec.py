@@ -6,7 +6,7 @@ from PIL import Image, ImageCms
 
 from impasto.shared.errors import InvalidImage
 from impasto.shared.pictures import codec
-from tests.pictures import encode, noise
+from tests.arrange.pictures import encode, noise
 
 SIZE = (48, 36)
 

@@ -20,9 +20,18 @@ from PIL import Image
 
 from impasto.shared.errors import InvalidImage
 from impasto.shared.pictures import codec
-from tests import pictures
-from tests.icc import ADOBE, BT709, P3, Space, decoded_srgb, encoded_srgb, gray_profile, tiff16
-from tests.pictures import chunk
+from tests.arrange import pictures
+from tests.arrange.icc import (
+    ADOBE,
+    BT709,
+    P3,
+    Space,
+    decoded_srgb,
+    encoded_srgb,
+    gray_profile,
+    tiff16,
+)
+from tests.arrange.pictures import chunk
 
 WIDTH, HEIGHT = 32, 24
 ORIENTATION = 0x0112

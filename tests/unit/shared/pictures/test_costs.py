@@ -4,9 +4,9 @@ import pytest
 
 from impasto.shared.errors import InvalidImage
 from impasto.shared.pictures import codec, costs
+from tests.arrange.pictures import animated, chunk, encode, noise, paint, rescanned
 from tests.fuzz.bombs import BOMBS
 from tests.fuzz.mutations import seeds
-from tests.pictures import animated, chunk, encode, noise, paint, rescanned
 
 SOF2, SOS, EOI = b"\xff\xc2", b"\xff\xda\x00\x02", b"\xff\xd9"
 

@@ -17,8 +17,8 @@ import pytest
 from impasto.shared.errors import Busy, DecoderKilled, InvalidImage
 from impasto.shared.pictures import child, codec
 from impasto.shared.pictures.pool import Decoders, Limits
-from tests.children import decoders_of, exists, until
-from tests.pictures import encode, flat, noise, paint, rescanned
+from tests.arrange.children import decoders_of, exists, until
+from tests.arrange.pictures import encode, flat, noise, paint, rescanned
 
 SMALL = paint()
 LARGE = flat("RGB", (8000, 5000))  # by its pixels: in bytes it is small
@@ -164,7 +164,7 @@ def test_the_children_end_with_their_parent_however_it_ends(is_decoding: bool) -
     program = f"""
 import socket, threading
 from impasto.shared.pictures.pool import Decoders
-from tests.pictures import flat, paint
+from tests.arrange.pictures import flat, paint
 decoders = Decoders()
 decoders.inspect(paint(), 10**9)
 if {is_decoding}:
