@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # what they import takes two seconds, which most tests can do
     from tests.servers.swift import S3At
     from tests.servers.valkey import ValkeyAt
 
+pytest.register_assert_rewrite("tests.arrange")  # what an assert there fails on is told, too
+
 SERVED = pytest.StashKey[list[str]]()  # the lines of the summary
 
 S = TypeVar("S", bound=Server)

@@ -23,8 +23,7 @@ from impasto.shared.database.jobs import Progress
 from impasto.shared.errors import RenderFailed
 from impasto.shared.pictures.pool import Decoders
 from impasto.shared.states import Phase
-from tests.arrange.pictures import encode, paint
-from tests.integration.conftest import (
+from tests.arrange.api import (
     CLOSED,
     Api,
     claim,
@@ -35,6 +34,7 @@ from tests.integration.conftest import (
     submit,
     upload,
 )
+from tests.arrange.pictures import encode, paint
 
 # Pictures.
 

@@ -5,8 +5,8 @@ import json
 import pytest
 from flask.testing import FlaskClient
 
+from tests.arrange.api import Api, refused, spec, submit, upload
 from tests.arrange.pictures import paint
-from tests.integration.conftest import Api, refused, spec, submit, upload
 
 ADDRESSES = [
     "/",

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from tests.arrange.api import Api, refused, upload
 from tests.arrange.pictures import paint
-from tests.integration.conftest import Api, refused, upload
 
 TINY, SMALL, USUAL = (2, 2), (10, 8), (48, 36)
 

@@ -12,8 +12,8 @@ from schemathesis import APIOperation, Case, GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from impasto.shared.database import schema
+from tests.arrange.api import Api, finish, spec, submit
 from tests.arrange.pictures import paint
-from tests.integration.conftest import Api, finish, spec, submit
 
 CONFIG = schemathesis.Config.from_dict({"generation": {"database": "none"}})
 

@@ -26,8 +26,8 @@ from impasto.shared.wakeups import open_wakeups
 from impasto.workers.bootstrap import open_context, open_worker
 from impasto.workers.presence import Presence
 from impasto.workers.worker import Worker
+from tests.arrange.api import Api, refused, spec, submit, upload
 from tests.arrange.pictures import paint
-from tests.integration.conftest import Api, refused, spec, submit, upload
 from tests.servers.proxy import Proxy
 from tests.servers.server import LOCALHOST
 

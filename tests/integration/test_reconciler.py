@@ -23,6 +23,8 @@ from impasto.shared.settings import Settings
 from impasto.shared.states import State
 from impasto.shared.storage import Storage, open_storage
 from impasto.shared.wakeups import WakeUps
+from tests.arrange.api import Api, finish, refused
+from tests.arrange.api import submit as submit_to_api
 from tests.arrange.killed import killed_put, parts
 from tests.arrange.stores import (
     BYTES,
@@ -36,8 +38,6 @@ from tests.arrange.stores import (
     submit,
     succeed,
 )
-from tests.integration.conftest import Api, finish, refused
-from tests.integration.conftest import submit as submit_to_api
 
 UNHURRIED = Bounds(slack_seconds=1e9)  # whatever is still to be deleted may be there
 

@@ -10,8 +10,8 @@ from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.test import TestResponse
 
 from impasto.shared.spec import LAYERS
+from tests.arrange.api import Api, form, refused, spec
 from tests.arrange.pictures import animated, enlarged, paint
-from tests.integration.conftest import Api, form, refused, spec
 
 UNKNOWN = "0" * 64
 PICTURE, STYLE, MASK = paint(201), paint(202), paint(205)

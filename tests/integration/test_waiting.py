@@ -9,7 +9,7 @@ from sqlalchemy import delete
 from impasto.shared.database import tables, workers
 from impasto.shared.database.workers import Condition, Identity
 from impasto.shared.states import WorkerState
-from tests.integration.conftest import Api, submit
+from tests.arrange.api import Api, submit
 
 READY = Condition(WorkerState.READY)
 WORKER = Identity(id="1", name="host:1", host="host", pid=1, slots=1, versions={})

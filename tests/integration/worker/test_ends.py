@@ -43,9 +43,7 @@ from impasto.workers.engine.render.memory_estimate import fitting_side, min_rend
 from impasto.workers.lease import Lease, LeaseTimings
 from impasto.workers.outcomes import JobRunner
 from impasto.workers.spec_to_plan import plan_of
-from tests.arrange.pictures import encode, noise, paint
-from tests.arrange.png import levels_of_png
-from tests.integration.worker.conftest import (
+from tests.arrange.attempts import (
     CONTENT,
     SIZE,
     Store,
@@ -56,6 +54,8 @@ from tests.integration.worker.conftest import (
     take_back,
     wait_until,
 )
+from tests.arrange.pictures import encode, noise, paint
+from tests.arrange.png import levels_of_png
 
 
 def test_a_render_that_succeeds_leaves_what_its_row_points_to(

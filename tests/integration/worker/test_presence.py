@@ -15,7 +15,7 @@ from impasto.shared.states import WorkerState
 from impasto.workers import presence
 from impasto.workers.presence import Presence
 from impasto.workers.worker import Worker
-from tests.integration.worker.conftest import wait_until
+from tests.arrange.attempts import wait_until
 
 CHANGE_SECONDS = 0.1
 

@@ -23,8 +23,7 @@ from impasto.workers.attempt import WorkerContext
 from impasto.workers.engine.loop import Loop, Run, Stepped
 from impasto.workers.engine.network.vgg import Vgg
 from impasto.workers.engine.render.render import Render
-from tests.arrange.pictures import paint
-from tests.integration.worker.conftest import (
+from tests.arrange.attempts import (
     Store,
     acting,
     acting_at,
@@ -34,6 +33,7 @@ from tests.integration.worker.conftest import (
     take_back,
     wait_until,
 )
+from tests.arrange.pictures import paint
 
 SQUARE = Upload(paint(1, size=(64, 64)))  # room for two sizes of a pyramid
 NOISE = {"init": "noise", "iterations": 8, "snapshot_every": 2}

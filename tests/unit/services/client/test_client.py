@@ -10,7 +10,7 @@ from impasto.services.client import ApiError, Cancelled, Client, InvalidSpec, Jo
 from impasto.services.client.client import POLL_FIRST_SECONDS, POLL_LONGEST_SECONDS
 from impasto.shared.object_keys import digest
 from tests.arrange.pictures import paint
-from tests.unit.services.client.conftest import DROPPED, Answer, Script
+from tests.arrange.scripted import DROPPED, Answer, Script
 
 CONTENT, STYLE = paint(1), paint(2)
 KNOWN = Answer(200, {"id": "..."})

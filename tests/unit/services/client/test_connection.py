@@ -9,7 +9,7 @@ from impasto.services.client import ApiError, Backoff, Unreachable
 from impasto.services.client.connection import Connection, read
 from impasto.services.client.documents import Index
 from impasto.shared.errors import InvalidSetting
-from tests.unit.services.client.conftest import DROPPED, Answer, Script
+from tests.arrange.scripted import DROPPED, Answer, Script
 
 BUSY = Answer(503, {"detail": "the database is away"}, "application/problem+json")
 HERE = Answer(200, {"name": "Impasto", "version": "1"})
