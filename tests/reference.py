@@ -8,8 +8,9 @@ from typing import Any
 
 from impasto.services.api import create_app
 from impasto.shared.settings import PREFIX, Settings
+from tests.arrange.paths import ROOT
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = ROOT / "docs"
 MADE = "<!-- Made by `make docs` from the code: change it there. -->"
 _METHODS = ("get", "post", "put", "patch", "delete")
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}

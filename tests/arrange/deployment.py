@@ -6,15 +6,14 @@ import re
 import runpy
 import shlex
 import subprocess
-import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
+from tests.arrange.paths import BIN, ROOT
+
 DOCKERFILES = sorted((ROOT / "deploy" / "docker").glob("*.Dockerfile"))
 EXAMPLE = ROOT / ".env.example"
 GUIDE = ROOT / "docs" / "deploy.md"

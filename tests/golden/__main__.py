@@ -12,7 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.arrange.paths import ROOT
+
 SIZE = 64  # px, at which a picture still has two levels
 
 # Run within the tree that it is about, whose modules it finds in the working directory.

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.arrange.deployment import ROOT, SECRETS
+from tests.arrange.deployment import SECRETS
+from tests.arrange.paths import ROOT
 
 NEEDS = (
     "test-images needs a Docker engine 25 or newer with BuildKit, and Compose 2.24 or newer:"

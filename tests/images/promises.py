@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
@@ -20,6 +19,7 @@ from PIL import Image
 from impasto.services.client import Client, Job
 from impasto.shared.states import State
 from tests.arrange.deployment import SECRETS, guide
+from tests.arrange.paths import SAMPLES
 from tests.images.engine import Stack
 
 STORES = ("postgres", "valkey", "storage")
@@ -552,10 +552,9 @@ def kill(stack: Stack, container: dict[str, Any]) -> None:
 
 
 def submit(client: Client, *, iterations: int, seed: int = 1) -> Job:
-    samples = Path(__file__).parents[2] / "samples"
     return client.render(
-        samples / "skyline.jpg",
-        [samples / "brushstrokes.jpg"],
+        SAMPLES / "skyline.jpg",
+        [SAMPLES / "brushstrokes.jpg"],
         size=96,
         iterations=iterations,
         seed=seed,

@@ -19,8 +19,8 @@ from impasto.services.embedded import Embedded
 from impasto.shared import object_keys
 from impasto.shared.pictures.codec import MEDIA_TYPES
 from impasto.shared.settings import Settings
+from tests.arrange.paths import BIN, ROOT
 from tests.arrange.pictures import paint
-from tests.arrange.processes import BIN, ROOT
 
 OURS = ROOT / "tests" / "clients"
 TOOLS = ROOT / ".cache" / "clients"

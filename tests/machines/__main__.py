@@ -20,7 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-ROOT = Path(__file__).parents[2]
+from tests.arrange.paths import ROOT
+
 LOGS = ROOT / "out" / "machines"
 ENGINE = "tests/unit/workers/engine"
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")

@@ -18,12 +18,12 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from sqlalchemy import NullPool, create_engine, inspect, make_url, text
 
+from tests.arrange.paths import ROOT
 from tests.servers.postgres import Postgres, PostgresAt
 from tests.servers.server import LOCALHOST, Server, ServerError
 from tests.servers.swift import S3At, Swift
 from tests.servers.valkey import Valkey, ValkeyAt
 
-CHECKOUT = Path(__file__).parents[2]
 PART_BYTES = 5 << 20  # the smallest part that S3 takes, the last one excepted
 
 Start = Callable[[type[Server]], Server]
@@ -68,7 +68,7 @@ def test_nothing_outlives_a_run_that_ends_without_closing(
 ) -> None:
     run = subprocess.Popen(
         [sys.executable, "-c", FORGETFUL_RUN, *kinds],
-        cwd=CHECKOUT,
+        cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -238,7 +238,7 @@ def test_a_run_tells_who_served_and_names_the_servers_that_its_platform_lacks(
 
     output = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "tests.conftest", tmp_path],
-        cwd=CHECKOUT,
+        cwd=ROOT,
         env=os.environ | variables,
         stdout=subprocess.PIPE,
         text=True,

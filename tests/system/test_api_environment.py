@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from impasto.services.client import Client
-from tests.arrange.deployment import BIN, DOCKERFILES, ROOT, Dockerfile, module_of, services
+from tests.arrange.deployment import DOCKERFILES, Dockerfile, module_of, services
+from tests.arrange.paths import BIN, ROOT
 from tests.arrange.processes import Process, is_ready
 from tests.servers.server import LOCALHOST
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.arrange.paths import ROOT
+
 FOLDERS = ("services", "shared", "workers")
 BUILT_FROM = ("impasto", *FOLDERS, "pyproject.toml", "README.md", "LICENSE")
 SERVER_SIDE = {"alembic", "celery", "flask", "numpy", "redis", "sqlalchemy", "torch"}

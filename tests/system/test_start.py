@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.arrange.processes import BIN, ROOT
+from tests.arrange.paths import BIN, ROOT
 
 STATUS = {"api": 3, "reconciler": 1, "impasto": 2}  # gunicorn has its own
 CONFIGURATION = ROOT / "deploy" / "gunicorn.conf.py"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.arrange.processes import BIN, ROOT
+from tests.arrange.paths import BIN, ROOT
 
 POOLS = "accepted: threads, which is the default"
 COUNT = "accepted: 2, as IMPASTO_SLOTS says"

@@ -8,9 +8,9 @@ import pytest
 
 from impasto.shared.settings import PREFIX, Settings
 from impasto.shared.spec import JobSpec
+from tests.arrange.paths import ROOT
 from tests.reference import pages
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PAGES = pages()
 MAKEFILE = (ROOT / "Makefile").read_text()

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-SAMPLES = Path(__file__).parents[2] / "samples"
+from tests.arrange.paths import SAMPLES
+
 NAMES = ("skyline.jpg", "brushstrokes.jpg")
 # Mean grey levels in the worst tile. Painting again on one machine differs by 0; the JPEGs are 4
 # (skyline) and 8 (strokes) from their own canvases, so another build's rounding stays below that.

@@ -13,7 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.arrange.deployment import BIN, DOCKERFILES, ROOT, Dockerfile, module_of, services
+from tests.arrange.deployment import DOCKERFILES, Dockerfile, module_of, services
+from tests.arrange.paths import BIN, ROOT
 
 OURS = "impasto"
 PARTS = {"services", "shared", "workers"}  # to which its links lead

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.arrange.deployment import ROOT
+from tests.arrange.paths import ROOT
 
 
 @pytest.mark.parametrize("docker", ["docker-that-is-not-there", f"{sys.executable} -c 1/0"])

@@ -2,7 +2,6 @@
 
 import re
 from io import BytesIO
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,9 +10,9 @@ from PIL import Image
 
 from impasto.shared.errors import InvalidImage
 from impasto.shared.pictures.codec import FORMATS, MEDIA_TYPES, Facts, decode, inspect
+from tests.arrange.paths import CASES
 from tests.arrange.pictures import animated, encode, enlarged, noise
 
-CASES = Path(__file__).parents[2] / "cases"
 MAX_PIXELS = 10_000
 ORIENTATION = 0x0112
 

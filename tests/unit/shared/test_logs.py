@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
+
+from tests.arrange.paths import ROOT
 
 SCRIPT = """
 import logging, sys, warnings
@@ -33,7 +34,7 @@ def logged(log_format: str) -> str:
     """What the script writes, in a process of its own: the configuration is a process's."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, log_format],
-        env={"PYTHONPATH": str(Path(__file__).parents[3])},
+        env={"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=60,

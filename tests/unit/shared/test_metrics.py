@@ -4,7 +4,6 @@ import ast
 import socket
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import structlog
@@ -12,8 +11,7 @@ from prometheus_client import REGISTRY
 
 from impasto.shared import metrics
 from impasto.shared.errors import InvalidSetting
-
-ROOT = Path(__file__).parents[3]
+from tests.arrange.paths import ROOT
 
 # Those that hand the error on to somebody who is told of it, or to the one who asked.
 HANDED_ON = {

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from tests.arrange.icc import (
     gray_profile,
     tiff16,
 )
+from tests.arrange.paths import CASES
 from tests.arrange.pictures import chunk
 
 WIDTH, HEIGHT = 32, 24
@@ -358,7 +358,7 @@ def test_the_formulas_of_the_table_are_the_standards() -> None:
 
 @pytest.mark.parametrize("name", ["p3_pal.png", "swaprg_pal.png"])
 def test_a_palette_has_the_colors_of_its_twin_in_rgb(name: str) -> None:
-    data = (Path(__file__).parents[3] / "cases" / name).read_bytes()
+    data = (CASES / name).read_bytes()
     with Image.open(BytesIO(data)) as image:
         assert image.mode == "P"
         profile = image.info["icc_profile"]
@@ -409,7 +409,7 @@ def test_what_is_not_honored_is_said(data: bytes, told: str) -> None:
 
 
 def test_the_colors_of_a_heic_are_those_of_its_profile() -> None:
-    data = (Path(__file__).parents[3] / "cases" / "a.heic").read_bytes()
+    data = (CASES / "a.heic").read_bytes()
     assert codec.inspect(data, 10_000).warnings == ()
 
 
