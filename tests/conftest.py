@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
+from importlib import import_module
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +22,7 @@ import pytest
 from tests.servers.server import LOCALHOST, Server, UnavailableError
 
 if TYPE_CHECKING:  # what they import takes two seconds, which most tests can do without
+    from impasto.shared.database import Database
     from impasto.shared.pictures.pool import Decoders
     from tests.servers.postgres import PostgresAt
     from tests.servers.swift import S3At
@@ -89,13 +91,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty database of either kind."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'impasto.db'}"
-        return
-    server: PostgresAt = request.getfixturevalue("postgres")
-    url = server.database()
-    yield url
-    server.drop(url)
+    with _database_url(request, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def kept_database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> "Iterator[Database]":
+    """One of either kind, for all tests: Postgres takes longer to make one than most tests do."""
+    from tests.arrange.stores import database_at
+
+    folder = tmp_path_factory.mktemp("database")
+    with _database_url(request, folder) as url, database_at(url) as database:
+        yield database
 
 
 @pytest.fixture(params=["file", "s3"])
@@ -139,6 +148,17 @@ def pytest_terminal_summary(
         terminalreporter.section("servers")
         for line in lines:
             terminalreporter.line(line)
+
+
+@contextmanager
+def _database_url(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{folder / 'impasto.db'}"
+        return
+    server: PostgresAt = request.getfixturevalue("postgres")
+    url = server.database()
+    yield url
+    server.drop(url)
 
 
 def _serve(request: pytest.FixtureRequest, ours: str, theirs: str, variable: str) -> Iterator[Any]:

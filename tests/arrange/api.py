@@ -4,7 +4,7 @@ import json
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, Self
 
 from apiflask import APIFlask
 from flask.testing import FlaskClient
@@ -13,12 +13,13 @@ from werkzeug.test import TestResponse
 
 from impasto.services.api import create_app
 from impasto.services.api.connections import Connections
-from impasto.shared import object_keys
-from impasto.shared.database import jobs
+from impasto.shared.database import jobs, schema
 from impasto.shared.database.jobs import Claim
 from impasto.shared.database.tables import metadata
 from impasto.shared.errors import RenderFailed
 from impasto.shared.settings import Settings
+from tests.arrange.jobs import claim as claim_next
+from tests.arrange.jobs import store_snapshot, succeed
 from tests.arrange.pictures import paint
 
 
@@ -42,6 +43,12 @@ class Api:
     @property
     def connections(self) -> Connections:
         return self.app.extensions["impasto"]
+
+    def prepare(self) -> Self:
+        """Make it ready to serve."""
+        schema.upgrade(self.connections.database)
+        self.connections.storage.prepare()
+        return self
 
     def stored(self) -> tuple[dict[str, int], list[str]]:
         """The number of rows in each table, and the keys in the storage."""
@@ -81,43 +88,25 @@ def form(*parts: tuple[str, bytes], **texts: str) -> dict[str, Any]:
 
 def claim(api: Api, job_id: str) -> Claim:
     """The job, taken as a worker would."""
-    while True:
-        job = jobs.claim(api.connections.database, worker="test", lease_seconds=60)
-        assert job is not None, f"{job_id} is not in the queue"
-        if job.id == job_id:
-            return job.claim
-        jobs.fail(api.connections.database, job.claim, RenderFailed("left over from another test"))
+    database = api.connections.database
+    while (job := claim_next(database, worker="test")).id != job_id:
+        jobs.fail(database, job.claim, RenderFailed("left over from another test"))
+    return job.claim
 
 
 def finish(api: Api, job_id: str, kind: str = "png") -> dict[str, bytes]:
     """Render the job as a worker would; the bytes that it made, by what they are."""
-    media_type = f"image/{kind}"
-    database, storage = api.connections.database, api.connections.storage
     taken = claim(api, job_id)
-    folder = object_keys.attempt(job_id, taken.attempt, taken.claim_id)
+    stores = api.connections.database, api.connections.storage, taken
     made = {
         "result": paint(3, kind),
         "losses": b"iteration,total\n1,2.5\n",
         "manifest": json.dumps(_manifest(api, job_id)).encode(),
-        "snapshot": paint(4, "JPEG"),
     }
-    storage.put(object_keys.snapshot(folder, 2), made["snapshot"], "image/jpeg")
-    jobs.add_snapshot(database, taken, 2, object_keys.snapshot(folder, 2))
-    storage.put(object_keys.result(folder, media_type), made["result"], media_type)
-    storage.put(object_keys.losses(folder), made["losses"], "text/csv")
-    storage.put(object_keys.manifest(folder), made["manifest"], "application/json")
-    result = {
-        "key": object_keys.result(folder, media_type),
-        "losses_key": object_keys.losses(folder),
-        "manifest_key": object_keys.manifest(folder),
-        "media_type": media_type,
-        "width": 48,
-        "height": 36,
-        "size_bytes": len(made["result"]),
-        "sha256": object_keys.digest(made["result"]),
-    }
-    jobs.succeed(database, taken, result)
-    return made
+    snapshot = paint(4, "JPEG")
+    store_snapshot(*stores, 2, snapshot)
+    succeed(*stores, media_type=f"image/{kind}", **made)
+    return {**made, "snapshot": snapshot}
 
 
 def _manifest(api: Api, job_id: str) -> dict[str, Any]:

@@ -1,24 +1,22 @@
-"""Jobs for the contract suites, brought to where a test begins."""
+"""Jobs, brought to where a test begins, and what their attempts store without rendering."""
 
 import dataclasses
 import datetime
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 
+from impasto.shared import object_keys
 from impasto.shared.database import Database, jobs, tables
 from impasto.shared.database.clock import now
 from impasto.shared.database.jobs import Checkpoint, Claim, Job, Progress
 from impasto.shared.errors import Diverged, LeaseLost
-from impasto.shared.spec import JobSpec
 from impasto.shared.states import Phase
+from impasto.shared.storage import Storage
+from tests.arrange.specs import BYTES, CANVAS, spec
 
-ASSET = "a" * 64
-CANVAS = (512, 384)
 LOSS = {"total": 6.0, "content": 1.0, "style": 5.0, "tv": 0.0}
 RESULT = {"key": "jobs/1/result.png", "size_bytes": 3}
 
@@ -49,23 +47,24 @@ EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 A_MOMENT = datetime.timedelta(seconds=20)  # more than a statement takes on the slowest machine
 
 
-def spec(**fields: Any) -> JobSpec:
-    return JobSpec.model_validate({"content": ASSET, "styles": [ASSET], **fields})
-
-
 def checkpoint(attempt: int, iteration: int) -> Checkpoint:
     return Checkpoint(attempt, iteration, f"{attempt}/{iteration}", "b" * 64, 2**33)
 
 
-def submit(database: Database, *, canvas: tuple[int, int] = CANVAS, **fields: Any) -> Job:
-    job, _ = jobs.submit(database, spec(**fields), canvas)
-    return job
+def submit(
+    database: Database, *, canvas: tuple[int, int] = CANVAS, key: str | None = None, **fields: Any
+) -> Job:
+    return jobs.submit(database, spec(**fields), canvas, idempotency_key=key)[0]
 
 
 def claim(
-    database: Database, *, worker: str = "w1", preferred: tuple[int, int] | None = None
+    database: Database,
+    *,
+    worker: str = "w1",
+    lease_seconds: float = 60,
+    preferred: tuple[int, int] | None = None,
 ) -> Job:
-    job = jobs.claim(database, worker=worker, lease_seconds=60, preferred=preferred)
+    job = jobs.claim(database, worker=worker, lease_seconds=lease_seconds, preferred=preferred)
     assert job is not None
     return job
 
@@ -111,13 +110,53 @@ def everything(database: Database, job_id: str) -> tuple[jobs.View, list[Checkpo
     return view, jobs.checkpoints(database, job_id)
 
 
-def at_once(count: int, do: Callable[[], Any]) -> list[Any]:
-    """What it returns in so many threads that begin together."""
-    together = Barrier(count)
+# What an attempt stores, and tells the database of.
 
-    def begin() -> Any:
-        together.wait()
-        return do()
 
-    with ThreadPoolExecutor(count) as threads:
-        return [each.result() for each in [threads.submit(begin) for _ in range(count)]]
+def folder(claim: Claim) -> str:
+    return object_keys.attempt(claim.job_id, claim.attempt, claim.claim_id)
+
+
+def store_snapshot(
+    database: Database, storage: Storage, claim: Claim, iteration: int, data: bytes = BYTES
+) -> str:
+    key = object_keys.snapshot(folder(claim), iteration)
+    storage.put(key, data, "image/jpeg")
+    jobs.add_snapshot(database, claim, iteration, key)
+    return key
+
+
+def store_checkpoint(database: Database, storage: Storage, claim: Claim, iteration: int) -> str:
+    key = object_keys.checkpoint(folder(claim), iteration)
+    storage.put(key, BYTES, "application/octet-stream")
+    made = Checkpoint(claim.attempt, iteration, key, object_keys.digest(BYTES), len(BYTES))
+    jobs.add_checkpoint(database, claim, made)
+    return key
+
+
+def succeed(
+    database: Database,
+    storage: Storage,
+    claim: Claim,
+    *,
+    media_type: str = "image/png",
+    result: bytes = BYTES,
+    losses: bytes = BYTES,
+    manifest: bytes = BYTES,
+) -> set[str]:
+    """Store what a job ends with, and end it; the keys."""
+    row = {
+        "key": object_keys.result(folder(claim), media_type),
+        "losses_key": object_keys.losses(folder(claim)),
+        "manifest_key": object_keys.manifest(folder(claim)),
+        "media_type": media_type,
+        "width": 48,
+        "height": 36,
+        "size_bytes": len(result),
+        "sha256": object_keys.digest(result),
+    }
+    storage.put(row["key"], result, media_type)
+    storage.put(row["losses_key"], losses, "text/csv")
+    storage.put(row["manifest_key"], manifest, "application/json")
+    jobs.succeed(database, claim, row)
+    return object_keys.keys_of_result(row)

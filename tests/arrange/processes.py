@@ -1,20 +1,19 @@
-"""Both stacks as a person would start them: our own processes, over real servers."""
+"""Both stacks as a person would start them, over real servers; and what processes there are."""
 
+import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import httpx2 as httpx
 
+from tests.arrange.paths import BIN, ROOT
 from tests.servers.server import LOCALHOST, Server
-
-BIN = Path(sys.executable).parent
-ROOT = Path(__file__).parents[2]
 
 
 class Process(Server):
@@ -117,3 +116,39 @@ def cluster(environment: Mapping[str, str], workers: int) -> Iterator[ClusterSta
         for started in [starting.submit(process.start) for process in processes]:
             started.result()
         yield stack
+
+
+def outside() -> dict[str, str]:
+    """The environment without settings of ours."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("IMPASTO")}
+
+
+def decoders_of(parent: int | None = None) -> set[int]:
+    """The ids of the processes that decode for this one or another, zombies included."""
+    return {
+        pid
+        for pid, state, command in _children(os.getpid() if parent is None else parent)
+        if state == "Z" or "impasto.shared.pictures.child" in command
+    }
+
+
+def children_of(parent: int) -> set[int]:
+    return {pid for pid, _, _ in _children(parent)}
+
+
+def _children(parent: int) -> Iterator[tuple[int, str, str]]:
+    told = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid=,stat=,command="], capture_output=True, text=True, check=True
+    ).stdout
+    for line in told.splitlines():
+        pid, its_parent, state, *command = line.split(None, 3)
+        if int(its_parent) == parent:
+            yield int(pid), state[0], "".join(command)
+
+
+def exists(pid: int) -> bool:
+    """Whether a process runs; one that nobody has reaped yet does not."""
+    told = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return bool(told) and told[0] != "Z"

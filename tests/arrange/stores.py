@@ -1,20 +1,37 @@
-"""Jobs, what attempts leave of them without rendering anything, and time that goes by."""
+"""Databases and storages: made ready, emptied, grown old, and failing at a chosen moment."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, Table, delete, select, text, update
 
-from impasto.shared import object_keys
-from impasto.shared.database import Database, assets, jobs, tables
+from impasto.shared.database import Database, assets, open_database, schema, tables
 from impasto.shared.database.clock import Instant
-from impasto.shared.database.jobs import Checkpoint, Claim, Job
-from impasto.shared.spec import JobSpec
-from impasto.shared.storage import Storage
+from impasto.shared.errors import Unavailable
+from impasto.shared.settings import Settings
+from impasto.shared.storage import Storage, open_storage
+from tests.arrange.paths import ROOT
 
-BYTES = b"a picture"
-ASSET = object_keys.digest(BYTES)
+
+@contextmanager
+def database_at(url: str) -> Iterator[Database]:
+    """The database of a URL, with the present schema."""
+    with closing(open_database(url)) as database:
+        schema.upgrade(database)
+        yield database
+
+
+def prepare(settings: Settings) -> None:
+    """Make database and storage ready for a service."""
+    with database_at(settings.database_url):
+        pass
+    open_storage(settings.storage_url).prepare()
 
 
 def clear(database: Database) -> None:
@@ -23,54 +40,15 @@ def clear(database: Database) -> None:
             connection.execute(delete(table))
 
 
-def begin_upload(database: Database, asset_id: str) -> None:
+def begin_upload(database: Database, asset_id: str, width: int = 640, size_bytes: int = 9) -> None:
     assets.begin_upload(
-        database, id=asset_id, media_type="image/png", width=9, height=9, size_bytes=9
+        database,
+        id=asset_id,
+        media_type="image/png",
+        width=width,
+        height=480,
+        size_bytes=size_bytes,
     )
-
-
-def submit(database: Database, key: str | None = None) -> Job:
-    spec = JobSpec(content=ASSET, styles=[ASSET])
-    return jobs.submit(database, spec, (64, 48), idempotency_key=key)[0]
-
-
-def claim(database: Database, lease_seconds: float = 60) -> Claim:
-    job = jobs.claim(database, worker="w", lease_seconds=lease_seconds)
-    assert job is not None
-    return job.claim
-
-
-def folder(of: Job | Claim) -> str:
-    taken = of.claim if isinstance(of, Job) else of
-    return object_keys.attempt(taken.job_id, taken.attempt, taken.claim_id)
-
-
-def snapshot(database: Database, storage: Storage, taken: Claim, iteration: int) -> str:
-    key = object_keys.snapshot(folder(taken), iteration)
-    storage.put(key, BYTES, "image/jpeg")
-    jobs.add_snapshot(database, taken, iteration, key)
-    return key
-
-
-def checkpoint(database: Database, storage: Storage, taken: Claim, iteration: int) -> str:
-    key = object_keys.checkpoint(folder(taken), iteration)
-    storage.put(key, BYTES, "application/octet-stream")
-    made = Checkpoint(taken.attempt, iteration, key, object_keys.digest(BYTES), len(BYTES))
-    jobs.add_checkpoint(database, taken, made)
-    return key
-
-
-def succeed(database: Database, storage: Storage, taken: Claim) -> set[str]:
-    result = {
-        "key": object_keys.result(folder(taken), "image/png"),
-        "losses_key": object_keys.losses(folder(taken)),
-        "manifest_key": object_keys.manifest(folder(taken)),
-        "sha256": object_keys.digest(BYTES),
-    }
-    for key in object_keys.keys_of_result(result):
-        storage.put(key, BYTES, "image/png")
-    jobs.succeed(database, taken, result)
-    return object_keys.keys_of_result(result)
 
 
 def age(database: Database, *, days: float) -> None:
@@ -105,3 +83,70 @@ def without_triggers(connection: Connection) -> Iterator[None]:
 
 def _instants(table: Table) -> list[str]:
     return [column.name for column in table.c if isinstance(column.type, Instant)]
+
+
+class Forgetful(Database):
+    """Commits, and loses the answer of the first commit by which something is so."""
+
+    def __init__(self, database: Database, is_so: Callable[[Database], object]) -> None:
+        super().__init__(database.engine)
+        self._is_so = is_so
+        self.lost = 0
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        with super().write() as connection:
+            yield connection
+        if not self.lost and self._is_so(self):
+            self.lost += 1
+            raise Unavailable("the commit was made, and its answer lost")
+
+
+class Store:
+    """A storage that asks before each put; what the asked raises, the put raises."""
+
+    def __init__(self, storage: Storage, before_put: Callable[[str], object]) -> None:
+        self._storage = storage
+        self._before_put = before_put
+
+    def get(self, key: str) -> bytes:
+        return self._storage.get(key)
+
+    def put(self, key: str, data: bytes, media_type: str) -> None:
+        self._before_put(key)
+        self._storage.put(key, data, media_type)
+
+
+def fill(disk: Path) -> Path:
+    """The file that takes what room there was."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    return filler
+
+
+# Its last moment is before the bytes are on the disk, or on their way to S3.
+_PUT = """
+import os, signal, sys
+from botocore import httpsession
+from impasto.shared.storage import open_storage
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+os.fsync = httpsession.URLLib3Session.send = die
+open_storage(sys.argv[1]).put(sys.argv[2], b"half", "image/png")
+"""
+
+
+def killed_put(storage_url: str, key: str) -> None:
+    """Put an object in a process that is killed meanwhile."""
+    command = [sys.executable, "-c", _PUT, storage_url, key]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+
+
+def parts(storage_url: str) -> list[Path]:
+    """The files of a folder storage that never got their names; a bucket has none."""
+    where = urlsplit(storage_url)
+    return list(Path(where.path).rglob("*.part")) if where.scheme == "file" else []

@@ -5,39 +5,17 @@ from contextlib import closing
 
 import pytest
 from hypothesis import settings
-from sqlalchemy import delete
 
-from impasto.shared.database import Database, open_database, schema
-from impasto.shared.database.tables import metadata
+from impasto.shared.database import Database, open_database
+from tests.arrange.stores import clear
 
 settings.register_profile("deep")  # what `make test-deep` asks for
-
-
-@pytest.fixture(scope="session", params=["sqlite", "postgres"])
-def kept_database(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Database]:
-    """One of either kind, for all tests: Postgres takes longer to make one than most tests do."""
-    if request.param == "sqlite":
-        folder = tmp_path_factory.mktemp("database")
-        with closing(open_database(f"sqlite:///{folder / 'impasto.db'}")) as database:
-            schema.upgrade(database)
-            yield database
-        return
-    server = request.getfixturevalue("postgres")
-    url = server.database()
-    with closing(open_database(url)) as database:
-        schema.upgrade(database)
-        yield database
-    server.drop(url)
 
 
 @pytest.fixture
 def database(kept_database: Database) -> Database:
     """A database with the present schema, and nothing in it."""
-    with kept_database.write() as connection:
-        for table in reversed(metadata.sorted_tables):
-            connection.execute(delete(table))
+    clear(kept_database)
     return kept_database
 
 

@@ -1,15 +1,15 @@
 """The pictures that were uploaded, on both databases."""
 
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+import itertools
 
 import pytest
 from sqlalchemy import select, update
 
 from impasto.shared.database import Database, assets, tables
-from impasto.shared.database.assets import Asset
 from impasto.shared.database.clock import now
 from impasto.shared.errors import AssetNotFound, Unavailable
+from tests.arrange.stores import begin_upload
+from tests.arrange.timing import at_once
 
 DAY = 86400
 ONE, OTHER, MISSING = "1" * 64, "2" * 64, "3" * 64
@@ -75,14 +75,9 @@ def test_an_owner_sees_what_he_uploaded_himself(database: Database) -> None:
 
 def test_owners_may_upload_the_same_picture_at_once(database: Database) -> None:
     begin_upload(database, ONE)
-    together = Barrier(8)
+    owner = itertools.cycle("01")
 
-    def finish(number: int) -> Asset:
-        together.wait()
-        return assets.finish_upload(database, ONE, owner_id=str(number // 4))
-
-    with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(finish, range(8)))
+    found = at_once(8, lambda: assets.finish_upload(database, ONE, owner_id=next(owner)))
 
     assert set(map(repr, found)) == {repr(found[0])}
     with database.read() as connection:
@@ -139,12 +134,6 @@ def test_what_is_to_be_known_of_a_picture_is_kept(database: Database) -> None:
 def add(database: Database, id_: str, width: int = 640) -> assets.Asset:
     begin_upload(database, id_, width=width)
     return assets.finish_upload(database, id_)
-
-
-def begin_upload(database: Database, id_: str, width: int = 640, size_bytes: int = 9) -> None:
-    assets.begin_upload(
-        database, id=id_, media_type="image/png", width=width, height=480, size_bytes=size_bytes
-    )
 
 
 def tombstone(database: Database) -> list[str]:

@@ -28,14 +28,11 @@ from impasto.shared.database import Database, jobs, open_database, schema, table
 from impasto.shared.database import postgres as impatient
 from impasto.shared.database.clock import Instant, now
 from impasto.shared.errors import InvalidSetting, StorageFull, Unavailable
-from impasto.shared.spec import JobSpec
+from tests.arrange.jobs import claim, submit
+from tests.arrange.stores import database_at, fill
 from tests.servers.postgres import Postgres, PostgresAt
 from tests.servers.proxy import Proxy
 from tests.servers.server import LOCALHOST, Server, free_port
-
-ASSET = "a" * 64
-SPEC = JobSpec(content=ASSET, styles=[ASSET])
-CANVAS = (512, 384)
 
 notes = Table("notes", MetaData(), Column("n", Integer), Column("at", Instant))
 
@@ -246,9 +243,8 @@ def test_a_database_serves_again_after_its_server_was_killed(
     start: Callable[[type[Server]], Server],
 ) -> None:
     server = start(Postgres)
-    with closing(open_database(server.database())) as database:
-        schema.upgrade(database)
-        job, _ = jobs.submit(database, SPEC, CANVAS)
+    with database_at(server.database()) as database:
+        job = submit(database)
 
         def be_interrupted() -> None:
             with database.write() as connection:
@@ -268,7 +264,7 @@ def test_a_database_serves_again_after_its_server_was_killed(
 
         server.restart(hard=True)  # while nobody asks
         assert jobs.get(database, job.id) == job
-        assert jobs.claim(database, worker="w1", lease_seconds=60) is not None
+        assert claim(database).id == job.id
 
 
 @pytest.fixture
@@ -378,25 +374,21 @@ def test_a_postgres_that_may_only_be_read_is_out_of_reach(
 
 
 def test_a_database_whose_disk_is_full_says_so_and_loses_nothing(small_disk: Path) -> None:
-    with closing(open_database(f"sqlite:///{small_disk / 'impasto.db'}")) as database:
-        schema.upgrade(database)
-        job, _ = jobs.submit(database, SPEC, CANVAS)
-        filler = small_disk / "filler"
-        with suppress(OSError), filler.open("wb", buffering=0) as file:
-            while file.write(bytes(4096)):
-                pass
+    with database_at(f"sqlite:///{small_disk / 'impasto.db'}") as database:
+        job = submit(database)
+        filler = fill(small_disk)
 
         def submit_many() -> None:
             for _ in range(1000):
-                jobs.submit(database, SPEC, CANVAS)
+                submit(database)
 
         with pytest.raises(StorageFull, match="full"):
             submit_many()
         assert jobs.get(database, job.id) == job
 
         filler.unlink()
-        more, _ = jobs.submit(database, SPEC, CANVAS)
-        assert jobs.claim(database, worker="w1", lease_seconds=60).id == job.id
+        more = submit(database)
+        assert claim(database).id == job.id
         assert jobs.get(database, more.id) == more
 
 
@@ -408,7 +400,7 @@ def asks(database: Database) -> list[Callable[[], object]]:
     return [
         database.check,
         lambda: jobs.get(database, "1"),
-        lambda: jobs.submit(database, SPEC, CANVAS),
+        lambda: submit(database),
         lambda: jobs.claim(database, worker="w1", lease_seconds=60),
         lambda: schema.check(database),
         lambda: schema.upgrade(database),

@@ -22,22 +22,21 @@ from impasto.shared.spec import JobSpec
 from impasto.shared.states import MOVES, TERMINAL, End, Phase, State
 from tests.arrange.jobs import (
     A_MOMENT,
-    CANVAS,
     LOSS,
     RESULT,
     WRITES,
     Write,
     assert_fenced,
-    at_once,
     change,
     claim,
     claim_all,
     everything,
     expire,
     running,
-    spec,
     submit,
 )
+from tests.arrange.specs import CANVAS, spec
+from tests.arrange.timing import at_once
 
 # Submitting.
 

@@ -8,7 +8,6 @@ import contextlib
 import datetime
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,10 +24,10 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import Connection, Table, delete, select, text, update
+from sqlalchemy import Connection, Table, select, text, update
 from sqlalchemy.ext.compiler import compiles
 
-from impasto.shared.database import Database, clock, jobs, open_database, schema, tables
+from impasto.shared.database import Database, clock, jobs, tables
 from impasto.shared.database.jobs import (
     ATTEMPTS_MAX,
     FAILURES_MAX,
@@ -39,7 +38,9 @@ from impasto.shared.database.jobs import (
 )
 from impasto.shared.errors import Diverged, LeaseLost
 from impasto.shared.states import TERMINAL, End, Phase, State
-from tests.arrange.jobs import CANVAS, RESULT, checkpoint, spec
+from tests.arrange.jobs import RESULT, checkpoint
+from tests.arrange.specs import CANVAS, spec
+from tests.arrange.stores import clear, database_at
 
 LEASE_SECONDS = 60
 TOMBSTONES = ("is_corrupt", "tombstoned_at")
@@ -134,9 +135,7 @@ class Lives(RuleBasedStateMachine):
 
     @initialize()
     def dawn(self) -> None:
-        with self.database.write() as connection:
-            for table in reversed(tables.metadata.sorted_tables):
-                connection.execute(delete(table))
+        clear(self.database)
         set_clock(self.database, self.time)
 
     # Clients, and time.
@@ -386,8 +385,7 @@ def test_jobs_live_as_the_model_says(clocked: Database) -> None:
 def clocked(database_url: str) -> Iterator[Database]:
     """A database whose time passes only when a test says so."""
     element, real = clock._ClockPlus, (clock._postgresql, clock._sqlite)
-    with closing(open_database(database_url)) as database:
-        schema.upgrade(database)
+    with database_at(database_url) as database:
         with database.write() as connection:
             connection.execute(text("CREATE TABLE dawn (at VARCHAR(40))"))
             connection.execute(text("INSERT INTO dawn VALUES ('')"))

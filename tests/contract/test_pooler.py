@@ -1,6 +1,5 @@
 """The database by way of PgBouncer in transaction mode, which has one connection for everybody."""
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -12,14 +11,14 @@ from sqlalchemy import func, select
 from impasto.shared.database import Database, jobs, open_database, schema
 from impasto.shared.database.leader import hold_leadership
 from impasto.shared.errors import Unavailable
-from impasto.shared.spec import JobSpec
 from impasto.shared.states import State
+from tests.arrange.jobs import claim, submit
+from tests.arrange.stores import database_at
+from tests.arrange.timing import wait_until
 from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgres import PostgresAt
 from tests.servers.server import UnavailableError
 
-ASSET = "a" * 64
-SPEC = JobSpec(content=ASSET, styles=[ASSET])
 SOON_SECONDS = 30
 
 
@@ -43,8 +42,7 @@ def url(postgres: PostgresAt, pooler: PgBouncer) -> Iterator[str]:
 
 @pytest.fixture
 def pooled(url: str) -> Iterator[Database]:
-    with closing(open_database(url)) as database:
-        schema.upgrade(database)
+    with database_at(url) as database:
         schema.check(database)
         yield database
 
@@ -55,9 +53,8 @@ def test_jobs_live_their_lives_behind_a_pooler(pooled: Database, url: str) -> No
     def live(worker: str) -> None:
         with closing(open_database(url)) as database:
             for _ in range(8):
-                jobs.submit(database, SPEC, (512, 384))
-                job = jobs.claim(database, worker=worker, lease_seconds=60)
-                assert job is not None
+                submit(database)
+                job = claim(database, worker=worker)
                 jobs.add_snapshot(database, job.claim, 1, f"{job.id}/1")
                 jobs.succeed(database, job.claim, {"key": job.id})
                 assert jobs.view(database, job.id).job.state == State.SUCCEEDED
@@ -130,8 +127,5 @@ def test_a_leader_that_is_frozen_loses_its_turn_behind_a_pooler(
 
     with hold_leadership(roomy[0], "storage", patience_seconds=0.2) as is_ours:
         assert is_ours
-        ends = time.monotonic() + SOON_SECONDS
-        while not is_free():
-            assert time.monotonic() < ends
-            time.sleep(0.05)
+        wait_until(is_free, SOON_SECONDS)
     assert is_free()

@@ -2,9 +2,6 @@
 
 import datetime
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from threading import Barrier
 from typing import Any
 
 import pytest
@@ -12,13 +9,16 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import ColumnElement, MetaData, insert, select
 
-from impasto.shared.database import Database, assets, jobs, open_database, schema, tables
+from impasto.shared.database import Database, assets, jobs, schema, tables
 from impasto.shared.database.tables import metadata
 from impasto.shared.errors import SchemaOutdated
 from impasto.shared.spec import JobSpec
 from impasto.shared.states import End, State
+from tests.arrange.jobs import claim, submit
+from tests.arrange.specs import ASSET, spec
+from tests.arrange.stores import database_at
+from tests.arrange.timing import at_once
 
-ASSET = "a" * 64
 THEN = datetime.datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=datetime.UTC)
 
 
@@ -32,14 +32,14 @@ def test_the_migrations_build_what_the_models_describe(bare_database: Database) 
 
 def test_rows_of_an_old_schema_are_read_with_the_present_one(bare_database: Database) -> None:
     schema.upgrade(bare_database, "0001")
-    spec = JobSpec(content=ASSET, styles=[ASSET], labels={"for": "Ω"})
-    fill(bare_database, spec)
+    asked = spec(labels={"for": "Ω"})
+    fill(bare_database, asked)
 
     schema.upgrade(bare_database)
 
     view = jobs.view(bare_database, "old")
     assert view.job.state == State.SUCCEEDED
-    assert JobSpec.model_validate(view.job.spec) == spec
+    assert JobSpec.model_validate(view.job.spec) == asked
     assert view.job.labels == {"for": "Ω"}
     assert view.job.created_at == THEN
     assert view.job.deadline_at is None
@@ -64,16 +64,14 @@ def test_rows_of_an_old_schema_are_read_with_the_present_one(bare_database: Data
 
 def test_jobs_of_an_old_schema_go_on_with_the_present_one(bare_database: Database) -> None:
     schema.upgrade(bare_database, "0002")
-    spec = JobSpec(content=ASSET, styles=[ASSET])
-    fill(bare_database, spec, state="running", lease_expires_at=THEN, result=None, finished_at=None)
+    began = {"state": "running", "lease_expires_at": THEN, "result": None, "finished_at": None}
+    fill(bare_database, spec(), **began)
 
     schema.upgrade(bare_database)
 
     (taken,) = jobs.requeue_expired(bare_database)
     assert taken.state == State.QUEUED
-    again = jobs.claim(bare_database, worker="w2", lease_seconds=60)
-    assert again is not None
-    jobs.succeed(bare_database, again.claim, {})
+    jobs.succeed(bare_database, claim(bare_database).claim, {})
     known = rows(bare_database, tables.transitions.c["before", "after"])
     assert known == [
         (None, State.RUNNING),
@@ -97,7 +95,7 @@ def test_an_old_schema_is_refused_by_name(bare_database: Database) -> None:
 
 def test_an_upgrade_of_what_is_up_to_date_changes_nothing(bare_database: Database) -> None:
     schema.upgrade(bare_database)
-    job, _ = jobs.submit(bare_database, JobSpec(content=ASSET, styles=[ASSET]), (512, 384))
+    job = submit(bare_database)
     before = schema.version(bare_database)
 
     schema.upgrade(bare_database)
@@ -107,17 +105,11 @@ def test_an_upgrade_of_what_is_up_to_date_changes_nothing(bare_database: Databas
 
 
 def test_two_may_upgrade_at_once(database_url: str) -> None:
-    together = Barrier(2)
-
     def upgrade() -> None:
-        with closing(open_database(database_url)) as database:
-            together.wait()
-            schema.upgrade(database)
+        with database_at(database_url) as database:
             schema.check(database)
 
-    with ThreadPoolExecutor() as threads:
-        for done in [threads.submit(upgrade) for _ in range(2)]:
-            done.result()
+    at_once(2, upgrade)
 
 
 def rows(database: Database, columns: Iterable[ColumnElement[Any]]) -> list[tuple[Any, ...]]:
@@ -125,7 +117,7 @@ def rows(database: Database, columns: Iterable[ColumnElement[Any]]) -> list[tupl
         return [tuple(row) for row in connection.execute(select(*columns))]
 
 
-def fill(database: Database, spec: JobSpec, **changed: object) -> None:
+def fill(database: Database, asked: JobSpec, **changed: object) -> None:
     """One job as version 0001 wrote it: finished, but for what is changed."""
     with database.write() as connection:
         old = MetaData()
@@ -152,9 +144,9 @@ def fill(database: Database, spec: JobSpec, **changed: object) -> None:
             "jobs",
             id="old",
             version=9,
-            spec=spec.model_dump(mode="json"),
-            spec_digest=spec.digest(),
-            labels=spec.labels,
+            spec=asked.model_dump(mode="json"),
+            spec_digest=asked.digest(),
+            labels=asked.labels,
             width=512,
             height=384,
             priority=0,

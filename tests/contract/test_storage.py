@@ -14,7 +14,7 @@ import pytest
 
 from impasto.shared.errors import InvalidSetting, ObjectNotFound, StorageFull, Unavailable
 from impasto.shared.storage import Storage, open_storage
-from tests.arrange.killed import killed_put, parts
+from tests.arrange.stores import killed_put, parts
 from tests.servers.proxy import Proxy
 from tests.servers.s3_policy import GRANTED, S3Policy
 from tests.servers.server import LOCALHOST, free_port

@@ -11,23 +11,15 @@ from impasto.shared.database import Database, jobs, tables, workers
 from impasto.shared.database.clock import now
 from impasto.shared.database.workers import Condition, Identity
 from impasto.shared.states import WorkerState
-from tests.arrange import jobs as arrange
-from tests.arrange.jobs import A_MOMENT
+from tests.arrange.jobs import A_MOMENT, claim, submit
+from tests.arrange.worker import identity
 
 READY = Condition(WorkerState.READY, device="cpu", max_pixels=10**6)
 FULL = Condition(WorkerState.NOT_READY, code="storage_full", detail="no space is left")
 
 
 def worker(number: int = 1, **changed: object) -> Identity:
-    usual = Identity(
-        id=f"{number:016x}",
-        name=f"host:{number}",
-        host="host",
-        pid=number,
-        slots=2,
-        versions={"impasto": "1"},
-    )
-    return dataclasses.replace(usual, **changed)
+    return identity(number, **{"slots": 2, **changed})
 
 
 def register(database: Database, told: Identity, condition: Condition = READY) -> Identity:
@@ -141,10 +133,10 @@ def test_a_queued_jobs_view_tells_who_is_there_and_a_running_ones_does_not(
     database: Database,
 ) -> None:
     register(database, worker())
-    job = arrange.submit(database)
+    job = submit(database)
     assert jobs.view(database, job.id).fleet == workers.fleet(database)
 
-    arrange.claim(database)
+    claim(database)
 
     assert jobs.view(database, job.id).fleet is None
 
@@ -152,11 +144,10 @@ def test_a_queued_jobs_view_tells_who_is_there_and_a_running_ones_does_not(
 def test_a_view_costs_one_short_query_more_however_many_workers_there_are(
     database: Database,
 ) -> None:
-    queued = arrange.submit(database)
+    queued = submit(database)
     few = answers_of(database, queued.id)
-    with database.write() as connection:
-        for number in range(1, 201):
-            workers._renew(connection, worker(number), READY, 60)
+    for number in range(1, 201):
+        register(database, worker(number))
 
     many = answers_of(database, queued.id)
 
@@ -169,13 +160,13 @@ def test_a_view_costs_one_short_query_more_however_many_workers_there_are(
 @pytest.mark.parametrize("what", ["claim", "report"])
 def test_the_hot_path_knows_nothing_of_workers(database: Database, what: str) -> None:
     register(database, worker())
-    arrange.submit(database)
-    taken = arrange.claim(database)
-    arrange.submit(database)
+    submit(database)
+    taken = claim(database)
+    submit(database)
 
     with statements(database) as told:
         if what == "claim":
-            arrange.claim(database)
+            claim(database)
         else:
             jobs.report(database, taken.claim, None, lease_seconds=60)
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from impasto.shared.pictures.pool import Decoders
-from tests.arrange.children import children_of
-from tests.arrange.processes import BIN, Api
+from tests.arrange.paths import BIN
+from tests.arrange.processes import Api, children_of
 from tests.fuzz import runs
 from tests.fuzz.bombs import BOMBS
 from tests.fuzz.runs import Verdict, Watch

@@ -15,8 +15,8 @@ from typing import Self
 
 from impasto.shared.errors import ImpastoError, InvalidImage
 from impasto.shared.pictures.pool import Decoders
-from tests.arrange.children import decoders_of
 from tests.arrange.pictures import paint
+from tests.arrange.processes import decoders_of
 from tests.fuzz.mutations import mutated
 from tests.servers.server import LOCALHOST
 

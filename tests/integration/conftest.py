@@ -8,9 +8,11 @@ import pytest
 from flask.testing import FlaskClient
 
 from impasto.services import audit
-from impasto.shared.database import schema
+from impasto.shared.database import Database
 from impasto.shared.settings import Settings
+from impasto.shared.storage import Storage, open_storage
 from tests.arrange.api import Api, open_api
+from tests.arrange.stores import clear, database_at
 
 
 @pytest.fixture(scope="module", params=["embedded", "cluster"])
@@ -41,10 +43,30 @@ def stack_settings(
 def api(stack_settings: Settings) -> Iterator[Api]:
     """A server that is ready to serve."""
     with ExitStack() as stack:
-        api = open_api(stack, stack_settings)
-        schema.upgrade(api.connections.database)
-        api.connections.storage.prepare()
-        yield api
+        yield open_api(stack, stack_settings).prepare()
+
+
+@pytest.fixture(scope="module")
+def stack_database(stack_settings: Settings) -> Iterator[Database]:
+    with database_at(stack_settings.database_url) as database:
+        yield database
+
+
+@pytest.fixture
+def database(stack_database: Database) -> Database:
+    """Either stack's, with nothing in it."""
+    clear(stack_database)
+    return stack_database
+
+
+@pytest.fixture
+def storage(stack_settings: Settings) -> Storage:
+    """Either stack's, with nothing in it."""
+    storage = open_storage(stack_settings.storage_url)
+    storage.prepare()
+    for key in storage.keys(""):
+        storage.delete(key)
+    return storage
 
 
 @pytest.fixture
@@ -62,8 +84,6 @@ def nothing_is_broken(request: pytest.FixtureRequest) -> Iterator[None]:
         at = request.getfixturevalue("api").connections
     elif "context" in request.fixturenames:
         at = request.getfixturevalue("context")
-        for key in at.storage.keys(""):  # of another test; its rows are gone
-            at.storage.delete(key)
     else:
         yield
         return

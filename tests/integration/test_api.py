@@ -2,10 +2,8 @@
 
 import dataclasses
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -34,7 +32,9 @@ from tests.arrange.api import (
     submit,
     upload,
 )
+from tests.arrange.jobs import store_snapshot
 from tests.arrange.pictures import encode, paint
+from tests.arrange.timing import at_once
 
 # Pictures.
 
@@ -118,15 +118,11 @@ def test_a_black_mask_is_refused_at_the_door_even_by_its_id(api: Api) -> None:
 
 
 def test_a_picture_that_comes_four_times_at_once_is_one(api: Api) -> None:
-    data, together = paint(102), threading.Barrier(4)
-
     def send() -> TestResponse:
         client = api.app.test_client()
-        together.wait()
-        return client.post("/v1/assets", data=data, content_type="image/png")
+        return client.post("/v1/assets", data=paint(102), content_type="image/png")
 
-    with ThreadPoolExecutor(4) as pool:
-        answers = [answer.result() for answer in [pool.submit(send) for _ in range(4)]]
+    answers = at_once(4, send)
     assert {answer.status_code for answer in answers} <= {200, 201}
     assert len({answer.text for answer in answers}) == 1
 
@@ -203,8 +199,7 @@ def test_a_spec_may_be_a_file_of_the_form(client: FlaskClient) -> None:
 
 
 def test_a_job_is_queued_while_the_broker_is_away(another_api: Callable[..., Api]) -> None:
-    api = another_api(broker_url=f"redis://{CLOSED}/0")
-    schema.upgrade(api.connections.database)
+    api = another_api(broker_url=f"redis://{CLOSED}/0").prepare()
     began = time.monotonic()
     assert submit(api.client)["status"] == "queued"
     assert time.monotonic() - began < 15  # 1.5 s for the broker, and much for a busy machine
@@ -236,15 +231,12 @@ def test_the_same_key_with_another_spec_is_refused_and_stores_nothing(api: Api) 
 
 def test_two_submits_at_once_with_one_key_make_one_job(api: Api) -> None:
     request = spec(api.client, labels={"test": "at-once"})
-    together = threading.Barrier(4)
 
     def send() -> TestResponse:
         client = api.app.test_client()
-        together.wait()
         return client.post("/v1/jobs", json=request, headers={"Idempotency-Key": "at once"})
 
-    with ThreadPoolExecutor(4) as pool:
-        answers = [answer.result() for answer in [pool.submit(send) for _ in range(4)]]
+    answers = at_once(4, send)
     assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 202]
     assert len({answer.json["id"] for answer in answers}) == 1
     assert len(api.client.get("/v1/jobs?label=test:at-once").json["jobs"]) == 1
@@ -400,9 +392,8 @@ def test_a_result_is_served_in_its_format(api: Api, kind: str, suffix: str) -> N
 def test_a_snapshot_of_a_running_job_is_not_kept_for_good(api: Api) -> None:
     job = submit(api.client, priority=100)
     taken = claim(api, job["id"])
-    key = object_keys.snapshot(object_keys.attempt(job["id"], taken.attempt, taken.claim_id), 1)
-    api.connections.storage.put(key, paint(5, "JPEG"), "image/jpeg")
-    jobs.add_snapshot(api.connections.database, taken, 1, key)
+    stores = api.connections.database, api.connections.storage
+    store_snapshot(*stores, taken, 1, paint(5, "JPEG"))
     (snapshot,) = api.client.get(job["links"]["self"]).json["snapshots"]
     answer = api.client.get(snapshot["url"])
     assert answer.data == paint(5, "JPEG")
@@ -467,9 +458,7 @@ def test_a_service_without_its_storage_is_not_ready(
 def test_a_service_without_its_broker_is_ready_and_says_so(
     another_api: Callable[..., Api],
 ) -> None:
-    api = another_api(broker_url=f"redis://{CLOSED}/0")
-    schema.upgrade(api.connections.database)
-    api.connections.storage.prepare()
+    api = another_api(broker_url=f"redis://{CLOSED}/0").prepare()
     answer = api.client.get("/readyz")
     assert answer.status_code == 200
     assert "refused" in answer.json["broker"]

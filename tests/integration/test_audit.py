@@ -1,7 +1,6 @@
 """Each invariant, broken on purpose: it is named, and no other is."""
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,41 +10,19 @@ from sqlalchemy import Table, delete, update
 
 from impasto.services.audit import INVARIANTS, Bounds, check
 from impasto.shared import object_keys
-from impasto.shared.database import Database, assets, jobs, open_database, schema, tables, workers
+from impasto.shared.database import Database, assets, jobs, tables, workers
 from impasto.shared.database.clock import now
 from impasto.shared.database.jobs import Job
 from impasto.shared.errors import Unavailable
 from impasto.shared.states import WorkerState
 from impasto.shared.storage import Storage, open_storage
-from tests.arrange.stores import (
-    ASSET,
-    BYTES,
-    begin_upload,
-    checkpoint,
-    claim,
-    clear,
-    folder,
-    snapshot,
-    submit,
-    succeed,
-    without_triggers,
-)
+from tests.arrange.jobs import claim, folder, store_checkpoint, store_snapshot, submit, succeed
+from tests.arrange.specs import ASSET, BYTES
+from tests.arrange.stores import begin_upload, clear, without_triggers
+from tests.arrange.worker import identity
 
 IMPATIENT = Bounds(orphan_seconds=0, slack_seconds=-1)  # all that no row names is overdue
 NOBODY = "jobs/nobody/1-c/result.png"
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def kept_database(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Database]:
-    if request.param == "postgres":
-        url = request.getfixturevalue("postgres").database()
-    else:
-        url = f"sqlite:///{tmp_path_factory.mktemp('database') / 'impasto.db'}"
-    with closing(open_database(url)) as database:
-        schema.upgrade(database)
-        yield database
 
 
 @dataclass(frozen=True)
@@ -80,26 +57,25 @@ def world(kept_database: Database, tmp_path: Path) -> World:
     storage.put(object_keys.asset(ASSET), BYTES, "image/png")
     assets.finish_upload(database, ASSET)
 
-    done = submit(database, "done")
-    lost = claim(database, lease_seconds=-1)
-    checkpoint(database, storage, lost, 5)
-    snapshot(database, storage, lost, 10)
-    checkpoint(database, storage, lost, 10)
+    done = submit(database, key="done")
+    lost = claim(database, lease_seconds=-1).claim
+    store_checkpoint(database, storage, lost, 5)
+    store_snapshot(database, storage, lost, 10)
+    store_checkpoint(database, storage, lost, 10)
     jobs.requeue_expired(database)
-    second = claim(database)
+    second = claim(database).claim
     jobs.resume(database, second, 10)
-    snapshot(database, storage, second, 20)
-    checkpoint(database, storage, second, 20)
+    store_snapshot(database, storage, second, 20)
+    store_checkpoint(database, storage, second, 20)
     succeed(database, storage, second)
 
     running = submit(database)
-    taken = claim(database)
-    snapshot(database, storage, taken, 10)
-    checkpoint(database, storage, taken, 10)
+    taken = claim(database).claim
+    store_snapshot(database, storage, taken, 10)
+    store_checkpoint(database, storage, taken, 10)
 
-    worker = workers.Identity("1", "host:1", "host", 1, slots=1, versions={})
     ready = workers.Condition(WorkerState.READY)
-    workers.register(database, worker, ready, lease_seconds=60)
+    workers.register(database, identity(), ready, lease_seconds=60)
 
     cancelled, waiting = submit(database), submit(database)
     jobs.request_cancel(database, cancelled.id)
@@ -190,11 +166,11 @@ SABOTAGE: dict[str, tuple[str, Act]] = {
     "a result of other bytes": ("I5", lambda it: spoil(it.storage, it.result_key())),
     "a snapshot that is missing": (
         "I5",
-        lambda it: it.storage.delete(object_keys.snapshot(folder(it.running), 10)),
+        lambda it: it.storage.delete(object_keys.snapshot(folder(it.running.claim), 10)),
     ),
     "a checkpoint of other bytes": (
         "I5",
-        lambda it: spoil(it.storage, object_keys.checkpoint(folder(it.running), 10)),
+        lambda it: spoil(it.storage, object_keys.checkpoint(folder(it.running.claim), 10)),
     ),
     "a success without a result": (
         "I5",
@@ -281,7 +257,7 @@ def test_two_jobs_that_were_answered_to_one_key_are_named(world: World) -> None:
 
 
 def test_an_object_that_no_row_names_has_its_grace(world: World) -> None:
-    world.storage.put(f"{folder(world.done)}/left.png", b"x", "image/png")
+    world.storage.put(f"{folder(world.done.claim)}/left.png", b"x", "image/png")
 
     assert world.broken() == set()
     assert world.broken(IMPATIENT) == {"I10"}
@@ -290,7 +266,7 @@ def test_an_object_that_no_row_names_has_its_grace(world: World) -> None:
 def test_a_running_attempt_may_have_stored_what_it_will_point_to(world: World) -> None:
     for each in check(world.database, world.storage, IMPATIENT):
         world.storage.delete(each.detail.split()[-1])  # checkpoints of the job that has ended
-    world.storage.put(f"{folder(world.running)}/result.png", b"x", "image/png")
+    world.storage.put(f"{folder(world.running.claim)}/result.png", b"x", "image/png")
 
     assert world.broken(IMPATIENT) == set()
 

@@ -1,7 +1,6 @@
 """The command line against a service that `impasto up` started."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -16,8 +15,9 @@ from typer.testing import CliRunner, Result
 from impasto.services import cli
 from impasto.services.client import Client
 from impasto.shared.object_keys import digest
+from tests.arrange.paths import BIN
 from tests.arrange.pictures import paint
-from tests.arrange.processes import BIN, EmbeddedStack
+from tests.arrange.processes import EmbeddedStack, outside
 from tests.servers.server import free_port
 
 SMALL = ("--size", "64", "--iterations", "3", "--snapshot-every", "1")
@@ -72,10 +72,9 @@ def process(
     **environment: str,
 ) -> "subprocess.Popen[str]":
     """A command in a process of its own, as a person runs it."""
-    outside = {name: value for name, value in os.environ.items() if not name.startswith("IMPASTO")}
     return subprocess.Popen(
         [*through, BIN / "impasto", *args],
-        env={**outside, "IMPASTO_THREADS": "1", **environment},
+        env={**outside(), "IMPASTO_THREADS": "1", **environment},
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,6 +1,5 @@
 """`impasto render` on a disk without room ends, and says why."""
 
-import os
 import resource
 import subprocess
 from contextlib import closing
@@ -8,8 +7,9 @@ from pathlib import Path
 
 from impasto.shared.database import jobs, open_database
 from impasto.shared.states import State
+from tests.arrange.paths import BIN
 from tests.arrange.pictures import paint
-from tests.arrange.processes import BIN
+from tests.arrange.processes import outside
 from tests.servers.server import free_port
 
 # The largest file that may be written: room for a database and for two small pictures, not for the
@@ -21,11 +21,10 @@ def test_a_service_of_our_own_that_has_no_room_ends_the_command(tmp_path: Path) 
     home, pictures = tmp_path / "home", [tmp_path / "photo.png", tmp_path / "painting.png"]
     for seed, path in enumerate(pictures):
         path.write_bytes(paint(seed, size=(96, 72)))
-    outside = {name: value for name, value in os.environ.items() if not name.startswith("IMPASTO")}
 
     ended = subprocess.run(
         [BIN / "impasto", "render", *pictures, "--size", "64", "-o", tmp_path / "out.png"],
-        env={**outside, "IMPASTO_HOME": str(home), "IMPASTO_PORT": str(free_port())},
+        env={**outside(), "IMPASTO_HOME": str(home), "IMPASTO_PORT": str(free_port())},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES)),
         capture_output=True,
         text=True,

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from schemathesis import APIOperation, Case, GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from impasto.shared.database import schema
 from tests.arrange.api import Api, finish, spec, submit
 from tests.arrange.pictures import paint
 
@@ -28,10 +27,7 @@ few = settings(
 
 @pytest.fixture
 def api(another_api: Callable[..., Api]) -> Api:
-    api = another_api()
-    schema.upgrade(api.connections.database)
-    api.connections.storage.prepare()
-    return api
+    return another_api().prepare()
 
 
 @pytest.fixture

@@ -1,24 +1,21 @@
 """Everything that the service leans on goes away, and comes back: what clients and jobs see."""
 
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from sqlalchemy import delete
 from werkzeug.test import TestResponse
 
-from impasto.shared.database import Database, jobs, open_database, schema
+from impasto.shared.database import jobs, open_database
 from impasto.shared.database.jobs import Job
-from impasto.shared.database.tables import metadata
-from impasto.shared.errors import RenderFailed, StorageFull
+from impasto.shared.errors import StorageFull
 from impasto.shared.settings import Settings
 from impasto.shared.states import TERMINAL, State
 from impasto.shared.storage import open_storage
@@ -28,6 +25,9 @@ from impasto.workers.presence import Presence
 from impasto.workers.worker import Worker
 from tests.arrange.api import Api, refused, spec, submit, upload
 from tests.arrange.pictures import paint
+from tests.arrange.stores import clear, fill
+from tests.arrange.timing import wait_until
+from tests.arrange.worker import Bench, worker_of
 from tests.servers.proxy import Proxy
 from tests.servers.server import LOCALHOST
 
@@ -41,6 +41,7 @@ ANSWER_SECONDS = 25  # 8 s: of a connection that does not answer, and of the nex
 SUBMIT_SECONDS = 10  # 1.5 s for the wake-up
 PICK_UP_SECONDS = 15
 IDLE_SECONDS = 0.5
+OUTAGE_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -84,19 +85,18 @@ def network(postgres: "PostgresAt", valkey: "ValkeyAt", swift: "S3At") -> Iterat
 def api(network: Network, another_api: Callable[..., Api]) -> Api:
     """One that has no job yet."""
     urls = {name: getattr(network, name) for name in ("database_url", "broker_url", "storage_url")}
-    api = another_api(**urls)
-    database = api.connections.database
-    schema.upgrade(database)
-    with database.write() as connection:
-        for table in reversed(metadata.sorted_tables):
-            connection.execute(delete(table))
+    api = another_api(**urls).prepare()
+    clear(api.connections.database)
     return api
 
 
 @pytest.fixture
-def bench(network: Network) -> "Iterator[Bench]":
-    with closing(open_database(network.database_url)) as database, Bench(database) as bench:
+def bench(network: Network) -> Iterator[Bench]:
+    with closing(open_database(network.database_url)) as database:
+        bench = Bench(database, fails=True)
+        worker = worker_of(database, bench, idle_seconds=IDLE_SECONDS).start()
         yield bench
+        assert worker.close(PICK_UP_SECONDS)
 
 
 def asked_at_once(api: Api, **asks: Callable[..., TestResponse]) -> dict[str, TestResponse]:
@@ -189,7 +189,7 @@ def test_a_job_is_taken_whatever_is_wrong_with_the_brokers_url(
 
 
 def test_a_worker_works_on_after_an_outage_of_the_database(
-    api: Api, network: Network, bench: "Bench"
+    api: Api, network: Network, bench: Bench
 ) -> None:
     first = submit(api.client)["id"]
     bench.wait_for(first)
@@ -197,7 +197,7 @@ def test_a_worker_works_on_after_an_outage_of_the_database(
     network.database.cut()
     sleep(2 * IDLE_SECONDS)  # the look-out finds nothing
     network.database.heal()
-    bench.finish.set()
+    bench.finish.release(2)
 
     second = submit(api.client)["id"]
     bench.wait_for(second)
@@ -234,9 +234,7 @@ def test_while_the_storage_is_away_only_what_needs_it_is_refused(
 def test_a_disk_that_is_full_refuses_pictures_until_it_has_room(
     another_api: Callable[..., Api], small_disk: Path
 ) -> None:
-    api = another_api(storage_url=(small_disk / "objects").as_uri())
-    schema.upgrade(api.connections.database)
-    api.connections.storage.prepare()
+    api = another_api(storage_url=(small_disk / "objects").as_uri()).prepare()
     filler = fill(small_disk)
 
     answer = api.client.post("/v1/assets", data=paint(1), content_type="image/png")
@@ -260,19 +258,17 @@ def test_a_disk_that_fills_up_in_mid_render_costs_time_and_no_failure(
         idle_seconds=0.1,
         threads=1,
     )
-    api = another_api(**settings.model_dump(exclude_unset=True))
-    schema.upgrade(api.connections.database)
-    api.connections.storage.prepare()
+    api = another_api(**settings.model_dump(exclude_unset=True)).prepare()
     database = api.connections.database
     context = open_context(settings)
     presence = Presence(database, "test", slots=1, lease_seconds=settings.lease_seconds)
     with closing(context.database), closing(context), closing(presence.start()):
         worker = open_worker(settings, context, presence).start()
         job_id = submit(api.client, iterations=100)["id"]
-        until(lambda: jobs.get(database, job_id).iteration > 0)
+        wait_until(lambda: jobs.get(database, job_id).iteration > 0, OUTAGE_SECONDS)
 
         filler = fill(small_disk)
-        until(lambda: settings.alive_file.read_text().startswith(StorageFull.code), worker.work)
+        wait_until(lambda: says_full(worker, settings.alive_file), OUTAGE_SECONDS)
         assert jobs.get(database, job_id).state in {State.QUEUED, State.RUNNING}
 
         filler.unlink()
@@ -287,9 +283,9 @@ def test_a_disk_that_fills_up_in_mid_render_costs_time_and_no_failure(
 
 @pytest.mark.parametrize("fault", [Proxy.cut, Proxy.freeze])
 def test_while_the_broker_is_away_jobs_are_taken_and_picked_up_within_seconds(
-    api: Api, network: Network, bench: "Bench", fault: Callable[[Proxy], None]
+    api: Api, network: Network, bench: Bench, fault: Callable[[Proxy], None]
 ) -> None:
-    bench.finish.set()
+    bench.finish.release(2)
     submit(api.client)  # it has a connection now
     order = spec(api.client)
 
@@ -307,61 +303,12 @@ def test_while_the_broker_is_away_jobs_are_taken_and_picked_up_within_seconds(
     assert api.client.get("/readyz").json["broker"] == "ok"
 
 
-class Bench:
-    """A worker that renders nothing, but lasts until it may finish."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self.began: set[str] = set()
-        self.changed = threading.Condition()
-        self.finish = threading.Event()
-        self._node = Worker(
-            database,
-            self._render,
-            name="test",
-            slots=1,
-            lease_seconds=60,
-            idle_seconds=IDLE_SECONDS,
-        )
-
-    def __enter__(self) -> Self:
-        self._node.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.finish.set()
-        assert self._node.close(PICK_UP_SECONDS)
-
-    def wait_for(self, job_id: str) -> None:
-        with self.changed:
-            assert self.changed.wait_for(lambda: job_id in self.began, timeout=20)
-
-    def _render(self, job: Job, _: threading.Event) -> None:
-        with self.changed:
-            self.began.add(job.id)
-            self.changed.notify_all()
-        self.finish.wait(20)
-        jobs.fail(self._database, job.claim, RenderFailed("nothing is rendered here"))
-
-
-def fill(disk: Path) -> Path:
-    """The file that takes what room there was."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file, suppress(OSError):
-        while file.write(bytes(4096)):
-            pass
-    return filler
+def says_full(worker: Worker, alive_file: Path) -> bool:
+    worker.work()
+    return alive_file.read_text().startswith(StorageFull.code)
 
 
 def await_end(api: Api, job_id: str) -> Job:
     database = api.connections.database
-    until(lambda: jobs.get(database, job_id).state in TERMINAL)
+    wait_until(lambda: jobs.get(database, job_id).state in TERMINAL, OUTAGE_SECONDS)
     return jobs.get(database, job_id)
-
-
-def until(is_so: Callable[[], bool], meanwhile: Callable[[], object] = lambda: None) -> None:
-    end = monotonic() + 60
-    while not is_so():
-        assert monotonic() < end
-        meanwhile()
-        sleep(0.05)

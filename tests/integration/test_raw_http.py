@@ -7,18 +7,16 @@ import json
 import random
 import socket
 from collections.abc import Iterator
-from contextlib import closing, suppress
-from pathlib import Path
+from contextlib import suppress
 from typing import NamedTuple
 
 import h11
 import pytest
 
 from impasto.services.embedded import Embedded
-from impasto.shared.database import open_database, schema
 from impasto.shared.settings import Settings
-from impasto.shared.storage import open_storage
 from tests.arrange.processes import Api
+from tests.arrange.stores import prepare
 
 MAX_BYTES = 1_000_000
 ANSWER_SECONDS = 30  # a patient wait for what is there at once, on a machine that is busy
@@ -92,17 +90,10 @@ def server(
         with Embedded(settings, renders=False) as embedded:
             yield Server(int(embedded.url.rpartition(":")[2]))
         return
-    prepare(home)
+    prepare(Settings(home=home))
     environment = {"IMPASTO_HOME": str(home), "IMPASTO_MAX_UPLOAD_BYTES": str(MAX_BYTES)}
     with Api(environment) as api:
         yield Server(api.port)
-
-
-def prepare(home: Path) -> None:
-    settings = Settings(home=home)
-    with closing(open_database(settings.database_url)) as database:
-        schema.upgrade(database)
-    open_storage(settings.storage_url).prepare()
 
 
 JSON = "Content-Type: application/json"

@@ -2,8 +2,7 @@
 
 import itertools
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from typing import Any
 
@@ -14,71 +13,33 @@ from sqlalchemy import Table, select, update
 from impasto.services.audit import Bounds, check
 from impasto.services.reconciler import Reconciler
 from impasto.shared import object_keys
-from impasto.shared.database import Database, assets, jobs, open_database, schema, tables, workers
+from impasto.shared.database import Database, assets, jobs, open_database, tables, workers
 from impasto.shared.database.clock import now
 from impasto.shared.database.jobs import Job
 from impasto.shared.database.leader import hold_leadership
 from impasto.shared.errors import RenderFailed
 from impasto.shared.settings import Settings
 from impasto.shared.states import State
-from impasto.shared.storage import Storage, open_storage
-from impasto.shared.wakeups import WakeUps
+from impasto.shared.storage import Storage
+from impasto.shared.wakeups import open_wakeups
 from tests.arrange.api import Api, finish, refused
 from tests.arrange.api import submit as submit_to_api
-from tests.arrange.killed import killed_put, parts
-from tests.arrange.stores import (
-    BYTES,
-    age,
-    begin_upload,
-    checkpoint,
-    claim,
-    clear,
-    folder,
-    snapshot,
-    submit,
-    succeed,
-)
+from tests.arrange.jobs import claim, folder, store_checkpoint, store_snapshot, submit, succeed
+from tests.arrange.specs import BYTES
+from tests.arrange.stores import age, begin_upload, killed_put, parts
+from tests.arrange.timing import StoppedClock, wait_until
+from tests.arrange.worker import identity
 
 UNHURRIED = Bounds(slack_seconds=1e9)  # whatever is still to be deleted may be there
 
 
-@pytest.fixture(scope="module")
-def kept_database(stack_settings: Settings) -> Iterator[Database]:
-    with closing(open_database(stack_settings.database_url)) as database:
-        schema.upgrade(database)
-        yield database
+@pytest.fixture
+def clock() -> StoppedClock:
+    return StoppedClock(1000)
 
 
 @pytest.fixture
-def database(kept_database: Database) -> Database:
-    clear(kept_database)
-    return kept_database
-
-
-@pytest.fixture
-def storage(stack_settings: Settings) -> Storage:
-    storage = open_storage(stack_settings.storage_url)
-    storage.prepare()
-    for key in storage.keys(""):
-        storage.delete(key)
-    return storage
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.at = 1000.0
-
-    def __call__(self) -> float:
-        return self.at
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def reconciler(database: Database, storage: Storage, clock: Clock) -> Reconciler:
+def reconciler(database: Database, storage: Storage, clock: StoppedClock) -> Reconciler:
     return reconciler_of(database, storage, clock=clock)
 
 
@@ -91,7 +52,7 @@ def reconciler_of(database: Database, storage: Storage, **more: Any) -> Reconcil
 
 
 def test_an_expiry_counts_once_the_database_was_seen_for_as_long_as_a_lease(
-    database: Database, reconciler: Reconciler, clock: Clock
+    database: Database, reconciler: Reconciler, clock: StoppedClock
 ) -> None:
     job = submit(database)
 
@@ -99,18 +60,18 @@ def test_an_expiry_counts_once_the_database_was_seen_for_as_long_as_a_lease(
     assert failures_after_expiry(database, reconciler, job) == 0, "it has just begun to look"
 
     for _ in range(14):
-        clock.at += 5
+        clock.seconds += 5
         reconciler.reconcile_leases()
     assert failures_after_expiry(database, reconciler, job) == 1
 
-    clock.at += 40  # the database was away, or the reconciler was frozen
+    clock.seconds += 40  # the database was away, or the reconciler was frozen
     assert failures_after_expiry(database, reconciler, job) == 1
 
 
 def test_a_storage_that_hangs_keeps_no_lease_waiting(database: Database, storage: Storage) -> None:
     submit(database)
-    taken = claim(database)
-    checkpoint(database, storage, taken, 1)
+    taken = claim(database).claim
+    store_checkpoint(database, storage, taken, 1)
     jobs.fail(database, taken, RenderFailed())
     stopping, is_let_go, hangs = threading.Event(), threading.Event(), threading.Event()
 
@@ -129,7 +90,7 @@ def test_a_storage_that_hangs_keeps_no_lease_waiting(database: Database, storage
 
     job = submit(database)
     claim(database, lease_seconds=-1)
-    wait_for(lambda: jobs.get(database, job.id).state == State.QUEUED)
+    wait_until(lambda: jobs.get(database, job.id).state == State.QUEUED, seconds=20)
 
     stopping.set()
     is_let_go.set()
@@ -140,8 +101,7 @@ def test_a_worker_that_is_gone_for_a_day_is_forgotten(
     database: Database, reconciler: Reconciler
 ) -> None:
     for number in (1, 2):
-        told = workers.Identity(str(number), f"host:{number}", "host", number, slots=1, versions={})
-        workers.register(database, told, workers.Condition(), lease_seconds=60)
+        workers.register(database, identity(number), workers.Condition(), lease_seconds=60)
         reconciler.reconcile_leases()
         assert len(workers.list_workers(database)) == number, "the first is gone for half a day"
         age(database, days=0.55)
@@ -160,13 +120,7 @@ on_postgres = pytest.mark.parametrize("stack_settings", ["cluster"], indirect=Tr
 def test_what_nobody_foresaw_is_counted_and_the_next_pass_is_made(
     database: Database, storage: Storage, broken: str
 ) -> None:
-    reconciler = Reconciler(
-        database,
-        storage,
-        WakeUps(),
-        reconcile_seconds=0.01,
-        lease_seconds=60,
-    )
+    reconciler = reconciler_of(database, storage, reconcile_seconds=0.01)
 
     def failures() -> float:
         name, labels = "impasto_unexpected_errors_total", {"event": "reconcile_failed"}
@@ -177,8 +131,7 @@ def test_what_nobody_foresaw_is_counted_and_the_next_pass_is_made(
         patch.setattr(reconciler, broken, None)  # whatever is asked of it is an AttributeError
         running = threading.Thread(target=reconciler.run, args=[stopping])
         running.start()
-        while failures() < before + 3:  # of which two were made after one that failed
-            time.sleep(0.01)
+        wait_until(lambda: failures() >= before + 3)  # two of them were made after one that failed
         stopping.set()
         running.join(60)
     assert not running.is_alive()
@@ -207,7 +160,7 @@ def test_a_leader_that_is_frozen_loses_its_turn(
     with closing(open_database(stack_settings.database_url)) as other:
         with hold_leadership(database, "storage", patience_seconds=0.2) as is_ours:
             assert is_ours
-            wait_for(is_free)
+            wait_until(is_free, seconds=20)
         assert is_free()
 
 
@@ -218,9 +171,9 @@ def test_checkpoints_that_nobody_follows_are_deleted(
     database: Database, storage: Storage, reconciler: Reconciler
 ) -> None:
     submit(database)
-    taken = claim(database)
+    taken = claim(database).claim
     for iteration in (1, 2, 3):
-        checkpoint(database, storage, taken, iteration)
+        store_checkpoint(database, storage, taken, iteration)
 
     reconciler.collect_garbage()
     assert [*storage.keys("jobs/")] == [object_keys.checkpoint(folder(taken), i) for i in (2, 3)]
@@ -250,7 +203,7 @@ def test_what_a_killed_upload_left_is_deleted_with_it(
 ) -> None:
     left_by(database, storage)
     submit(database)
-    lost = object_keys.result(folder(claim(database, lease_seconds=-1)), "image/png")
+    lost = object_keys.result(folder(claim(database, lease_seconds=-1).claim), "image/png")
     jobs.requeue_expired(database, count_failure=False)
     killed_put(stack_settings.storage_url, lost)
     is_left = bool(parts(stack_settings.storage_url))
@@ -267,7 +220,7 @@ def test_a_running_attempt_keeps_what_it_has_stored(
     database: Database, storage: Storage, reconciler: Reconciler
 ) -> None:
     submit(database)
-    key = object_keys.result(folder(claim(database)), "image/png")
+    key = object_keys.result(folder(claim(database).claim), "image/png")
     storage.put(key, BYTES, "image/png")
     age(database, days=2)
 
@@ -384,11 +337,11 @@ class Dying:
 def left_by(database: Database, storage: Storage) -> tuple[set[str], set[str]]:
     """What the two attempts of a job that succeeded have stored: what rows name, and the rest."""
     submit(database)
-    lost = claim(database, lease_seconds=-1)
-    kept = {snapshot(database, storage, lost, 1)}
-    checkpoint(database, storage, lost, 1)  # which gets a tombstone when the job ends
+    lost = claim(database, lease_seconds=-1).claim
+    kept = {store_snapshot(database, storage, lost, 1)}
+    store_checkpoint(database, storage, lost, 1)  # which gets a tombstone when the job ends
     jobs.requeue_expired(database, count_failure=False)
-    taken = claim(database)
+    taken = claim(database).claim
     jobs.resume(database, taken, 1)
     orphans = {object_keys.manifest(folder(lost)), object_keys.snapshot(folder(taken), 2)}
     for key in orphans:
@@ -409,10 +362,3 @@ def column(database: Database, table: Table, name: str) -> list[Any]:
         found = connection.execute(select(table.c[name])).scalars().all()
     assert found
     return list(found)
-
-
-def wait_for(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.02)

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx2 as httpx
@@ -11,11 +11,11 @@ import pytest
 
 from impasto.services.embedded import Embedded
 from impasto.shared import object_keys
-from impasto.shared.database import open_database, schema
 from impasto.shared.settings import Settings
-from impasto.shared.storage import open_storage
+from tests.arrange.paths import ROOT
 from tests.arrange.pictures import paint
 from tests.arrange.processes import Api
+from tests.arrange.stores import prepare
 
 MAX_BYTES = 1_000_000
 
@@ -31,10 +31,7 @@ def http(
             settings = Settings(home=home, port=0, max_upload_bytes=MAX_BYTES)
             url = stack.enter_context(Embedded(settings, renders=False)).url
         else:
-            settings = Settings(home=home)
-            with closing(open_database(settings.database_url)) as database:
-                schema.upgrade(database)
-            open_storage(settings.storage_url).prepare()
+            prepare(Settings(home=home))
             limits = {"IMPASTO_HOME": str(home), "IMPASTO_MAX_UPLOAD_BYTES": str(MAX_BYTES)}
             url = stack.enter_context(Api(limits)).url
         yield stack.enter_context(httpx.Client(base_url=url, timeout=20))
@@ -116,7 +113,7 @@ print(client.get(answer.location).json["status"])
 """
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env={"IMPASTO_HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={"IMPASTO_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=60,

@@ -10,9 +10,10 @@ from impasto.shared.database import tables, workers
 from impasto.shared.database.workers import Condition, Identity
 from impasto.shared.states import WorkerState
 from tests.arrange.api import Api, submit
+from tests.arrange.worker import identity
 
 READY = Condition(WorkerState.READY)
-WORKER = Identity(id="1", name="host:1", host="host", pid=1, slots=1, versions={})
+WORKER = identity()
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +81,7 @@ def test_ready_counts_the_workers_and_does_not_need_any(api: Api) -> None:
 
     assert count() == {"alive": 0, "ready": 0}
     tell(api)
-    tell(api, Condition(), Identity("2", "host:2", "host", 2, slots=1, versions={}))
+    tell(api, Condition(), identity(2))
     assert count() == {"alive": 2, "ready": 1}
     workers.leave(api.connections.database, WORKER)
     assert count() == {"alive": 1, "ready": 0}

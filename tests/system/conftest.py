@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from impasto.services.client import Client
-from impasto.shared.database import Database, open_database, schema
+from impasto.shared.database import Database
 from impasto.shared.storage import open_storage
 from tests.arrange.processes import ClusterStack, EmbeddedStack, cluster
+from tests.arrange.stores import database_at
 from tests.servers.postgres import PostgresAt
 from tests.servers.swift import S3At
 from tests.servers.valkey import ValkeyAt
@@ -35,14 +36,12 @@ def cluster_environment(postgres: PostgresAt, valkey: ValkeyAt, swift: S3At) -> 
 
 @pytest.fixture(scope="session")
 def cluster_database(cluster_environment: dict[str, str]) -> Iterator[Database]:
-    database = open_database(cluster_environment["IMPASTO_DATABASE_URL"])
-    schema.upgrade(database)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in cluster_environment.items():
             patch.setenv(name, value)
         open_storage(cluster_environment["IMPASTO_STORAGE_URL"]).prepare()
-    yield database
-    database.close()
+    with database_at(cluster_environment["IMPASTO_DATABASE_URL"]) as database:
+        yield database
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import io
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +15,13 @@ from PIL import Image
 from impasto.services.client import Client, Job
 from impasto.services.client.documents import JobDocument
 from tests.arrange.processes import ClusterStack, EmbeddedStack
+from tests.arrange.timing import wait_until
 
 Pictures = tuple[Path, Path]
 
 SMALL = {"size": 64, "iterations": 8, "snapshot_every": 3, "precision": "float32"}
 # It is cancelled, or handed on, however quick the machine and however slow the test.
 ENDLESS = {**SMALL, "iterations": 10_000, "snapshot_every": 0}
-
-
-def wait_for(what: Callable[[], bool], seconds: float = 240) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.05)
 
 
 def rendering(job: Job) -> bool:
@@ -101,7 +94,7 @@ def test_two_workers_share_ten_jobs_and_render_none_twice(
 
 def test_a_running_job_is_cancelled_long_before_its_end(client: Client, pictures: Pictures) -> None:
     job = client.render(*pictures, **ENDLESS)
-    wait_for(lambda: rendering(job))
+    wait_until(lambda: rendering(job))
 
     job.cancel()
     status = end_of(job)
@@ -141,12 +134,12 @@ def test_a_worker_that_is_told_to_stop_hands_its_job_to_another(
 ) -> None:
     with Client(two_workers.url) as client:
         job = client.render(*pictures, **ENDLESS)
-        wait_for(lambda: rendering(job))
+        wait_until(lambda: rendering(job))
         name = job.status().attempt.worker
         worker = next(each for each in two_workers.workers if name.endswith(f":{each.pid}"))
 
         worker.stop()
-        wait_for(lambda: goes_on(job))
+        wait_until(lambda: goes_on(job))
         job.cancel()
         status = end_of(job)
         worker.start()
@@ -160,10 +153,10 @@ def test_the_embedded_stack_goes_on_after_it_was_killed(pictures: Pictures) -> N
     with EmbeddedStack({}) as stack, Client(stack.url) as client:
         job = client.render(*pictures, **ENDLESS)
         waiting = client.render(*pictures, **SMALL)
-        wait_for(lambda: rendering(job))
+        wait_until(lambda: rendering(job))
 
         stack.restart(hard=True)
-        wait_for(lambda: goes_on(job))
+        wait_until(lambda: goes_on(job))
         job.cancel()
         status = end_of(job)
 
@@ -174,13 +167,13 @@ def test_the_embedded_stack_goes_on_after_it_was_killed(pictures: Pictures) -> N
 def test_ctrl_c_drains_the_embedded_stack(pictures: Pictures) -> None:
     with EmbeddedStack({}) as stack, Client(stack.url) as client:
         job = client.render(*pictures, **ENDLESS)
-        wait_for(lambda: rendering(job))
+        wait_until(lambda: rendering(job))
 
         began = time.monotonic()
         stack.stop()
         seconds = time.monotonic() - began
         stack.start()
-        wait_for(lambda: goes_on(job))
+        wait_until(lambda: goes_on(job))
         job.cancel()
         status = end_of(job)
 

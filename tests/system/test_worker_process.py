@@ -3,29 +3,24 @@
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import Row
 
-from impasto.services import submission
-from impasto.services.submission import Order
-from impasto.services.uploads import Inspections, Upload
-from impasto.shared.database import Database, jobs, open_database, schema, workers
+from impasto.shared.database import Database, jobs, workers
 from impasto.shared.database.jobs import Job
 from impasto.shared.pictures.pool import Decoders
 from impasto.shared.settings import Settings
 from impasto.shared.states import TERMINAL, End, State, WorkerState
 from impasto.shared.storage import open_storage
-from impasto.shared.wakeups import open_wakeups
-from tests.arrange.pictures import paint
-from tests.arrange.processes import BIN, Worker
+from tests.arrange import orders
+from tests.arrange.paths import BIN
+from tests.arrange.processes import Worker
+from tests.arrange.stores import database_at
+from tests.arrange.timing import wait_until
 from tests.servers.proxy import Proxy
 from tests.servers.valkey import ValkeyAt
-
-CONTENT, STYLE = (Upload(paint(seed, size=(64, 48))) for seed in (1, 2))
-SPEC = {"size": 64, "iterations": 40, "snapshot_every": 0, "precision": "float32"}
 
 
 class SoftWorker(Worker):
@@ -49,8 +44,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, valkey: ValkeyAt) -> Sett
 
 @pytest.fixture(scope="module")
 def database(settings: Settings) -> Iterator[Database]:
-    with closing(open_database(settings.database_url)) as database:
-        schema.upgrade(database)
+    with database_at(settings.database_url) as database:
         yield database
 
 
@@ -67,20 +61,12 @@ def environment(settings: Settings) -> dict[str, str]:
 @pytest.fixture
 def order(settings: Settings, database: Database, decoders: Decoders) -> Callable[..., Job]:
     def submit(*, is_notified: bool = True, **fields: Any) -> Job:
-        asked = Order({**SPEC, **fields}, content=CONTENT, styles=[STYLE])
         storage = open_storage(settings.storage_url)
-        wakeups = open_wakeups(settings.broker_url if is_notified else "memory://")
-        inspections = Inspections(decoders, max_pixels=10**6)
-        return submission.submit(database, storage, wakeups, asked, inspections=inspections)[0]
+        broker_url = settings.broker_url if is_notified else "memory://"
+        long = {"iterations": 40, "snapshot_every": 0, **fields}
+        return orders.order(database, storage, decoders, broker_url=broker_url, **long)
 
     return submit
-
-
-def wait_until(what: Callable[[], object], seconds: float = 240) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.02)
 
 
 def end_of(database: Database, job: Job) -> jobs.View:

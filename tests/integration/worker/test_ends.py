@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 from torch import Tensor
 
 from impasto.services.uploads import Upload
@@ -43,19 +43,12 @@ from impasto.workers.engine.render.memory_estimate import fitting_side, min_rend
 from impasto.workers.lease import Lease, LeaseTimings
 from impasto.workers.outcomes import JobRunner
 from impasto.workers.spec_to_plan import plan_of
-from tests.arrange.attempts import (
-    CONTENT,
-    SIZE,
-    Store,
-    acting,
-    after,
-    ends,
-    run,
-    take_back,
-    wait_until,
-)
-from tests.arrange.pictures import encode, noise, paint
-from tests.arrange.png import levels_of_png
+from tests.arrange.attempts import acting, after, ends, run, take_back
+from tests.arrange.jobs import claim
+from tests.arrange.orders import CONTENT, SIZE
+from tests.arrange.pictures import encode, levels_of_png, noise, paint
+from tests.arrange.stores import Forgetful, Store
+from tests.arrange.timing import Clock, wait_until
 
 
 def test_a_render_that_succeeds_leaves_what_its_row_points_to(
@@ -262,10 +255,8 @@ def test_what_nobody_foresaw_is_tried_again_until_the_budget_is_spent(
         context = dataclasses.replace(context, loop=loop)
         views = []
         for _ in range(jobs.FAILURES_MAX):
-            end = time.monotonic() + 60
-            while not jobs.count_runnable(context.database):  # the pause between attempts
-                assert time.monotonic() < end
-                time.sleep(0.05)
+            # It pauses between attempts.
+            wait_until(lambda: jobs.count_runnable(context.database), seconds=60)
             views.append(run(context))
 
     assert [view.job.state for view in views] == [State.QUEUED, State.QUEUED, State.FAILED]
@@ -304,7 +295,7 @@ def test_a_stale_attempt_writes_nothing_more(
 ) -> None:
     def steal(job: Job) -> None:
         take_back(context)
-        jobs.claim(context.database, worker="thief", lease_seconds=60)
+        claim(context.database, worker="thief")
 
     job = order(iterations=5000)
     thread = after(context, job.id, steal)
@@ -329,24 +320,10 @@ def test_a_deadline_ends_a_render(context: WorkerContext, order: Callable[..., J
     assert ends(view) == [End.FAILED]
 
 
-class Clock:
-    """Time that a test lets pass; a lease is measured by it, too, so it has to be a long one."""
-
-    def __init__(self) -> None:
-        self._ahead = 0.0
-
-    def __call__(self) -> float:
-        return time.monotonic() + self._ahead
-
-    def advance(self, seconds: float) -> None:
-        self._ahead += seconds
-
-
 def run_by(clock: Clock, context: WorkerContext) -> jobs.View:
-    """One attempt at the next job, which its deadline ends."""
+    """One attempt at the next job, which its deadline ends; its lease goes by the clock, too."""
     terms = dataclasses.replace(context.terms, lease_seconds=1e6)
-    job = jobs.claim(context.database, worker="test", lease_seconds=terms.lease_seconds)
-    assert job is not None
+    job = claim(context.database, worker="test", lease_seconds=terms.lease_seconds)
     with (
         Lease(context.database, job, terms, threading.Event(), clock) as lease,
         pytest.raises(DeadlineExceeded),
@@ -497,30 +474,18 @@ def test_a_full_storage_is_not_waited_for(
     assert ends(view) == [End.HANDED_BACK]
 
 
-class Forgetful(Database):
-    """Commits, and loses the answer of the first commit by which an attempt has ended."""
-
-    lost = 0
-
-    @contextmanager
-    def write(self) -> Iterator[Connection]:
-        with super().write() as connection:
-            yield connection
-        if not self.lost and self._has_ended():
-            self.lost += 1
-            raise Unavailable("the commit was made, and its answer lost")
-
-    def _has_ended(self) -> bool:
-        with self.read() as connection:
-            ended = select(attempts).where(attempts.c.ended_at.is_not(None))
-            return connection.execute(ended).first() is not None
+def has_ended(database: Database) -> bool:
+    """Whether an attempt has."""
+    with database.read() as connection:
+        ended = select(attempts).where(attempts.c.ended_at.is_not(None))
+        return connection.execute(ended).first() is not None
 
 
 @pytest.mark.parametrize("end", [State.SUCCEEDED, State.FAILED, State.QUEUED])
 def test_a_commit_whose_answer_was_lost_is_found_to_be_made(
     context: WorkerContext, order: Callable[..., Job], end: State
 ) -> None:
-    database = Forgetful(context.database.engine)
+    database = Forgetful(context.database, has_ended)
 
     def lose(key: str) -> None:
         if "manifest" in key:
@@ -545,8 +510,7 @@ def test_a_device_that_hangs_loses_its_lease(
     terms = LeaseTimings(lease_seconds=3.0, stall_seconds=0.2, progress_seconds=0.05)
     job = order()
     runner = JobRunner(acting(dataclasses.replace(context, terms=terms), 2, may_go_on.wait))
-    claimed = jobs.claim(context.database, worker="test", lease_seconds=3.0)
-    assert claimed is not None
+    claimed = claim(context.database, worker="test", lease_seconds=3.0)
 
     runner.run(claimed, threading.Event())
 

@@ -8,14 +8,14 @@ from contextlib import closing, contextmanager
 import pytest
 from sqlalchemy import Connection, Row
 
-from impasto.shared.database import Database, jobs, workers
+from impasto.shared.database import Database, workers
 from impasto.shared.database.jobs import Job
 from impasto.shared.errors import StorageFull, Unavailable
 from impasto.shared.states import WorkerState
 from impasto.workers import presence
 from impasto.workers.presence import Presence
-from impasto.workers.worker import Worker
-from tests.arrange.attempts import wait_until
+from tests.arrange.timing import wait_until
+from tests.arrange.worker import Bench, worker_of
 
 CHANGE_SECONDS = 0.1
 
@@ -23,6 +23,7 @@ CHANGE_SECONDS = 0.1
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presence, "CHANGE_SECONDS", CHANGE_SECONDS)
+    monkeypatch.setattr("impasto.workers.worker._READY_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -67,28 +68,20 @@ def test_a_node_tells_what_it_is_at(
     database: Database, told: Presence, order: Callable[..., Job]
 ) -> None:
     """Ready, full, out of disk, ready again, on its way out."""
-    may_go_on, is_full = threading.Event(), threading.Event()
-
-    def render(job: Job, stopping: threading.Event) -> None:
-        may_go_on.wait()
-        jobs.succeed(database, job.claim, {})
+    bench, is_full = Bench(database), threading.Event()
 
     def check() -> None:
         if is_full.is_set():
             raise StorageFull("no room in /a/place")
 
-    usual = {"slots": 2, "lease_seconds": 60, "idle_seconds": 0.05}
-    worker = Worker(database, render, name="host:1", check=check, tell=told.tell, **usual)
-    worker._readiness._again_seconds = 0.05
-    worker.start()
+    worker = worker_of(database, bench, slots=2, check=check, tell=told.tell).start()
     wait_for(database, state=WorkerState.READY, busy_slots=0)
     order()
     wait_for(database, busy_slots=1)
-    may_go_on.set()
+    bench.finish.release()
     wait_for(database, busy_slots=0)
 
     is_full.set()
-    worker._readiness._ask_again_at = 0  # it believes for five seconds that all is well
     wait_for(
         database, state=WorkerState.NOT_READY, code="storage_full", detail="no room in /a/place"
     )

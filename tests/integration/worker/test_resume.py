@@ -24,16 +24,16 @@ from impasto.workers.engine.loop import Loop, Run, Stepped
 from impasto.workers.engine.network.vgg import Vgg
 from impasto.workers.engine.render.render import Render
 from tests.arrange.attempts import (
-    Store,
     acting,
     acting_at,
     ends,
     is_asked_for_its_state,
     run,
     take_back,
-    wait_until,
 )
 from tests.arrange.pictures import paint
+from tests.arrange.stores import Store
+from tests.arrange.timing import wait_until
 
 SQUARE = Upload(paint(1, size=(64, 64)))  # room for two sizes of a pyramid
 NOISE = {"init": "noise", "iterations": 8, "snapshot_every": 2}
@@ -260,7 +260,7 @@ def test_an_order_to_stop_that_finds_the_render_over_hands_it_back(
         @contextmanager
         def admit(self, *args: Any, **options: Any) -> Iterator[Run]:
             with super().admit(*args, **options) as admitted:
-                wait_until(lambda: admitted._is_over)
+                wait_until(lambda: admitted.state().exception())  # there is no further state
                 stopping.set()
                 yield admitted
 

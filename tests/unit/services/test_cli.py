@@ -25,6 +25,7 @@ from impasto.shared.recipes import NAMES
 from impasto.shared.spec import JobSpec
 from impasto.shared.states import WorkerState
 from tests.arrange.pictures import paint
+from tests.arrange.worker import identity
 
 HEAVY = ("PIL", "alembic", "boto3", "celery", "flask", "httpx2", "pydantic", "sqlalchemy", "torch")
 NOT_THE_CLIENTS = ("alembic", "apiflask", "boto3", "celery", "flask", "sqlalchemy", "torch")
@@ -347,9 +348,7 @@ def test_the_doctor_lists_the_workers(tmp_path: Path) -> None:
     impasto("migrate", IMPASTO_HOME=str(tmp_path))
     with closing(open_database(f"sqlite:///{tmp_path / 'impasto.db'}")) as database:
         for number, state, code in ((1, "ready", None), (2, "not_ready", "storage_full")):
-            told = workers.Identity(
-                f"{number}", f"host:{number}", "host", number, slots=2, versions={"torch": "2.9"}
-            )
+            told = identity(number, slots=2, versions={"torch": "2.9"})
             detail = code and "no room in /a/place"
             condition = workers.Condition(WorkerState(state), code, detail, 1, "cuda:0 (H200)")
             workers.register(database, told, condition, lease_seconds=60)

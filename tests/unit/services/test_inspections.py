@@ -11,8 +11,8 @@ from impasto.services.uploads import Inspections, Upload
 from impasto.shared.errors import Busy, InvalidImage
 from impasto.shared.pictures.codec import Facts
 from impasto.shared.pictures.pool import Decoders
-from tests.arrange.children import until
 from tests.arrange.pictures import encode, paint
+from tests.arrange.timing import wait_until
 
 BLACK = encode(Image.new("L", (10, 10)), "PNG")
 
@@ -59,7 +59,7 @@ def test_the_same_bytes_at_once_are_decoded_once(
     decoders.may_answer.clear()
     with ThreadPoolExecutor(8) as threads:
         answers = [threads.submit(inspections.picture, Upload(paint())) for _ in range(8)]
-        until(lambda: decoders.asked)
+        wait_until(lambda: decoders.asked)
         decoders.may_answer.set()
         assert {answer.result() for answer in answers} == {Facts("image/png", 48, 36, 8, False, ())}
     assert len(decoders.asked) == 1

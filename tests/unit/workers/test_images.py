@@ -8,8 +8,7 @@ from PIL import Image
 
 from impasto.shared.spec import Format
 from impasto.workers import images
-from tests.arrange.pictures import noise
-from tests.arrange.png import levels_of_png
+from tests.arrange.pictures import levels_of_png, noise
 
 SIZE = (48, 36)
 ALPHA = noise(7).getchannel("R")

@@ -3,51 +3,24 @@
 import datetime
 import threading
 import time
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from impasto.shared.database import Database, jobs, open_database, schema
+from impasto.shared.database import Database, jobs, open_database
 from impasto.shared.errors import Cancelled, HandedBack, LeaseLost, Unavailable
-from impasto.shared.spec import JobSpec
 from impasto.shared.states import Phase, State
 from impasto.workers.lease import Lease, LeaseTimings
+from tests.arrange.jobs import running
+from tests.arrange.timing import Clock, wait_until
 
 TERMS = LeaseTimings(lease_seconds=60, heartbeat_seconds=0.05, progress_seconds=0.02)
-SPEC = JobSpec(content="a" * 64, styles=["b" * 64])
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    with closing(open_database(f"sqlite:///{tmp_path / 'impasto.db'}")) as database:
-        schema.upgrade(database)
-        yield database
 
 
 @pytest.fixture
 def job(database: Database) -> jobs.Job:
-    jobs.submit(database, SPEC, (64, 48))
-    claimed = jobs.claim(database, worker="test", lease_seconds=60)
-    assert claimed is not None
-    return claimed
-
-
-class Clock:
-    """Runs, and can be put forward."""
-
-    ahead = 0.0
-
-    def __call__(self) -> float:
-        return time.monotonic() + self.ahead
-
-
-def wait_until(what: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.01)
+    return running(database, worker="test")
 
 
 def expiry(database: Database, job: jobs.Job) -> datetime.datetime:
@@ -115,9 +88,9 @@ def test_a_lease_is_over_before_the_database_lets_others_in(
     clock = Clock()
     lease = lease_of(database, job, clock=clock)
 
-    clock.ahead = 49
+    clock.advance(49)
     lease.check()
-    clock.ahead = 51
+    clock.advance(2)
 
     with pytest.raises(LeaseLost):
         lease.check()
@@ -137,7 +110,7 @@ def test_an_outage_is_outlived_until_the_fence(tmp_path: Path, job: jobs.Job) ->
         with lease_of(Away(gone.engine), job, clock=clock) as lease:
             time.sleep(0.1)
             lease.check()
-            threading.Timer(0.3, lambda: setattr(clock, "ahead", 51)).start()
+            threading.Timer(0.3, clock.advance, [51]).start()
             with pytest.raises(LeaseLost):
                 lease.commit(lambda: jobs.succeed(Away(gone.engine), job.claim, {}))
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from impasto.workers import png
-from tests.arrange.png import levels_of_png
+from tests.arrange.pictures import levels_of_png
 
 
 def levels(height: int, width: int, channels: int) -> np.ndarray:

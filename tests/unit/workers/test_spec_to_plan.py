@@ -20,6 +20,7 @@ from impasto.workers.images import Rendered
 from impasto.workers.smoothing import smoothed
 from impasto.workers.spec_to_plan import finished, in_styles_colors, plan_of, style_of
 from tests.arrange.pictures import encode, noise
+from tests.arrange.specs import spec
 
 CONTENT, PAINTING = encode(noise(1, (60, 40)), "PNG"), encode(noise(2, (50, 50)), "PNG")
 HALF = Image.new("L", (10, 10), 0)
@@ -36,10 +37,10 @@ def styles(decoders: Decoders) -> Styles:
     def make(**fields: Any) -> list[Style]:
         painting = {"asset": object_keys.digest(PAINTING)}
         asked = {"content": object_keys.digest(CONTENT), "styles": [painting], "size": 120}
-        spec = JobSpec.model_validate(asked | fields)
-        content = decoders.decode(CONTENT, spec.size).picture
+        whole = spec(**asked | fields)
+        content = decoders.decode(CONTENT, whole.size).picture
         file = FILES.__getitem__
-        return [style_of(style, spec, content, file, decoders) for style in spec.styles]
+        return [style_of(style, whole, content, file, decoders) for style in whole.styles]
 
     return make
 
@@ -147,7 +148,7 @@ def test_the_engine_sees_the_content_in_the_styles_colours_as_far_as_the_spec_sa
 ) -> None:
     content = np.full((40, 40, 3), (200, 100, 40), np.uint8)
     painting = np.full((20, 30, 3), (60, 80, 160), np.uint8)
-    asked = JobSpec(content="a" * 64, styles=["b" * 64], **fields)
+    asked = spec(**fields)
 
     seen = in_styles_colors(content, [Style(torch.from_numpy(painting))], asked)
 
@@ -170,14 +171,14 @@ def test_a_picture_is_finished_as_far_as_the_spec_says(
     fields: dict[str, Any], amount: float
 ) -> None:
     image, content = grain(2), np.zeros((40, 60, 3), np.uint8)
-    asked = JobSpec(content="a" * 64, styles=["b" * 64], **fields)
+    asked = spec(**fields)
 
     assert np.array_equal(finished(image, content, asked), smoothed(image, content, amount))
 
 
 def test_the_contents_colours_go_over_a_smooth_picture() -> None:
     image, content = grain(2), grain(3).astype(np.uint8)
-    asked = JobSpec(content="a" * 64, styles=["b" * 64], original_colors="luminance")
+    asked = spec(original_colors="luminance")
 
     picture = finished(image, content, asked)
 

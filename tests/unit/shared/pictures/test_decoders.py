@@ -17,8 +17,10 @@ import pytest
 from impasto.shared.errors import Busy, DecoderKilled, InvalidImage
 from impasto.shared.pictures import child, codec
 from impasto.shared.pictures.pool import Decoders, Limits
-from tests.arrange.children import decoders_of, exists, until
+from tests.arrange.paths import ROOT
 from tests.arrange.pictures import encode, flat, noise, paint, rescanned
+from tests.arrange.processes import decoders_of, exists
+from tests.arrange.timing import wait_until
 
 SMALL = paint()
 LARGE = flat("RGB", (8000, 5000))  # by its pixels: in bytes it is small
@@ -31,7 +33,9 @@ def opened(**options: Any) -> Iterator[Decoders]:
     others = decoders_of()
     with Decoders(**{"inspection": AMPLE, "decoding": AMPLE, **options}) as pool:
         yield pool
-    until(lambda: decoders_of() <= others)  # nothing is left behind, no zombie either
+    wait_until(
+        lambda: decoders_of() <= others, seconds=60
+    )  # nothing is left behind, no zombie either
 
 
 @contextmanager
@@ -172,12 +176,11 @@ if {is_decoding}:
 socket.socket(fileno={theirs.fileno()}).send(b"ready")
 threading.Event().wait()
 """
-    root = Path(__file__).parents[4]
     command = [sys.executable, "-c", program]
     with (
         ours,
         theirs,
-        subprocess.Popen(command, cwd=root, pass_fds=[theirs.fileno()]) as parent,
+        subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()]) as parent,
     ):
         try:
             theirs.close()
@@ -186,7 +189,7 @@ threading.Event().wait()
             assert children
         finally:
             parent.kill()
-    until(lambda: not any(map(exists, children)))
+    wait_until(lambda: not any(map(exists, children)), seconds=60)
 
 
 # What is survived.
@@ -225,7 +228,7 @@ def test_a_picture_that_its_decoder_crashes_on_is_damaged(
     (pid,) = pool.pids
     with stopped(pid):
         answer = thread.submit(pool.inspect, SMALL, MANY_PIXELS)
-        until(lambda: pool.busy)
+        wait_until(lambda: pool.busy)
         os.kill(pid, getattr(signal, name))
     with pytest.raises(InvalidImage, match="crashes on it") as raised:
         answer.result()
@@ -240,7 +243,7 @@ def test_a_child_that_was_killed_at_work_is_replaced_unseen(
     (pid,) = pool.pids
     with stopped(pid):
         answer = thread.submit(pool.inspect, SMALL, MANY_PIXELS)
-        until(lambda: pool.busy)
+        wait_until(lambda: pool.busy)
         os.kill(pid, signal.SIGKILL)
     assert answer.result().width == 48
 
@@ -285,7 +288,7 @@ def busy_with_a_large_one(thread: ThreadPoolExecutor, **options: Any) -> Iterato
         (pid,) = pool.start().pids
         with stopped(pid):
             answer = thread.submit(pool.inspect, bytes(2**21), MANY_PIXELS)
-            until(lambda: pool.busy)
+            wait_until(lambda: pool.busy)
             yield pool
         with pytest.raises(InvalidImage):
             answer.result()
@@ -325,7 +328,7 @@ def test_a_pool_that_is_closed_keeps_no_child(thread: ThreadPoolExecutor) -> Non
         (pid,) = pool.start().pids
         with stopped(pid):
             answer = thread.submit(pool.inspect, SMALL, MANY_PIXELS)
-            until(lambda: pool.busy)
+            wait_until(lambda: pool.busy)
             pool.close()
         assert answer.result().width == 48
     assert not exists(pid)
