@@ -2,47 +2,17 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
 
-from impasto.shared.database import Database, jobs, open_database, schema
+from impasto.shared.database import Database, jobs
 from impasto.shared.errors import Unavailable
-from impasto.shared.spec import JobSpec
 from impasto.shared.states import State
 from impasto.shared.storage import open_storage
-from impasto.workers.worker import Worker
-
-SPEC = JobSpec(content="a" * 64, styles=["b" * 64])
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    with closing(open_database(f"sqlite:///{tmp_path / 'impasto.db'}")) as database:
-        schema.upgrade(database)
-        yield database
-
-
-class Bench:
-    """Takes jobs from a worker, and keeps each until it is told to finish it."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self.began: list[str] = []
-        self.began_one = threading.Semaphore(0)
-        self.finish = threading.Semaphore(0)
-
-    def render(self, job: jobs.Job, stopping: threading.Event) -> None:
-        self.began.append(job.id)
-        self.began_one.release()
-        while not self.finish.acquire(timeout=0.01):
-            if stopping.is_set():
-                jobs.hand_back(self._database, job.claim)
-                return
-        jobs.succeed(self._database, job.claim, {})
+from tests.arrange.jobs import submit
+from tests.arrange.stores import Forgetful
+from tests.arrange.worker import Bench, wait_until_it_says, worker_of, working
 
 
 @pytest.fixture
@@ -50,39 +20,25 @@ def bench(database: Database) -> Bench:
     return Bench(database)
 
 
-def worker_of(database: Database, bench: Bench, **options: object) -> Worker:
-    usual = {"name": "test", "slots": 1, "lease_seconds": 60, "idle_seconds": 0.05}
-    return Worker(database, bench.render, **(usual | options))
+@pytest.fixture
+def alive(tmp_path: Path) -> Path:
+    """The file by which a worker shows that it is."""
+    return tmp_path / "alive"
 
 
-def submit(database: Database, count: int = 1, **spec: object) -> list[str]:
-    wanted = SPEC.model_copy(update=spec)
-    return [jobs.submit(database, wanted, (512, 384))[0].id for _ in range(count)]
+def submit_all(database: Database, count: int) -> list[str]:
+    return [submit(database).id for _ in range(count)]
 
 
 def state(database: Database, job_id: str) -> State:
     return jobs.get(database, job_id).state
 
 
-class Forgetful(Database):
-    """Commits, and loses the answer of the first commit that claims a job."""
-
-    lost = 0
-
-    @contextmanager
-    def write(self) -> Iterator[Connection]:
-        with super().write() as connection:
-            yield connection
-        if not self.lost and jobs.list_jobs(self, states=[State.RUNNING]):
-            self.lost += 1
-            raise Unavailable("the commit was made, and its answer lost")
-
-
 def test_a_claim_whose_answer_was_lost_is_found_to_be_made(
     database: Database, bench: Bench
 ) -> None:
-    (job_id,) = submit(database)
-    forgetful = Forgetful(database.engine)
+    job_id = submit(database).id
+    forgetful = Forgetful(database, lambda it: jobs.list_jobs(it, states=[State.RUNNING]))
     bench.finish.release()
     worker = worker_of(forgetful, bench)
 
@@ -96,7 +52,7 @@ def test_a_claim_whose_answer_was_lost_is_found_to_be_made(
 
 
 def test_one_wake_up_is_enough_for_all_that_is_queued(database: Database, bench: Bench) -> None:
-    ids = submit(database, 3)
+    ids = submit_all(database, 3)
     bench.finish.release(3)
 
     worker_of(database, bench).work()
@@ -136,7 +92,7 @@ def test_a_wake_up_behind_a_claim_that_found_nothing_is_not_lost(
 
 
 def test_a_node_takes_no_more_than_it_has_slots(database: Database, bench: Bench) -> None:
-    submit(database, 3)
+    submit_all(database, 3)
     worker = worker_of(database, bench, slots=2)
     wakes = [threading.Thread(target=worker.work) for _ in range(3)]
 
@@ -153,33 +109,29 @@ def test_a_node_takes_no_more_than_it_has_slots(database: Database, bench: Bench
 
 
 def test_an_idle_node_finds_a_job_that_nobody_rang_for(database: Database, bench: Bench) -> None:
-    worker = worker_of(database, bench).start()
+    with working(database, bench):
+        submit(database)
 
-    submit(database)
-
-    assert bench.began_one.acquire(timeout=60)
-    bench.finish.release()
-    assert worker.close(60)
+        assert bench.began_one.acquire(timeout=60)
+        bench.finish.release()
 
 
 def test_a_node_that_starts_late_fills_its_slots_at_once(database: Database, bench: Bench) -> None:
-    ids = submit(database, 3)
-    worker = worker_of(database, bench, slots=2, idle_seconds=600).start()
+    ids = submit_all(database, 3)
+    with working(database, bench, slots=2, idle_seconds=600):
+        for _ in range(2):
+            assert bench.began_one.acquire(timeout=60)
 
-    for _ in range(2):
+        assert set(bench.began) == set(ids[:2])
+        bench.finish.release(3)
         assert bench.began_one.acquire(timeout=60)
 
-    assert set(bench.began) == set(ids[:2])
-    bench.finish.release(3)
-    assert bench.began_one.acquire(timeout=60)
-    assert worker.close(60)
 
-
-def test_a_node_looks_when_it_is_told_to(database: Database, bench: Bench) -> None:
-    worker = worker_of(database, bench, idle_seconds=600)
+def test_a_node_looks_when_it_is_told_to(database: Database, bench: Bench, alive: Path) -> None:
+    worker = worker_of(database, bench, idle_seconds=600, alive_file=alive)
     worker.look()  # it has not started
     worker.start()
-    wait_until(lambda: worker._readiness.known == "ready")
+    wait_until_it_says(alive, "ready")
     submit(database)
 
     worker.look()
@@ -190,7 +142,7 @@ def test_a_node_looks_when_it_is_told_to(database: Database, bench: Bench) -> No
 
 
 def test_a_node_that_is_ready_again_looks_at_once(
-    database: Database, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    database: Database, bench: Bench, alive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("impasto.workers.worker._READY_SECONDS", 0.05)
     is_away = threading.Event()
@@ -201,23 +153,20 @@ def test_a_node_that_is_ready_again_looks_at_once(
             raise Unavailable
 
     submit(database)
-    worker = worker_of(database, bench, check=check, idle_seconds=600).start()
-    wait_until(lambda: worker._readiness.known.startswith("unavailable"))
-    assert bench.began == []
+    with working(database, bench, check=check, idle_seconds=600, alive_file=alive):
+        wait_until_it_says(alive, "unavailable")
+        assert bench.began == []
 
-    is_away.clear()
+        is_away.clear()
 
-    assert bench.began_one.acquire(timeout=60)
-    bench.finish.release()
-    assert worker.close(60)
+        assert bench.began_one.acquire(timeout=60)
+        bench.finish.release()
 
 
 def test_a_node_that_drains_hands_back_and_claims_nothing(database: Database, bench: Bench) -> None:
-    first, second = submit(database, 2)
-    worker = worker_of(database, bench).start()
-    assert bench.began_one.acquire(timeout=60)
-
-    assert worker.close(60)
+    first, second = submit_all(database, 2)
+    with working(database, bench) as worker:
+        assert bench.began_one.acquire(timeout=60)
     worker.work()
 
     assert bench.began == [first]
@@ -226,66 +175,55 @@ def test_a_node_that_drains_hands_back_and_claims_nothing(database: Database, be
 
 
 def test_the_next_job_is_one_of_the_same_canvas(database: Database, bench: Bench) -> None:
-    (first,) = submit(database)
-    other = jobs.submit(database, SPEC, (256, 256))[0].id
-    (same,) = submit(database)
+    first, other, same = submit(database), submit(database, canvas=(256, 256)), submit(database)
     bench.finish.release(3)
 
     worker_of(database, bench).work()
 
-    assert bench.began == [first, same, other]
+    assert bench.began == [first.id, same.id, other.id]
 
 
-def test_a_node_shows_that_it_is_alive(database: Database, bench: Bench, tmp_path: Path) -> None:
-    alive = tmp_path / "alive"
-    worker = worker_of(database, bench, alive_file=alive).start()
-
-    wait_until_it_says(alive, "ready")
-    alive.unlink()
-    wait_until_it_says(alive, "ready")
-    assert worker.close(60)
+def test_a_node_shows_that_it_is_alive(database: Database, bench: Bench, alive: Path) -> None:
+    with working(database, bench, alive_file=alive):
+        wait_until_it_says(alive, "ready")
+        alive.unlink()
+        wait_until_it_says(alive, "ready")
 
 
 def test_a_node_whose_storage_is_away_claims_nothing_and_goes_on_by_itself(
-    database: Database, bench: Bench, tmp_path: Path
+    database: Database, bench: Bench, alive: Path, tmp_path: Path
 ) -> None:
-    alive, place = tmp_path / "alive", tmp_path / "storage"
+    place = tmp_path / "storage"
     place.write_text("where a folder should be")
-    (job_id,) = submit(database)
+    job_id = submit(database).id
     check = open_storage(place.as_uri()).check
-    worker = worker_of(database, bench, check=check, alive_file=alive).start()
+    with working(database, bench, check=check, alive_file=alive) as worker:
+        wait_until_it_says(alive, f"unavailable: cannot write to {place}")
+        worker.work()
+        assert (bench.began, state(database, job_id)) == ([], State.QUEUED)
 
-    wait_until_it_says(alive, f"unavailable: cannot write to {place}")
-    worker.work()
-    assert (bench.began, state(database, job_id)) == ([], State.QUEUED)
-
-    place.unlink()
-    place.mkdir()
-    assert bench.began_one.acquire(timeout=60)
-    wait_until_it_says(alive, "ready")
-    bench.finish.release()
-    assert worker.close(60)
+        place.unlink()
+        place.mkdir()
+        assert bench.began_one.acquire(timeout=60)
+        wait_until_it_says(alive, "ready")
+        bench.finish.release()
 
 
 def test_a_storage_that_came_back_is_noticed_where_there_is_nothing_to_do(
-    database: Database, bench: Bench, tmp_path: Path
+    database: Database, bench: Bench, alive: Path, tmp_path: Path
 ) -> None:
-    alive, place = tmp_path / "alive", tmp_path / "storage"
+    place = tmp_path / "storage"
     check = open_storage(place.as_uri()).check
-    worker = worker_of(database, bench, check=check, alive_file=alive).start()
-    worker.work()  # as after a wake-up
-    wait_until_it_says(alive, "unavailable: ")
+    with working(database, bench, check=check, alive_file=alive) as worker:
+        worker.work()  # as after a wake-up
+        wait_until_it_says(alive, "unavailable: ")
 
-    place.mkdir()
+        place.mkdir()
 
-    wait_until_it_says(alive, "ready")
-    assert worker.close(60)
+        wait_until_it_says(alive, "ready")
 
 
-def test_a_node_looks_out_whatever_happens(
-    database: Database, bench: Bench, tmp_path: Path
-) -> None:
-    alive = tmp_path / "alive"
+def test_a_node_looks_out_whatever_happens(database: Database, bench: Bench, alive: Path) -> None:
     alive.mkdir()  # cannot be written
     asked = threading.Semaphore(0)
 
@@ -296,25 +234,24 @@ def test_a_node_looks_out_whatever_happens(
         raise ZeroDivisionError("nobody foresaw this")
 
     bench.finish.release()
-    worker = worker_of(database, bench, check=check, alive_file=alive).start()
-    worker.work()
+    with working(database, bench, check=check, alive_file=alive) as worker:
+        worker.work()
 
-    for _ in range(4):
-        assert asked.acquire(timeout=60)
-    assert worker.close(60)
+        for _ in range(4):
+            assert asked.acquire(timeout=60)
 
 
-def test_a_node_waits_no_longer_than_it_may_for_slots_that_do_not_end(database: Database) -> None:
+def test_a_node_waits_no_longer_than_it_may_for_slots_that_do_not_end(
+    database: Database, bench: Bench
+) -> None:
     over, began = threading.Event(), threading.Semaphore(0)
 
     def render(job: jobs.Job, stopping: threading.Event) -> None:
         began.release()
         over.wait()
 
-    submit(database, 2)
-    worker = Worker(
-        database, render, name="test", slots=2, lease_seconds=60, idle_seconds=0.05
-    ).start()
+    submit_all(database, 2)
+    worker = worker_of(database, bench, render=render, slots=2).start()
     for _ in range(2):
         assert began.acquire(timeout=60)
 
@@ -322,14 +259,3 @@ def test_a_node_waits_no_longer_than_it_may_for_slots_that_do_not_end(database: 
     assert not worker.close(1.5)
     assert 1.5 <= time.monotonic() - asked < 3  # as long as for one, not for each
     over.set()
-
-
-def wait_until_it_says(alive: Path, beginning: str) -> None:
-    wait_until(lambda: alive.exists() and alive.read_text().startswith(beginning))
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.01)
