@@ -15,9 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.arrange.paths import ROOT
 from tests.chaos import clocks
-
-ROOT = Path(__file__).parents[2]
 
 
 class Process:
@@ -51,7 +50,7 @@ class Process:
         self.send(signal.SIGKILL)
         assert self.await_end(timeout_seconds), f"{self.role} {self.pid} outlives SIGKILL"
 
-    def _bury(self, status: int) -> None:
+    def bury(self, status: int) -> None:
         self.status, self.gone_at = status, time.time()
         self._is_gone.set()
 
@@ -127,7 +126,7 @@ class Zygote:
                 self._children[process.pid] = process
                 status = self._gone_early.pop(process.pid, None)
             if status is not None:
-                process._bury(status)
+                process.bury(status)
         return process
 
     def _listen(self) -> None:
@@ -140,7 +139,7 @@ class Zygote:
                     if process is None or not process.is_alive:  # told before `start` knows it
                         self._gone_early[gone] = news["status"]
                         continue
-                process._bury(news["status"])
+                process.bury(news["status"])
 
     def _news(self) -> dict[str, Any]:
         line = self._process.stdout.readline()

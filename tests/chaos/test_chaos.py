@@ -15,13 +15,14 @@ from pydantic import ValidationError
 
 from impasto.workers.engine.plan import PLAIN
 from impasto.workers.engine.render.pyramid import Style
+from tests.arrange.paths import ROOT
 from tests.chaos import clocks
 from tests.chaos.cancels import cancels
 from tests.chaos.chain import LINK, Chain
 from tests.chaos.controls import CONTROLS, check
 from tests.chaos.drains import drains
 from tests.chaos.last_moments import last_moments
-from tests.chaos.processes import ROOT, Zygotes
+from tests.chaos.processes import Zygotes
 from tests.chaos.storm import Storm, Weather
 from tests.chaos.world import World, world
 from tests.servers.postgres import PostgresAt

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from socket import AF_UNIX, SOCK_DGRAM, socket
 from urllib.parse import urlsplit
 
-import httpx2
 from sqlalchemy import select
 
 from impasto.services.client import Client
@@ -25,6 +24,7 @@ from impasto.shared.states import TERMINAL, State
 from impasto.shared.storage import Storage, open_storage
 from impasto.shared.wakeups import WakeUps, open_wakeups
 from tests.arrange.pictures import paint
+from tests.arrange.processes import is_ready
 from tests.chaos.chain import undisturbed
 from tests.chaos.processes import Process, Zygote, Zygotes
 from tests.chaos.tells import TELLS
@@ -88,7 +88,7 @@ class World:
     def serve(self) -> None:
         """Start the API, and wait until it answers."""
         self.api = self.start("api")
-        until(lambda: _answers(self.url), 30, "the API answers")
+        until(lambda: is_ready(self.url), 30, "the API answers")
 
     @contextmanager
     def uploads(self) -> Iterator[socket]:
@@ -137,14 +137,14 @@ class World:
     def rows(self, *columns: str) -> dict[str, dict[str, object]]:
         """Those columns of every job, by id."""
         with self.database.read() as connection:
-            found = connection.execute(select(*jobs.c["id", *columns]))
-            return {row.id: dict(row._mapping) for row in found}
+            found = connection.execute(select(*jobs.c["id", *columns])).mappings()
+            return {row["id"]: dict(row) for row in found}
 
     def attempts(self) -> list[dict[str, object]]:
         """Every attempt's row, in order."""
         query = select(attempts).order_by(attempts.c.job_id, attempts.c.attempt)
         with self.database.read() as connection:
-            return [dict(row._mapping) for row in connection.execute(query)]
+            return [dict(row) for row in connection.execute(query).mappings()]
 
     def spared(self) -> set[str]:
         """The workers whose next crash would fail a job, and rightly: it made no progress."""
@@ -247,13 +247,6 @@ def holds(what: Callable[[], bool], timeout_seconds: float) -> bool:
             pass
         time.sleep(0.05)
     return False
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx2.get(f"{url}/readyz", timeout=5).status_code == httpx2.codes.OK
-    except httpx2.TransportError:
-        return False
 
 
 def _endpoint(swift: S3At) -> str:

