@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """Where a job stands. A wish to cancel and lateness are columns, not states."""
+    """Where a job stands. A cancel request and lateness are columns, not states."""
 
     QUEUED = "queued"
     RUNNING = "running"

@@ -26,7 +26,7 @@ from .watchdog import Watchdog
 _log = structlog.get_logger(__name__)
 
 FIRST_SECONDS = 300.0  # for what no steps are counted of: loading, the first iteration, saving
-_CHECK_SECONDS = 1.0  # a wish to cancel is looked for at least so often
+_CHECK_SECONDS = 1.0  # a cancel request is looked for at least so often
 _PAUSE_FIRST_SECONDS, _PAUSE_MAX_SECONDS = 0.5, 5.0  # before an outage is tried again
 
 
@@ -122,7 +122,7 @@ class Lease:
         ...  # `check` often; `tell` what there is to see
         lease.commit(move)
 
-    Its thread writes progress, renews the lease while the work is alive, and reads wishes. It also
+    Its thread writes progress, renews the lease while the work is alive, and reads cancel requests. It also
     writes the ends that cannot wait for a slot, which may be stuck in an upload: a cancel, a
     deadline that passed, and a hand-back once the time for draining is nearly up.
 

@@ -109,7 +109,7 @@ def show(job_id: str) -> tuple[JobDocument, int, dict[str, str]]:
 
     Its ETag is the job's version (while it is queued also its place and why it waits), so asking
     again with If-None-Match costs next to nothing until something has changed. It is answered at
-    once: `Prefer: wait` (RFC 7240) is a wish that is not granted here.
+    once: `Prefer: wait` (RFC 7240) is not honoured here.
     """
     document = _document(job_id)
     return document, 200, {"ETag": f'"{document.etag}"'}

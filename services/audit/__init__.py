@@ -25,7 +25,7 @@ INVARIANTS = {
     "I5": "what a pointer names is in the storage, as it was stored",
     "I6": "iterations only rise, and a resume goes on behind the last checkpoint",
     "I7": "the same idempotency key is the same job",
-    "I8": "a wish to cancel ends a job in time, unless success won",
+    "I8": "a cancel request ends a job in time, unless success won",
     "I9": "no outage and no drain is counted as a failure",
     "I10": "every object is named by a row, or within its grace",
     "I11": "a worker that is not ready says why, and one that is gone is forgotten in time",

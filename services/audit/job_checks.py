@@ -143,12 +143,12 @@ def goes_on(history: History, _: Bounds) -> Iterator[str]:
 
 
 def cancel_is_honoured(history: History, bounds: Bounds) -> Iterator[str]:
-    """A wish to cancel ends the job in time, or success wins."""
+    """A cancel request ends the job in time, or success wins."""
     job = history.job
     if job.cancel_requested_at:
         took = (job.finished_at or history.at) - job.cancel_requested_at
         if took > bounds.cancel:
-            yield f"its cancel was wished {took.total_seconds():.0f} s before it ended, or ends"
+            yield f"its cancel was requested {took.total_seconds():.0f} s before it ended, or ends"
 
 
 def fails_by_itself(history: History, _: Bounds) -> Iterator[str]:

@@ -28,5 +28,5 @@ def order(
     """A new job of two small pictures, which is quickly rendered unless its fields say more."""
     small = {"size": 64, "iterations": 4, "snapshot_every": 2, "precision": "float32"}
     asked = Order({**small, **fields}, content=content, styles=[STYLE])
-    broker, inspections = open_wakeups(broker_url), Inspections(decoders, max_pixels=10**6)
-    return submission.submit(database, storage, broker, asked, inspections=inspections)[0]
+    wakeups, inspections = open_wakeups(broker_url), Inspections(decoders, max_pixels=10**6)
+    return submission.submit(database, storage, wakeups, asked, inspections=inspections)[0]

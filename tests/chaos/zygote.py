@@ -24,10 +24,10 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def main() -> None:
     roles.warm()
     assert threading.active_count() == 1, "a fork copies one thread only"
-    woken, bell = os.pipe()
-    for end in (woken, bell):
+    woken, signalled = os.pipe()
+    for end in (woken, signalled):
         os.set_blocking(end, False)
-    signal.set_wakeup_fd(bell)
+    signal.set_wakeup_fd(signalled)
     signal.signal(signal.SIGCHLD, lambda *_: None)  # the default tells nobody
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which then closes us
     tell(clocks=clocks.seen())

@@ -273,16 +273,16 @@ def test_news_that_comes_late_takes_nothing_back(database: Database) -> None:
     assert (told.it_per_s, told.loss) == (1.0, {"total": 1.0})
 
 
-def test_an_attempt_hears_of_a_wish_without_a_write(database: Database) -> None:
+def test_an_attempt_learns_of_a_cancel_request_without_a_write(database: Database) -> None:
     job = running(database)
     assert jobs.read_claimed(database, job.claim) == job
 
-    wished = jobs.request_cancel(database, job.id)
+    asked = jobs.request_cancel(database, job.id)
 
-    assert jobs.read_claimed(database, job.claim) == wished
+    assert jobs.read_claimed(database, job.claim) == asked
 
 
-def test_a_report_tells_the_worker_of_the_wish_to_cancel(database: Database) -> None:
+def test_a_report_tells_the_worker_of_a_cancel_request(database: Database) -> None:
     job = running(database)
     progress = Progress(Phase.RENDERING)
     assert not jobs.report(database, job.claim, progress, lease_seconds=60).cancel_requested_at
@@ -415,7 +415,7 @@ def test_a_job_is_not_begun_for_ever(database: Database, name: str) -> None:
     assert failed.error["detail"] == "none of 50 attempts came to an end"
 
 
-def test_a_worker_that_stops_acknowledges_the_wish(database: Database) -> None:
+def test_a_worker_that_stops_acknowledges_the_cancel_request(database: Database) -> None:
     job = running(database)
     jobs.request_cancel(database, job.id)
 
@@ -429,7 +429,7 @@ def test_a_worker_that_stops_acknowledges_the_wish(database: Database) -> None:
 
 @pytest.mark.parametrize("failures", [0, FAILURES_MAX - 1])
 @pytest.mark.parametrize("name", ["retry", "hand_back"])
-def test_a_job_that_somebody_wished_to_cancel_does_not_go_back_into_the_queue(
+def test_a_job_with_a_cancel_request_does_not_go_back_into_the_queue(
     database: Database, name: str, failures: int
 ) -> None:
     job = change(database, running(database), failures=failures)
@@ -491,24 +491,24 @@ def test_a_queued_job_is_cancelled_at_once(database: Database) -> None:
     assert jobs.claim(database, worker="w1", lease_seconds=60) is None
 
 
-def test_a_running_job_is_only_wished_to_be_cancelled(database: Database) -> None:
+def test_a_running_job_is_only_asked_to_cancel(database: Database) -> None:
     job = running(database)
 
-    wished = jobs.request_cancel(database, job.id)
+    asked = jobs.request_cancel(database, job.id)
 
-    assert wished.state == State.RUNNING
-    assert wished.cancel_requested_at is not None
-    assert wished.finished_at is None
-    assert wished.version == job.version + 1
+    assert asked.state == State.RUNNING
+    assert asked.cancel_requested_at is not None
+    assert asked.finished_at is None
+    assert asked.version == job.version + 1
 
 
-def test_a_wish_that_is_repeated_changes_nothing(database: Database) -> None:
+def test_a_cancel_request_that_is_repeated_changes_nothing(database: Database) -> None:
     job = running(database)
 
     assert jobs.request_cancel(database, job.id) == jobs.request_cancel(database, job.id)
 
 
-def test_a_job_may_be_finished_in_spite_of_the_wish(database: Database) -> None:
+def test_a_job_may_be_finished_in_spite_of_a_cancel_request(database: Database) -> None:
     job = running(database)
     jobs.request_cancel(database, job.id)
 
@@ -562,7 +562,7 @@ def test_a_job_that_is_taken_back_too_often_fails(database: Database) -> None:
 
 
 @pytest.mark.parametrize("failures", [0, FAILURES_MAX - 1])
-def test_a_job_that_is_taken_back_against_a_wish_is_cancelled(
+def test_a_job_that_is_requeued_after_a_cancel_request_is_cancelled(
     database: Database, failures: int
 ) -> None:
     job = change(database, running(database), failures=failures)

@@ -125,7 +125,7 @@ def test_a_move_that_is_undone_is_forgotten(database: Database) -> None:
     ]
 
 
-def test_the_history_is_told_by_the_databases_clock(database: Database) -> None:
+def test_the_history_is_kept_by_the_databases_clock(database: Database) -> None:
     job = running(database)
     with database.read() as connection:
         begun, claimed = connection.execute(

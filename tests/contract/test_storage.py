@@ -99,7 +99,7 @@ def test_keys_are_listed_in_order_by_prefix(storage: Storage) -> None:
     assert list(storage.keys("c/")) == []
 
 
-def test_what_a_killed_put_left_is_no_object_and_can_be_tidied(
+def test_what_a_killed_put_left_is_no_object_and_can_be_removed(
     storage: Storage, storage_url: str
 ) -> None:
     storage.put("a/b/kept", b"whole", PNG)

@@ -53,14 +53,14 @@ def wait_for_a_ring(
 ) -> Callable[[], object]:
     """Returns once a worker was woken, and lets it wait for the next wake-up."""
     if broker_url == "memory://":
-        rings = threading.Semaphore(0)
-        wakeups.subscribe(rings.release)
-        return lambda: rings.acquire(timeout=SOON_SECONDS) or pytest.fail("nothing was heard")
+        wake_ups = threading.Semaphore(0)
+        wakeups.subscribe(wake_ups.release)
+        return lambda: wake_ups.acquire(timeout=SOON_SECONDS) or pytest.fail("nothing was heard")
     listeners.start(broker_url)
     return lambda: listeners.let_go(listeners.wait_for_a_ring())
 
 
-def test_a_ring_wakes_a_worker_each_time(
+def test_a_wake_up_wakes_a_worker_each_time(
     wakeups: WakeUps, wait_for_a_ring: Callable[[], object]
 ) -> None:
     for _ in range(3):
@@ -68,7 +68,7 @@ def test_a_ring_wakes_a_worker_each_time(
         wait_for_a_ring()
 
 
-def test_many_threads_may_ring_at_once(
+def test_many_threads_may_notify_at_once(
     wakeups: WakeUps, wait_for_a_ring: Callable[[], object]
 ) -> None:
     with ThreadPoolExecutor(8) as threads:
@@ -82,7 +82,7 @@ def test_nothing_is_wrong_with_a_broker_that_answers(wakeups: WakeUps) -> None:
     assert wakeups.check() is None
 
 
-def test_whoever_subscribed_hears_a_ring_that_reaches_nobody_else() -> None:
+def test_whoever_subscribed_hears_a_wake_up_that_reaches_nobody_else() -> None:
     wakeups = open_wakeups(f"redis://{LOCALHOST}:{free_port()}/0")
     heard = threading.Event()
     wakeups.subscribe(heard.set)
@@ -119,7 +119,7 @@ def listeners() -> "Iterator[Listeners]":
         yield listeners
 
 
-def test_a_ring_before_there_is_a_worker_is_heard(
+def test_a_wake_up_before_there_is_a_worker_is_heard(
     valkey: "ValkeyAt", listeners: "Listeners"
 ) -> None:
     url = valkey.fresh()
@@ -130,7 +130,7 @@ def test_a_ring_before_there_is_a_worker_is_heard(
     listeners.wait_for_a_ring()
 
 
-def test_a_busy_worker_leaves_the_rings_to_an_idle_one(
+def test_a_busy_worker_leaves_the_wake_ups_to_an_idle_one(
     valkey: "ValkeyAt", listeners: "Listeners"
 ) -> None:
     url = valkey.fresh()
@@ -225,7 +225,7 @@ def test_a_broker_is_called_at_a_steady_pace_however_long_it_is_away() -> None:
     assert max(pauses) <= 2
 
 
-def test_a_ring_survives_the_broker(start: Start, listeners: "Listeners") -> None:
+def test_a_wake_up_survives_the_broker(start: Start, listeners: "Listeners") -> None:
     server = start(Valkey)
     assert open_wakeups(server.url).notify()
 
@@ -317,7 +317,7 @@ def full(start: Start) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("broker", [nobody, silent, unknown_host, wrong_password, full])
-def test_a_ring_that_cannot_be_sent_is_logged_and_holds_nobody_up(
+def test_a_wake_up_that_cannot_be_sent_is_logged_and_holds_nobody_up(
     broker: Callable[..., Iterator[str]], start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     with broker(start) as url:
@@ -331,7 +331,7 @@ def test_a_ring_that_cannot_be_sent_is_logged_and_holds_nobody_up(
 
 
 @pytest.mark.parametrize("broker", [nobody, silent, unknown_host, wrong_password])
-def test_what_is_wrong_with_a_broker_is_soon_told(
+def test_what_is_wrong_with_a_broker_is_soon_reported(
     broker: Callable[..., Iterator[str]], start: Start
 ) -> None:
     with broker(start) as url:
@@ -369,7 +369,7 @@ def secured(valkey: "ValkeyAt", authority: Authority) -> Iterator[tuple[Tls, str
         yield tls, f"rediss://:{parts.password}@{LOCALHOST}:{tls.port}{parts.path}"
 
 
-def test_a_ring_and_its_worker_trust_the_ca_that_the_url_names(
+def test_a_wake_up_and_its_worker_trust_the_ca_that_the_url_names(
     secured: tuple[Tls, str], authority: Authority, listeners: "Listeners"
 ) -> None:
     tls, url = secured
@@ -434,7 +434,7 @@ def test_any_certificate_is_taken_only_where_the_url_says_so(secured: tuple[Tls,
     assert open_wakeups(f"{url}?ssl_cert_reqs=CERT_NONE").notify()
 
 
-def test_a_wrong_password_is_told_by_way_of_tls_too(
+def test_a_wrong_password_is_reported_by_way_of_tls_too(
     secured: tuple[Tls, str], authority: Authority
 ) -> None:
     tls, _ = secured
@@ -457,7 +457,7 @@ def test_a_file_of_certificates_that_cannot_be_read_is_refused_by_name(
 
 
 @pytest.mark.parametrize("path", ["impasto", "9999999"])
-def test_nothing_that_a_ring_meets_is_raised(
+def test_nothing_that_a_wake_up_meets_is_raised(
     valkey: "ValkeyAt", path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = urlsplit(valkey.fresh())._replace(path=f"/{path}").geturl()

@@ -545,7 +545,7 @@ def in_api(stack: Stack, script: str, *, fails: bool = False) -> str:
 
 
 def kill(stack: Stack, container: dict[str, Any]) -> None:
-    """Kill its first process as the kernel would; `docker kill` counts as a wish to stop it."""
+    """Kill its first process as the kernel would; `docker kill` counts as a stop."""
     options = "--rm --privileged --pid host --user 0 --entrypoint python"
     script = f"import os; os.kill({container['State']['Pid']}, 9)"
     stack.sh(f"docker run {options} {stack.image('api')} -c '{script}'")

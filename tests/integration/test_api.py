@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -245,7 +246,7 @@ def test_two_submits_at_once_with_one_key_make_one_job(api: Api) -> None:
 # Following.
 
 
-def test_a_job_is_told_again_only_when_something_has_changed(api: Api) -> None:
+def test_a_job_is_sent_again_only_when_something_has_changed(api: Api) -> None:
     job = submit(api.client, priority=100)
     url = job["links"]["self"]
 
@@ -272,7 +273,7 @@ def test_a_job_is_told_again_only_when_something_has_changed(api: Api) -> None:
     assert rendering.json["loss"] == loss
 
 
-def test_a_queued_job_is_told_again_when_its_place_changes(client: FlaskClient) -> None:
+def test_a_queued_job_is_sent_again_when_its_place_changes(client: FlaskClient) -> None:
     job = submit(client, priority=-100)
     seen = client.get(job["links"]["self"])
     submit(client, priority=-99)
@@ -411,7 +412,7 @@ def test_a_job_without_a_result_says_where_it_stands(client: FlaskClient, what: 
     assert "cancelled" in problem["detail"]
 
 
-def test_what_broke_inside_is_not_told_outside(api: Api) -> None:
+def test_what_broke_inside_is_not_shown_outside(api: Api) -> None:
     job = submit(api.client, priority=100)
     finish(api, job["id"])
     key = jobs.get(api.connections.database, job["id"]).result["key"]

@@ -146,7 +146,7 @@ def test_a_picture_without_a_name_gets_the_jobs_and_its_formats(
     assert kept.exists()
 
 
-def test_machines_are_told_in_json(impasto: Impasto, pictures: tuple[Path, Path]) -> None:
+def test_machines_are_answered_in_json(impasto: Impasto, pictures: tuple[Path, Path]) -> None:
     job = json.loads(impasto("submit", *pictures, *SMALL, "--json").stdout)
     changes = [
         json.loads(line) for line in impasto("watch", job["id"], "--json").stdout.split("\n")[:-1]

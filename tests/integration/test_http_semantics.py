@@ -1,4 +1,4 @@
-"""Methods, conditional requests and wishes, as HTTP has them (RFC 9110, RFC 7240)."""
+"""Methods, conditional requests and preferences, as HTTP has them (RFC 9110, RFC 7240)."""
 
 import json
 
@@ -26,7 +26,7 @@ def job(api: Api) -> str:
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_each_method_is_served_or_the_right_ones_are_told(
+def test_each_method_is_served_or_the_right_ones_are_named(
     client: FlaskClient, job: str, address: str
 ) -> None:
     path = address.format(job=job)
@@ -86,13 +86,13 @@ def test_a_known_answer_is_not_sent_again_however_its_tag_is_written(
     assert answer.data == (b"" if is_known else paint(501))
 
 
-@pytest.mark.parametrize("wish", ["wait=30", "wait", "respond-async, wait=1", "wait=-1", ""])
-def test_a_wish_to_wait_is_not_granted_and_not_said_to_be(
-    client: FlaskClient, job: str, wish: str
+@pytest.mark.parametrize("preference", ["wait=30", "wait", "respond-async, wait=1", "wait=-1", ""])
+def test_a_preference_to_wait_is_not_granted_and_not_said_to_be(
+    client: FlaskClient, job: str, preference: str
 ) -> None:
     path = f"/v1/jobs/{job}"
     tag = client.get(path).headers["ETag"]
-    answer = client.get(path, headers={"Prefer": wish, "If-None-Match": tag})
+    answer = client.get(path, headers={"Prefer": preference, "If-None-Match": tag})
     assert answer.status_code == 304  # at once: nothing changes while it waits
     assert "Preference-Applied" not in answer.headers
 

@@ -21,7 +21,7 @@ from impasto.shared.errors import RenderFailed
 from impasto.shared.settings import Settings
 from impasto.shared.states import State
 from impasto.shared.storage import Storage
-from impasto.shared.wakeups import open_wakeups
+from impasto.shared.wakeups import WakeUps
 from tests.arrange.api import Api, finish, refused
 from tests.arrange.api import submit as submit_to_api
 from tests.arrange.jobs import claim, folder, store_checkpoint, store_snapshot, submit, succeed

@@ -103,7 +103,7 @@ def test_a_running_job_is_cancelled_long_before_its_end(client: Client, pictures
     assert status.progress.iteration < status.progress.iterations
 
 
-def test_progress_is_told_while_it_renders(client: Client, pictures: Pictures) -> None:
+def test_progress_is_reported_while_it_renders(client: Client, pictures: Pictures) -> None:
     job = client.render(*pictures, **ENDLESS)
 
     seen = []

@@ -77,7 +77,7 @@ def test_a_client_app_imports_nothing_of_the_servers(app: Path, installed: Path)
     assert not SERVER_SIDE & set(run(code, app, installed).split())
 
 
-def test_a_name_that_is_not_there_is_told(app: Path, installed: Path) -> None:
+def test_a_name_that_is_not_there_is_reported(app: Path, installed: Path) -> None:
     code = """
 import impasto
 assert "Client" in dir(impasto)

@@ -220,7 +220,7 @@ class Loop:
     def __init__(self, budget_bytes: int | None = None) -> None:
         self.progress_counter = 0
         self._budget_bytes = budget_bytes
-        self._bell = threading.Condition()  # guards what follows
+        self._changed = threading.Condition()  # guards what follows
         self._runs: list[Run] = []
         self._is_closed = False
         sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))
@@ -251,13 +251,13 @@ class Loop:
         Raises LoopClosed if the loop takes no renders any more.
         """
         run = Run(build, snapshot_every, is_alone)
-        with self._bell:
+        with self._changed:
             if self._is_closed:
                 raise LoopClosed("the loop is closed")
             # It starts level with the others, with no claim to the time before it came.
             run._seconds = min((other._seconds for other in self._runs), default=0.0)
             self._runs.append(run)
-            self._bell.notify()
+            self._changed.notify()
         try:
             yield run
         finally:
@@ -265,9 +265,9 @@ class Loop:
 
     def close(self) -> None:
         """Ends the thread after the iteration it is in; whoever is in gets LoopClosed."""
-        with self._bell:
+        with self._changed:
             self._is_closed = True
-            self._bell.notify()
+            self._changed.notify()
         self._thread.join()
 
     def _serve(self) -> None:
@@ -280,9 +280,9 @@ class Loop:
 
     def _present(self) -> list[Run]:
         """The runs that want a turn; waits for one. None once the loop is closed."""
-        with self._bell:
+        with self._changed:
             self._runs = [run for run in self._runs if not run._is_over]
-            self._bell.wait_for(lambda: self._runs or self._is_closed)
+            self._changed.wait_for(lambda: self._runs or self._is_closed)
             return [] if self._is_closed else list(self._runs)
 
     def _next(self, runs: Sequence[Run]) -> list[Run]:

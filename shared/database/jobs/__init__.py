@@ -1,6 +1,6 @@
 """The life of a job: each legal move of `impasto.shared.states` as one conditional statement.
 
-clients submit jobs, look at them, and wish them away
+clients submit jobs, look at them, and cancel them
 attempts claim them, report, point to what they stored, and end
 expiry requeues those whose worker is gone
 """

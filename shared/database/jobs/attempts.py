@@ -131,7 +131,7 @@ def reclaim(database: Database, claim_id: str, *, lease_seconds: float) -> Job |
 def report(
     database: Database, claim: Claim, progress: Progress | None, *, lease_seconds: float
 ) -> Job:
-    """Renew the lease, and write how far the attempt is, if there is news; the job tells of wishes.
+    """Renew the lease, and write how far the attempt is, if there is news; the job tells of cancel requests.
 
     News that comes late, with an iteration behind the one that is known, changes the phase alone.
     Fenced.
@@ -152,7 +152,7 @@ def report(
 
 
 def read_claimed(database: Database, claim: Claim) -> Job:
-    """The job, with what was wished of it since; nothing is written. Fenced."""
+    """The job, with what was asked of it since; nothing is written. Fenced."""
     with database.read() as connection:
         row = connection.execute(select(jobs).where(is_of(claim))).one_or_none()
     if row is None:
@@ -275,7 +275,7 @@ def hand_back(database: Database, claim: Claim, *, after_seconds: float = 0) -> 
 
 
 def acknowledge_cancel(database: Database, claim: Claim) -> None:
-    """The attempt has stopped because somebody wished it. Fenced; may be repeated."""
+    """The attempt has stopped because of a cancel request. Fenced; may be repeated."""
     with ending(database, claim, End.CANCELLED) as connection:
         end(connection, claim, State.CANCELLED, End.CANCELLED)
 

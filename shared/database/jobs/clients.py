@@ -1,4 +1,4 @@
-"""What clients do with jobs: submit, look, and wish them away."""
+"""What clients do with jobs: submit, look, and cancel."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -140,7 +140,7 @@ def list_jobs(
 
 
 def request_cancel(database: Database, job_id: str) -> Job:
-    """The job after the wish: cancelled if it was queued, else its worker will see the wish.
+    """The job after the request: cancelled if it was queued, else its worker will see it.
 
     A job that has ended stays as it is. Raises JobNotFound.
     """

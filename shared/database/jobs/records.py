@@ -30,7 +30,7 @@ class Job:
     created_at: datetime.datetime
     available_at: datetime.datetime  # not claimed before: the pause before a retry
     deadline_at: datetime.datetime | None
-    cancel_requested_at: datetime.datetime | None  # a wish, not yet a fact
+    cancel_requested_at: datetime.datetime | None  # the job may yet end otherwise
     started_at: datetime.datetime | None  # of the first attempt
     finished_at: datetime.datetime | None
     attempt: int  # counts claims; only rises; orders the attempts

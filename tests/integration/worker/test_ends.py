@@ -278,7 +278,7 @@ def test_a_worker_that_stops_hands_back_and_no_failure_is_counted(
     assert ends(view) == [End.HANDED_BACK]
 
 
-def test_a_wish_to_cancel_reaches_a_running_render(
+def test_a_cancel_request_reaches_a_running_render(
     context: WorkerContext, order: Callable[..., Job]
 ) -> None:
     job = order(iterations=5000)

@@ -64,7 +64,7 @@ def test_a_worker_that_does_not_change_renews_its_lease(database: Database) -> N
         assert row(database).is_alive
 
 
-def test_a_node_tells_what_it_is_at(
+def test_a_worker_tells_what_it_is_at(
     database: Database, told: Presence, order: Callable[..., Job]
 ) -> None:
     """Ready, full, out of disk, ready again, on its way out."""

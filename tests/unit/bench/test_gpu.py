@@ -51,7 +51,7 @@ def test_a_part_that_takes_too_long_is_stopped() -> None:
     assert "stopped" in gpu._run(part, until=float("inf"))
 
 
-def test_an_unknown_part_is_told_the_names() -> None:
+def test_an_unknown_part_is_answered_with_the_names() -> None:
     done = check("batches")
 
     assert done.returncode == 2

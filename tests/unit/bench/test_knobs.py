@@ -15,7 +15,7 @@ def trunks() -> Trunks:
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
-def test_the_size_of_strokes_is_told_of_a_part_of_the_painting(
+def test_the_size_of_strokes_is_measured_of_a_part_of_the_painting(
     trunks: Trunks, scale: float
 ) -> None:
     painting = SAMPLES / "brushstrokes.jpg"

@@ -78,7 +78,7 @@ def test_the_help_names_every_command_with_its_sentence() -> None:
         assert sentence in shown
 
 
-def test_the_recipes_are_told_with_their_fields() -> None:
+def test_the_recipes_are_listed_with_their_fields() -> None:
     told = json.loads(impasto("recipes", "--json").output)
     assert list(told) == list(NAMES)
     assert told["report"]["fields"]["style_weight"] == 1000
@@ -166,7 +166,7 @@ def test_a_missing_mask_is_a_usage_error(pictures: tuple[Path, Path], tmp_path: 
     assert f"{missing}'" in plain(result.stderr)
 
 
-def test_an_output_that_cannot_be_written_is_told_before_any_work(
+def test_an_output_that_cannot_be_written_is_reported_before_any_work(
     pictures: tuple[Path, Path], tmp_path: Path
 ) -> None:
     output = tmp_path / "missing" / "x.png"
@@ -307,11 +307,11 @@ def test_every_error_has_a_line(error: Exception, line: str) -> None:
     assert in_one_line(error) == line
 
 
-def test_the_spec_is_told_to_machines_as_its_schema() -> None:
+def test_the_spec_is_printed_for_machines_as_its_schema() -> None:
     assert json.loads(impasto("spec", "--json").stdout) == JobSpec.model_json_schema()
 
 
-def test_settings_are_told_with_their_values_and_without_passwords() -> None:
+def test_settings_are_listed_with_their_values_and_without_passwords() -> None:
     url = "postgresql+psycopg://me:s3cret@host/name"
     told = impasto("settings", "--json", IMPASTO_DATABASE_URL=url, IMPASTO_PORT="1234").stdout
     settings = json.loads(told)

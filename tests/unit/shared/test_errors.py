@@ -53,7 +53,7 @@ def test_a_detail_replaces_the_default_but_not_the_title() -> None:
     assert (document["title"], document["detail"]) == ("The job's spec is not valid", "size is 0")
 
 
-def test_violations_are_told_one_by_one() -> None:
+def test_violations_are_reported_one_by_one() -> None:
     error = InvalidSpec(
         violations=[
             Violation("size", 0, "at least 64"),

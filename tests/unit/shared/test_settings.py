@@ -228,7 +228,7 @@ def test_a_client_on_this_machine_finds_the_service(host: str, url: str) -> None
     assert Settings(host=host).local_url == url
 
 
-def test_a_user_without_a_home_folder_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home_folder_gets_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "")
     monkeypatch.setattr("os.getuid", lambda: 2**31 - 7)  # as in a container, by its number alone
     monkeypatch.delenv("HOME")
@@ -237,7 +237,7 @@ def test_a_user_without_a_home_folder_is_told_so(monkeypatch: pytest.MonkeyPatch
         settings.load()
 
 
-def test_a_variable_that_is_no_setting_is_told_with_the_one_that_was_meant(
+def test_a_variable_that_is_no_setting_is_reported_with_the_one_that_was_meant(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("IMPASTO_SLOT", "3")
@@ -253,7 +253,7 @@ def test_a_variable_that_is_no_setting_is_told_with_the_one_that_was_meant(
     ]
 
 
-def test_all_wrong_values_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_wrong_values_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMPASTO_PORT", "x")
     monkeypatch.setenv("IMPASTO_SLOTS", "0")
 

@@ -277,7 +277,7 @@ def test_lists_have_their_bounds() -> None:
         assert violation.accepted == ACCEPTED[violation.field]
 
 
-def test_what_is_missing_is_told() -> None:
+def test_what_is_missing_is_reported() -> None:
     with pytest.raises(ValidationError) as caught:
         JobSpec.model_validate({})
 

@@ -111,7 +111,7 @@ def test_refusals_of_lists_objects_and_whole_models(
     assert value in (violation.value, ...)
 
 
-def test_every_field_is_told_once() -> None:
+def test_every_field_is_reported_once() -> None:
     found = refused(frames=[{"width": 1}, {"price": 0.0, "wood": "elm"}], height=9, extra=1)
 
     assert [violation.field for violation in found] == [

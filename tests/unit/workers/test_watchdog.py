@@ -32,7 +32,7 @@ def test_work_that_gets_on_is_alive_however_long_it_takes(work: Work, watchdog: 
     assert not watchdog.is_stalled
 
 
-def test_work_that_stands_still_is_told_once_until_it_gets_on(
+def test_work_that_stands_still_is_reported_once_until_it_gets_on(
     work: Work, watchdog: Watchdog
 ) -> None:
     with capture_logs() as logs:

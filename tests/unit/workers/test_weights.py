@@ -51,7 +51,7 @@ def test_the_installed_weights_are_decoded_as_their_package_does_it(caffe: Weigh
         assert torch.equal(caffe.tensors[f"conv{layer}.bias"], coded[f"{name}_b"])
 
 
-def test_a_truncated_file_is_told_by_its_digest(tmp_path: Path) -> None:
+def test_a_truncated_file_is_recognised_by_its_digest(tmp_path: Path) -> None:
     whole = CAFFE.read_bytes()
     file = tmp_path / "cut.bin"
     file.write_bytes(whole[:-1])

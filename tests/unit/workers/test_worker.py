@@ -2,9 +2,12 @@
 
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 from impasto.shared.database import Database, jobs
 from impasto.shared.errors import Unavailable
@@ -79,11 +82,11 @@ class Late(Database):
 def test_a_wake_up_behind_a_claim_that_found_nothing_is_not_lost(
     database: Database, bench: Bench
 ) -> None:
-    def ring() -> None:
+    def notify() -> None:
         submit(database)
         worker.work()  # it finds no free slot
 
-    worker = worker_of(Late(database, ring), bench)
+    worker = worker_of(Late(database, notify), bench)
     bench.finish.release()
 
     worker.work()
@@ -91,7 +94,7 @@ def test_a_wake_up_behind_a_claim_that_found_nothing_is_not_lost(
     assert len(bench.began) == 1
 
 
-def test_a_node_takes_no_more_than_it_has_slots(database: Database, bench: Bench) -> None:
+def test_a_worker_takes_no_more_than_it_has_slots(database: Database, bench: Bench) -> None:
     submit_all(database, 3)
     worker = worker_of(database, bench, slots=2)
     wakes = [threading.Thread(target=worker.work) for _ in range(3)]
@@ -108,7 +111,9 @@ def test_a_node_takes_no_more_than_it_has_slots(database: Database, bench: Bench
     assert len(bench.began) == 3
 
 
-def test_an_idle_node_finds_a_job_that_nobody_rang_for(database: Database, bench: Bench) -> None:
+def test_an_idle_worker_finds_a_job_that_no_wake_up_told_of(
+    database: Database, bench: Bench
+) -> None:
     with working(database, bench):
         submit(database)
 
@@ -116,7 +121,9 @@ def test_an_idle_node_finds_a_job_that_nobody_rang_for(database: Database, bench
         bench.finish.release()
 
 
-def test_a_node_that_starts_late_fills_its_slots_at_once(database: Database, bench: Bench) -> None:
+def test_a_worker_that_starts_late_fills_its_slots_at_once(
+    database: Database, bench: Bench
+) -> None:
     ids = submit_all(database, 3)
     with working(database, bench, slots=2, idle_seconds=600):
         for _ in range(2):
@@ -127,7 +134,7 @@ def test_a_node_that_starts_late_fills_its_slots_at_once(database: Database, ben
         assert bench.began_one.acquire(timeout=60)
 
 
-def test_a_node_looks_when_it_is_told_to(database: Database, bench: Bench, alive: Path) -> None:
+def test_a_worker_looks_when_it_is_told_to(database: Database, bench: Bench, alive: Path) -> None:
     worker = worker_of(database, bench, idle_seconds=600, alive_file=alive)
     worker.look()  # it has not started
     worker.start()
@@ -141,7 +148,7 @@ def test_a_node_looks_when_it_is_told_to(database: Database, bench: Bench, alive
     assert worker.close(60)
 
 
-def test_a_node_that_is_ready_again_looks_at_once(
+def test_a_worker_that_is_ready_again_looks_at_once(
     database: Database, bench: Bench, alive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("impasto.workers.worker._READY_SECONDS", 0.05)
@@ -163,7 +170,9 @@ def test_a_node_that_is_ready_again_looks_at_once(
         bench.finish.release()
 
 
-def test_a_node_that_drains_hands_back_and_claims_nothing(database: Database, bench: Bench) -> None:
+def test_a_worker_that_drains_hands_back_and_claims_nothing(
+    database: Database, bench: Bench
+) -> None:
     first, second = submit_all(database, 2)
     with working(database, bench) as worker:
         assert bench.began_one.acquire(timeout=60)
@@ -183,14 +192,14 @@ def test_the_next_job_is_one_of_the_same_canvas(database: Database, bench: Bench
     assert bench.began == [first.id, same.id, other.id]
 
 
-def test_a_node_shows_that_it_is_alive(database: Database, bench: Bench, alive: Path) -> None:
+def test_a_worker_shows_that_it_is_alive(database: Database, bench: Bench, alive: Path) -> None:
     with working(database, bench, alive_file=alive):
         wait_until_it_says(alive, "ready")
         alive.unlink()
         wait_until_it_says(alive, "ready")
 
 
-def test_a_node_whose_storage_is_away_claims_nothing_and_goes_on_by_itself(
+def test_a_worker_whose_storage_is_away_claims_nothing_and_goes_on_by_itself(
     database: Database, bench: Bench, alive: Path, tmp_path: Path
 ) -> None:
     place = tmp_path / "storage"
@@ -223,7 +232,7 @@ def test_a_storage_that_came_back_is_noticed_where_there_is_nothing_to_do(
         wait_until_it_says(alive, "ready")
 
 
-def test_a_node_looks_out_whatever_happens(database: Database, bench: Bench, alive: Path) -> None:
+def test_a_worker_looks_out_whatever_happens(database: Database, bench: Bench, alive: Path) -> None:
     alive.mkdir()  # cannot be written
     asked = threading.Semaphore(0)
 
@@ -241,7 +250,7 @@ def test_a_node_looks_out_whatever_happens(database: Database, bench: Bench, ali
             assert asked.acquire(timeout=60)
 
 
-def test_a_node_waits_no_longer_than_it_may_for_slots_that_do_not_end(
+def test_a_worker_waits_no_longer_than_it_may_for_slots_that_do_not_end(
     database: Database, bench: Bench
 ) -> None:
     over, began = threading.Event(), threading.Semaphore(0)

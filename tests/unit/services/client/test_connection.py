@@ -67,7 +67,7 @@ def test_a_request_is_repeated_whole(play: Callable[..., Script], connect: Conne
     assert [asked.headers["Idempotency-Key"] for asked in server.asked] == ["k", "k", "k"]
 
 
-def test_a_server_that_stays_away_is_told_of_with_its_problem(
+def test_a_server_that_stays_away_is_reported_with_its_problem(
     play: Callable[..., Script], connect: Connect
 ) -> None:
     server = play(BUSY)
@@ -105,7 +105,7 @@ def test_a_refusal_is_not_repeated(play: Callable[..., Script], connect: Connect
 @pytest.mark.parametrize(
     "answer", [Answer(404, b"<h1>nginx", "text/html"), Answer(200, b"<h1>It works!", "text/html")]
 )
-def test_a_server_that_is_not_ours_is_told_of_as_such(
+def test_a_server_that_is_not_ours_is_reported_as_such(
     play: Callable[..., Script], connect: Connect, answer: Answer
 ) -> None:
     connection, _ = connect(play(answer).url)

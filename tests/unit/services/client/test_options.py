@@ -163,7 +163,7 @@ def test_every_setting_has_an_option() -> None:
     assert {option.field.name for option in offered} == set(Settings.model_fields)
 
 
-def test_a_field_that_nobody_could_type_is_told_of() -> None:
+def test_a_field_that_nobody_could_type_is_reported() -> None:
     class Model(BaseModel):
         nested: list[list[int]] = Field(default=[], description="...")
 

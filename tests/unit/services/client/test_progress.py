@@ -44,7 +44,7 @@ def shown(statuses: list[JobDocument], *, is_terminal: bool, seconds: float = 1)
     return file.getvalue()
 
 
-def test_progress_is_told_in_a_few_words() -> None:
+def test_progress_is_reported_in_a_few_words() -> None:
     words = progress.described(rendering(60, 123456.0))
     assert words == "60/100 · 4.25 it/s · loss 1.23e+05 · 0:01:16 left"
 
@@ -103,7 +103,7 @@ def test_on_a_terminal_a_bar_shows_how_far_it_is() -> None:
     assert "█▁" in bar
 
 
-def test_a_wish_to_cancel_shows_until_the_job_has_ended() -> None:
+def test_a_cancel_request_shows_until_the_job_has_ended() -> None:
     times = {"created_at": "2026-01-01T00:00:00Z", "cancel_requested_at": "2026-01-01T00:00:01Z"}
     written = shown(
         [status(5, times=times), status(5, "cancelled", times=times)], is_terminal=False

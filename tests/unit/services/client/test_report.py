@@ -202,7 +202,7 @@ def test_pictures_of_a_strip_have_one_height_and_keep_their_proportions() -> Non
     assert two - one == report.STRIP_HEIGHT // 2 + gap // 2
 
 
-def test_a_long_way_is_told_by_a_few_pictures_from_first_to_last() -> None:
+def test_a_long_way_is_shown_by_a_few_pictures_from_first_to_last() -> None:
     assert report._spread(list(range(0, 1001, 10)), 5) == [0, 250, 500, 750, 1000]
     assert report._spread([1, 2, 3], 5) == [1, 2, 3]
     assert report._spread([], 5) == []

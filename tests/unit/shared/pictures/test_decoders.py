@@ -211,7 +211,7 @@ def test_a_picture_that_takes_too_much_memory_is_refused_and_the_next_is_not() -
         assert pool.inspect(SMALL, MANY_PIXELS).width == 48
 
 
-def test_a_child_that_hangs_is_told_as_busy_and_replaced() -> None:
+def test_a_child_that_hangs_is_reported_as_busy_and_replaced() -> None:
     with opened(inspection=Limits(480 * 2**20, cpu_seconds=5, seconds=0.5)) as pool:
         pool.start()
         (pid,) = pool.pids
@@ -311,7 +311,7 @@ def test_large_pictures_do_not_take_the_children_of_small_ones(
         assert pool.inspect(SMALL, MANY_PIXELS).width == 48
 
 
-def test_who_waits_too_long_in_the_line_is_told(thread: ThreadPoolExecutor) -> None:
+def test_who_waits_too_long_in_the_line_is_refused(thread: ThreadPoolExecutor) -> None:
     brief = Limits(480 * 2**20, cpu_seconds=5, seconds=0.2)
     with busy_with_a_large_one(thread, decoding=brief) as pool, pytest.raises(Busy):
         pool.decode(LARGE, 100)

@@ -188,7 +188,7 @@ def test_every_product_of_a_step_begins_on_a_boundary(
     [*((name, (33, 35), 1) for name in PLANS), ("optimisers", (105, 107), 2)],
     ids=str,
 )
-def test_a_picture_is_the_same_in_any_company_to_the_bit(
+def test_a_picture_is_the_same_in_any_batch_to_the_bit(
     vgg: Vgg, name: str, size: tuple[int, int], count: int, style: Tensor
 ) -> None:
     with threads(count):

@@ -130,9 +130,7 @@ def test_gradients_are_those_of_autograd(
 
 @pytest.mark.usefixtures("_bands")
 @pytest.mark.parametrize("tile", POINTS)
-def test_an_images_bits_do_not_depend_on_its_company(
-    weight: Tensor, bias: Tensor, tile: int
-) -> None:
+def test_an_images_bits_do_not_depend_on_its_batch(weight: Tensor, bias: Tensor, tile: int) -> None:
     convolution = Winograd(weight, bias, tile, Arena())
     batch, gradients = normal(3, 11, 14, INPUTS), normal(3, 11, 14, OUTPUTS, seed=3)
     together = forward(convolution, batch)

@@ -143,7 +143,7 @@ def test_replayed_steps_are_the_steps(
         assert (image - wanted).abs().mean() < 1.0
 
 
-def test_a_picture_in_float32_is_the_same_in_any_company_to_the_bit(
+def test_a_picture_in_float32_is_the_same_in_any_batch_to_the_bit(
     gpu: Vgg, content: Tensor, style: Tensor
 ) -> None:
     plans = [replace(PLAN, precision="float32", seed=seed) for seed in range(4)]
@@ -183,7 +183,7 @@ def test_a_step_is_recorded_anew_when_its_memory_was_given_back(
     assert torch.equal(found[0], expected[0])
 
 
-def test_a_render_that_diverges_leaves_its_company_untouched(
+def test_a_render_that_diverges_leaves_its_batch_untouched(
     gpu: Vgg, content: Tensor, style: Tensor
 ) -> None:
     good, bad = renders_of(gpu, [PLAN, PLAN], content, style)

@@ -263,7 +263,7 @@ def test_a_render_that_fails_tells_its_own_thread_and_no_other(loop: Loop, make:
         assert torch.equal(end.image, last(alone).image)
 
 
-def test_what_happened_before_a_failure_is_told_before_it(loop: Loop, make: Make) -> None:
+def test_what_happened_before_a_failure_is_reported_before_it(loop: Loop, make: Make) -> None:
     with loop.admit(lambda: make(DIVERGING)) as failing:
         with loop.admit(lambda: make(PLAN)) as other:  # its last turn comes after the failure
             last(other)
@@ -559,7 +559,7 @@ def test_without_memory_for_one_it_is_stepped_in_strips(
         assert event.progress.losses == pytest.approx(render.progress.losses, rel=1e-3)
 
 
-def test_without_memory_in_any_way_a_render_is_told_and_no_other(
+def test_without_memory_in_any_way_a_render_fails_and_no_other(
     vgg: Vgg, content: Tensor, small: Tensor
 ) -> None:
     def make(network: Vgg, picture: Tensor) -> Render:
@@ -599,9 +599,7 @@ def test_a_render_is_built_with_the_memory_that_passes_took(
     assert arena.refusals
 
 
-def test_a_render_without_the_memory_to_be_built_is_told(
-    vgg: Vgg, loop: Loop, small: Tensor
-) -> None:
+def test_a_render_without_the_memory_to_be_built_fails(vgg: Vgg, loop: Loop, small: Tensor) -> None:
     tight = network(vgg, Tight(2**16))
     with (
         loop.admit(lambda: Render(PLAN, tight, small, [Style(small)])) as run,
@@ -610,7 +608,7 @@ def test_a_render_without_the_memory_to_be_built_is_told(
         list(run)
 
 
-def test_the_pulse_rises_with_each_strip_and_stands_still_while_the_device_does(
+def test_the_progress_counter_rises_with_each_strip_and_stands_still_while_the_device_does(
     vgg: Vgg, small: Tensor, style: Tensor
 ) -> None:
     is_held, may_go_on = threading.Event(), threading.Event()
@@ -627,12 +625,12 @@ def test_the_pulse_rises_with_each_strip_and_stands_still_while_the_device_does(
 
     with Loop() as loop, loop.admit(lambda: Held(PLAN, vgg, small, [Style(style)])) as run:
         is_held.wait()
-        beats = loop.progress_counter, vgg.progress_counter
-        assert min(beats) > 2 * 3, "several strips in each of the iterations so far"
+        before = loop.progress_counter, vgg.progress_counter
+        assert min(before) > 2 * 3, "several strips in each of the iterations so far"
         may_go_on.set()
         last(run)
-        assert loop.progress_counter > beats[0]
-        assert vgg.progress_counter > beats[1]
+        assert loop.progress_counter > before[0]
+        assert vgg.progress_counter > before[1]
 
 
 class Count:

@@ -34,7 +34,7 @@ def test_without_any_memory_no_size_fits_and_with_enough_the_canvas_does() -> No
 @pytest.mark.parametrize(
     ("height", "width"), [(64, 64), (512, 512), (600, 1000), (9000, 3000), (64, 16384)]
 )
-def test_whatever_fits_is_no_larger_than_the_most_that_is_told(height: int, width: int) -> None:
+def test_whatever_fits_is_no_larger_than_the_most_that_is_reported(height: int, width: int) -> None:
     lean = {"content_layers": {}, "style_layers": {"relu1_1": 1.0}, "precision": "bfloat16"}
     for optimizer in get_args(OptimizerName):
         for fields in ({}, {"precision": "bfloat16"}, lean):
@@ -42,7 +42,7 @@ def test_whatever_fits_is_no_larger_than_the_most_that_is_told(height: int, widt
             assert most_pixels(needed) >= height * width
 
 
-def test_the_most_that_is_told_grows_with_the_memory_up_to_the_largest_canvas() -> None:
+def test_the_most_that_is_reported_grows_with_the_memory_up_to_the_largest_canvas() -> None:
     told = [most_pixels(free_bytes) for free_bytes in (0, 2**20, 2**30, 2**33, 2**40, 1e99)]
     assert told == sorted(told)
     assert told[0] == 0

@@ -243,7 +243,7 @@ COMPANIES: dict[str, list[Make]] = {
 
 @pytest.mark.parametrize("makes", COMPANIES.values(), ids=COMPANIES)
 @pytest.mark.parametrize("size", [(9, 10), (64, 37), (141, 250)])
-def test_an_image_moves_the_same_in_any_company_to_the_bit(
+def test_an_image_moves_the_same_in_any_batch_to_the_bit(
     makes: list[Make], size: tuple[int, int]
 ) -> None:
     """Of other images, with other learning rates, and with more and with less behind them.
@@ -270,7 +270,7 @@ def test_an_image_moves_the_same_in_any_company_to_the_bit(
             assert torch.equal(image, one.step()[0])
 
 
-def test_an_image_that_is_lost_leaves_its_company_untouched() -> None:
+def test_an_image_that_is_lost_leaves_its_batch_untouched() -> None:
     """Where a loss is not a number, so is all that comes of it."""
     images = torch.rand((2, 3, 20, 30), generator=torch.manual_seed(4))
     images[1, 0, 3, 4] = math.nan

@@ -186,7 +186,7 @@ def test_what_lies_behind_the_last_tap_of_a_strip_is_computed_once(
     }
 
 
-def test_a_single_layer_is_a_passage_too(vgg: Vgg) -> None:
+def test_a_single_layer_is_a_pass_too(vgg: Vgg) -> None:
     images = image(40, 9)
     whole, _ = passed(vgg, images, ("1_1",))
     strips, _ = passed(vgg, images, ("1_1",), budget_bytes=LITTLE)
@@ -205,7 +205,7 @@ def test_the_images_of_a_batch_do_not_see_each_other(vgg: Vgg) -> None:
         assert all(torch.equal(one.features[tap][0], listener.features[tap][b]) for tap in TAPS)
 
 
-def test_a_passage_leaves_the_images_as_they_are(
+def test_a_pass_leaves_the_images_as_they_are(
     vgg: Vgg,
 ) -> None:
     images = image(24, 27)
@@ -280,7 +280,7 @@ def test_strips_take_what_their_plan_says(
 
 
 @pytest.mark.parametrize("percent", [50, 70, 90])
-def test_a_passage_stays_within_its_budget(vgg: Vgg, percent: int) -> None:
+def test_a_pass_stays_within_its_budget(vgg: Vgg, percent: int) -> None:
     vgg.arena.clear()
     budget_bytes = whole_bytes(blocks(DEEP, 145, 17), "float32") * percent // 100
     passed(vgg, image(145, 17), DEEP, budget_bytes=budget_bytes)
@@ -303,7 +303,7 @@ class Enough(Exception):
 
 
 @pytest.mark.parametrize("budget_bytes", [None, LITTLE], ids=["whole", "strips"])
-def test_a_passage_that_is_ended_leaves_nothing_to_the_next(
+def test_a_pass_that_is_ended_leaves_nothing_to_the_next(
     vgg: Vgg, budget_bytes: int | None
 ) -> None:
     images = image(49, 11)

@@ -240,7 +240,7 @@ def test_a_loss_that_is_not_finite_ends_the_render_with_its_iteration(
         render.step()
 
 
-def test_a_render_that_diverges_leaves_its_company_untouched(
+def test_a_render_that_diverges_leaves_its_batch_untouched(
     vgg: Vgg, small: Tensor, style: Tensor
 ) -> None:
     plan = replace(NOISE, iterations=4)
@@ -727,7 +727,7 @@ def test_a_render_whose_steps_were_taken_back_is_restored_to_the_bit(
     assert_restored_goes_on(lambda: near(vgg, done, optimizer=optimizer, pyramid=pyramid), before)
 
 
-def test_steps_are_taken_back_the_same_in_any_company(
+def test_steps_are_taken_back_the_same_in_any_batch(
     vgg: Vgg, done: tuple[Tensor, Tensor, Tensor], style: Tensor
 ) -> None:
     content, *_ = done

@@ -81,7 +81,7 @@ def test_what_lies_far_outside_of_the_opaque_part_changes_nothing(vgg: Vgg, styl
     assert error(plain, whole) > 0.1  # white paper would have been style
 
 
-def test_a_target_outlives_the_passages_that_follow(vgg: Vgg, style: Tensor) -> None:
+def test_a_target_outlives_the_passes_that_follow(vgg: Vgg, style: Tensor) -> None:
     kept = style_target(vgg, to_image(style), ["relu2_1"], pooling="avg", precision="float32")
     gram = kept.grams["2_1"].clone()
     style_target(vgg, to_image(255 - style), ["relu2_1"], pooling="avg", precision="float32")
