@@ -122,9 +122,9 @@ class Lease:
         ...  # `check` often; `tell` what there is to see
         lease.commit(move)
 
-    Its thread writes progress, renews the lease while the work is alive, and reads cancel requests. It also
-    writes the ends that cannot wait for a slot, which may be stuck in an upload: a cancel, a
-    deadline that passed, and a hand-back once the time for draining is nearly up.
+    Its thread writes progress, renews the lease while the work is alive, and reads cancel requests.
+    It also writes the ends that cannot wait for a slot, which may be stuck in an upload: a cancel,
+    a deadline that passed, and a hand-back once the time for draining is nearly up.
 
     stopping: set when the worker is to hand everything back.
     clock: monotonic, in seconds; the database's own clock decides, this one only errs early.

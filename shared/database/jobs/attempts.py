@@ -131,10 +131,10 @@ def reclaim(database: Database, claim_id: str, *, lease_seconds: float) -> Job |
 def report(
     database: Database, claim: Claim, progress: Progress | None, *, lease_seconds: float
 ) -> Job:
-    """Renew the lease, and write how far the attempt is, if there is news; the job tells of cancel requests.
+    """Renew the lease, and write how far the attempt is, if there is news.
 
-    News that comes late, with an iteration behind the one that is known, changes the phase alone.
-    Fenced.
+    The job tells of cancel requests. News that comes late, with an iteration behind the one that
+    is known, changes the phase alone. Fenced.
     """
     values: dict[str, Any] = {"lease_expires_at": now(lease_seconds)}
     news: dict[str, Any] = {}

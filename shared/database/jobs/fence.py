@@ -109,7 +109,7 @@ def requeue(
     after_seconds: float = 0,
     attempt_error: Mapping[str, Any] | None = None,
 ) -> Job:
-    """Leave `running` for the queue, or for good: a cancel was requested, or this was the last try."""
+    """Leave `running` for the queue, or for good: on a cancel request, or after the last try."""
     if job.cancel_requested_at:
         return end(connection, job.claim, State.CANCELLED, End.CANCELLED, attempt_error)
     if job.attempt >= ATTEMPTS_MAX:
