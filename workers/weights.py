@@ -1,7 +1,7 @@
 """VGG19's weights: found, held against their digest, and brought to what the engine expects.
 
-Our file format is safetensors with the names and shapes of `engine.vgg.SHAPES`, for RGB images of
-0..255, and with `mean` (3,), which is subtracted from them first.
+Our file format is safetensors with the names and shapes of `engine.layers.SHAPES`, for RGB images
+of 0..255, and with `mean` (3,), which is subtracted from them first.
 """
 
 import hashlib
@@ -145,7 +145,7 @@ def _sha256(data: bytes) -> str:
 
 
 class _Coded(Mapping[str, Tensor]):
-    """The tensors of `engine.vgg.SHAPES`, decoded from a table of values at each access."""
+    """The tensors of `engine.layers.SHAPES`, decoded from a table of values at each access."""
 
     def __init__(self, coded: Mapping[str, Tensor]) -> None:
         self._coded = coded

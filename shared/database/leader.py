@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Literal
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
@@ -9,7 +10,8 @@ from sqlalchemy.exc import DBAPIError
 from ..errors import Unavailable
 from .connection import Database
 
-_LOCKS = {"leases": 0x1A9A571, "storage": 0x1A9A572}  # advisory locks of Postgres
+Duty = Literal["leases", "storage"]
+_LOCKS: dict[Duty, int] = {"leases": 0x1A9A571, "storage": 0x1A9A572}  # of Postgres, advisory
 
 # A lock of a transaction, which a pooler between us and Postgres keeps on one connection.
 _TAKE = text("SELECT pg_try_advisory_xact_lock(:lock)")
@@ -18,7 +20,7 @@ _BOUND = text("SELECT set_config('idle_in_transaction_session_timeout', :millise
 
 
 @contextlib.contextmanager
-def hold_leadership(database: Database, duty: str, *, patience_seconds: float) -> Iterator[bool]:
+def hold_leadership(database: Database, duty: Duty, *, patience_seconds: float) -> Iterator[bool]:
     """Whether this process holds the leadership of a duty while the `with` lasts.
 
     On Postgres the server ends a leadership that is held for longer than `patience_seconds` and
