@@ -135,7 +135,7 @@ from pathlib import Path
 from impasto.services.client import Client
 from impasto.services.embedded import Embedded
 from impasto.shared.settings import Settings
-from tests.pictures import paint
+from tests.arrange.pictures import paint
 
 settings = Settings(home=Path(sys.argv[1]), port=0)
 with Embedded(settings) as service, Client(service.url) as client:
