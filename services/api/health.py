@@ -39,9 +39,12 @@ def alive() -> Liveness:
 
 
 @health.get("/metrics")
-@health.doc(hide=True)
+@health.doc(responses={200: openapi.text("The counts.", "text/plain")})
 def metrics() -> Response:
-    """What this process has counted, for Prometheus."""
+    """Tell what this process has counted.
+
+    For Prometheus, in its text format.
+    """
     return Response(generate_latest(), content_type=CONTENT_TYPE_LATEST)
 
 

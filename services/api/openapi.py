@@ -77,7 +77,7 @@ def file(description: str, *media_types: str) -> Response:
 
 
 def text(description: str, media_type: str) -> Response:
-    """A response that is a stored object, and text."""
+    """A response that is text."""
     return _response(description, {"type": "string"}, media_type)
 
 
