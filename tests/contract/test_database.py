@@ -165,9 +165,9 @@ def test_tables_are_made_in_the_schema_that_the_urls_options_name(postgres: Post
 def test_options_of_the_environment_are_kept_too(
     postgres: PostgresAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PGOPTIONS", "-c application_name=theirs -c statement_timeout=250ms")
+    monkeypatch.setenv("PGOPTIONS", "-c application_name=theirs -c statement_timeout=47s")
     for database in of_postgres(postgres, ""):
-        assert limits(database) == ["250ms", "5s"]
+        assert limits(database) == ["47s", "5s"]
         with database.read() as connection:
             assert setting(connection, "application_name") == "theirs"
 
