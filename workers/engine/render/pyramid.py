@@ -77,6 +77,8 @@ class Pyramid:
         fitting = min(height, width) // SCALE_SIDE_MIN
         each_moves = 1 + plan.iterations // 2
         self._count = max(1, min(plan.pyramid, fitting.bit_length(), each_moves))
+        self._canvas: Tensor
+        self._canvas_scale: int | None = None
 
     @property
     def finest(self) -> int:
@@ -99,8 +101,11 @@ class Pyramid:
         return Level(scale + 1, height, width, its)
 
     def canvas(self, scale: int) -> Tensor:
-        """The content, of the size of a scale."""
-        return shrunk(to_image(self._content, self._vgg.device), self._shrink(scale))
+        """The content, of the size of a scale; made once while nobody asks for another."""
+        if scale != self._canvas_scale:
+            self._canvas = shrunk(to_image(self._content, self._vgg.device), self._shrink(scale))
+            self._canvas_scale = scale
+        return self._canvas
 
     def start(self, scale: int) -> Tensor:
         """What a render that began at this scale would begin from."""
