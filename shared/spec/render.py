@@ -113,9 +113,9 @@ class RenderSpec(Strict):
         ge=0,
         le=1,
         description=f"How much of the style: 0 the photograph, {STRENGTH:g} (the default) both,"
-        " 1 the painting's texture on what forms are left. Alike for every pair, size and choice"
-        " of layers. Instead of content_weight, style_weight and normalize_gradients; null where"
-        " one of them is named.",
+        " 1 the painting's texture on what forms are left. One scale for every pair, size and"
+        " choice of layers. Instead of content_weight, style_weight and normalize_gradients; null"
+        " where one of them is named.",
     )
     optimizer: Literal["lbfgs", "adam"] = Field(
         default="lbfgs",

@@ -1,4 +1,4 @@
-"""How much of the style: one number that looks alike for every pair, size and choice of layers.
+"""How much of the style: one scale for every pair, size and choice of layers.
 
 A layer's loss depends on the network, the size and the two pictures by orders of magnitude. So each
 is counted as a share: the content's of what the painting would lose as a picture, the style's of
