@@ -56,13 +56,13 @@ class BufferPlan:
 
     def input(self, k: int) -> Tensor:
         """What block k is given by the one before, (B, H, W, C)."""
-        return self._between(k, f"features {k % 2}" if self.is_kept[k] else f"features of {k}")
+        return self._boundary(k, f"features {k % 2}" if self.is_kept[k] else f"features of {k}")
 
     def input_gradient(self, k: int) -> Tensor:
         """Its gradient, (B, H, W, C)."""
-        return self._between(k, f"gradient {k % 2}")
+        return self._boundary(k, f"gradient {k % 2}")
 
-    def _between(self, k: int, name: str) -> Tensor:
+    def _boundary(self, k: int, name: str) -> Tensor:
         block = self.blocks[k]
         shape = self.batch, block.height, block.width, CHANNELS[block.layers[0]][0]
         return self.arena.take(f"between {name}", shape, self.dtype)
