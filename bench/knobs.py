@@ -24,7 +24,7 @@ from bench.sheet import sheet
 from impasto.shared.spec import STRENGTH
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-EQUAL_WEIGHT = 10_000.0  # at 256 px: strokes on all pairs, as by half strength
+EQUAL_WEIGHT = 1_000.0  # at 256 px the same mean texture over the pairs as by half strength
 SCALES = (0.5, 1.0, 2.0)
 SIZES = (256, 512, 1024)
 

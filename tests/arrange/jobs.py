@@ -27,7 +27,7 @@ WRITES: dict[str, Write] = {
         database, claim, Progress(Phase.RENDERING, iteration=7, loss=LOSS), lease_seconds=60
     ),
     "renew": lambda database, claim: jobs.report(database, claim, None, lease_seconds=60),
-    "hear": jobs.read_claimed,
+    "read_claimed": jobs.read_claimed,
     "add_snapshot": lambda database, claim: jobs.add_snapshot(database, claim, 50, "key"),
     "add_checkpoint": lambda database, claim: jobs.add_checkpoint(
         database, claim, checkpoint(claim.attempt, 7)

@@ -38,7 +38,18 @@ class Process(Server):
         return self.log.read_text(errors="replace")
 
 
-class EmbeddedStack(Process):
+class Service(Process):
+    """Answers HTTP."""
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOCALHOST}:{self.port}"
+
+    def answers(self) -> bool:
+        return is_ready(self.url)
+
+
+class EmbeddedStack(Service):
     """`impasto up`."""
 
     arguments: ClassVar = [str(BIN / "impasto"), "up"]
@@ -49,28 +60,14 @@ class EmbeddedStack(Process):
         command = super().command()
         return [command[0], home, f"IMPASTO_PORT={self.port}", *command[1:]]
 
-    @property
-    def url(self) -> str:
-        return f"http://{LOCALHOST}:{self.port}"
 
-    def answers(self) -> bool:
-        return is_ready(self.url)
-
-
-class Api(Process):
+class Api(Service):
     def command(self) -> list[str]:
         self.arguments = [
             *(str(BIN / "gunicorn"), "--config", str(ROOT / "deploy" / "gunicorn.conf.py")),
             *("--bind", f"{LOCALHOST}:{self.port}"),
         ]
         return super().command()
-
-    @property
-    def url(self) -> str:
-        return f"http://{LOCALHOST}:{self.port}"
-
-    def answers(self) -> bool:
-        return is_ready(self.url)
 
 
 class Worker(Process):

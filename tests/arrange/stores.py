@@ -85,18 +85,29 @@ def _instants(table: Table) -> list[str]:
     return [column.name for column in table.c if isinstance(column.type, Instant)]
 
 
-class Forgetful(Database):
-    """Commits, and loses the answer of the first commit by which something is so."""
+class Watched(Database):
+    """A database that calls behind each commit; what the called raises, the write raises."""
 
-    def __init__(self, database: Database, is_so: Callable[[Database], object]) -> None:
+    def __init__(self, database: Database, behind_commit: Callable[[], object]) -> None:
         super().__init__(database.engine)
-        self._is_so = is_so
-        self.lost = 0
+        self._behind_commit = behind_commit
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         with super().write() as connection:
             yield connection
+        self._behind_commit()
+
+
+class Forgetful(Watched):
+    """Commits, and loses the answer of the first commit by which something is so."""
+
+    def __init__(self, database: Database, is_so: Callable[[Database], object]) -> None:
+        super().__init__(database, self._forget)
+        self._is_so = is_so
+        self.lost = 0
+
+    def _forget(self) -> None:
         if not self.lost and self._is_so(self):
             self.lost += 1
             raise Unavailable("the commit was made, and its answer lost")

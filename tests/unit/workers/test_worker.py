@@ -2,19 +2,16 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
 
 from impasto.shared.database import Database, jobs
 from impasto.shared.errors import Unavailable
 from impasto.shared.states import State
 from impasto.shared.storage import open_storage
 from tests.arrange.jobs import submit
-from tests.arrange.stores import Forgetful
+from tests.arrange.stores import Forgetful, Watched
 from tests.arrange.worker import Bench, wait_until_it_says, worker_of, working
 
 
@@ -64,21 +61,6 @@ def test_one_wake_up_is_enough_for_all_that_is_queued(database: Database, bench:
     assert {state(database, each) for each in ids} == {State.SUCCEEDED}
 
 
-class Late(Database):
-    """Behind its first transaction something happens."""
-
-    def __init__(self, database: Database, happen: Callable[[], None]) -> None:
-        super().__init__(database.engine)
-        self._happenings = [happen]
-
-    @contextmanager
-    def write(self) -> Iterator[Connection]:
-        with super().write() as connection:
-            yield connection
-        if self._happenings:
-            self._happenings.pop()()
-
-
 def test_a_wake_up_behind_a_claim_that_found_nothing_is_not_lost(
     database: Database, bench: Bench
 ) -> None:
@@ -86,7 +68,9 @@ def test_a_wake_up_behind_a_claim_that_found_nothing_is_not_lost(
         submit(database)
         worker.work()  # it finds no free slot
 
-    worker = worker_of(Late(database, notify), bench)
+    first = [notify]
+    late = Watched(database, lambda: first.pop()() if first else None)
+    worker = worker_of(late, bench)
     bench.finish.release()
 
     worker.work()
